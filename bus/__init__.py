@@ -1,0 +1,3 @@
+"""agentbus: an enterprise service bus for AI agents on RabbitMQ."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,49 @@
+"""Return addresses that an agent can carry but not make.
+
+A sender asks with `replyto: agent:NAME` (its own inbox) or `client:ID`. The bus keeps no table of open requests; it
+sends the address along with each request, sealed: who asked, under which message id, and a keyed hash that binds both
+to the one request id that it was sent with. The agent echoes it in its reply. What does not open was not made by
+this bus for this request, and is refused. Rules R2 (the last agent answers the asker) and R5 (one final answer) rest
+on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from bus.core.message import Attribute
+
+_MAC_BYTES = 12  # 96 bits: forging needs more tries than any broker could carry
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnAddress:
+    """Args:
+    address: `agent:NAME` or `client:ID`.
+    asked: id of the asker's own message, which the answer's correlationid will name.
+    """
+
+    address: str
+    asked: str
+
+
+def _mac(key: bytes, address: str, asked: str, request: str) -> str:
+    text = f"{address}\0{asked}\0{request}".encode()
+    return blake2b(text, key=key, digest_size=_MAC_BYTES).hexdigest()
+
+
+def seal(key: bytes, back: ReturnAddress, request: str) -> str:
+    """Write the return address for the request with id `request`."""
+    return f"{back.address}!{back.asked}!{_mac(key, back.address, back.asked, request)}"
+
+
+def unseal(key: bytes, text: Attribute | None, request: str) -> ReturnAddress | None:
+    """Read a return address that this bus sealed for `request`; None when it did not."""
+    if not isinstance(text, str):
+        return None
+    address, first, rest = text.partition("!")
+    asked, last, mac = rest.rpartition("!")
+    if not first or not last or mac != _mac(key, address, asked, request):
+        return None
+    return ReturnAddress(address, asked)

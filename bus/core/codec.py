@@ -1,0 +1,293 @@
+"""The codec: bytes and headers in, a Message out, and back. The wire contract's only reader and writer.
+
+Accepted are CloudEvents 1.0 in structured mode (`application/cloudevents+json`) and in binary mode (attributes in the headers
+`ce-NAME`, `cloudEvents:NAME` or `cloudEvents_NAME`, JSON in the body). The payload is JSON in both. Attributes keep
+their types; the integers that the bus counts with may also come as decimal strings, because many CloudEvents libraries
+make every attribute a string. A null attribute is an absent one, as the CloudEvents JSON format says.
+
+`decode` believes nothing: whatever it does not understand is refused with one sentence for the sender.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+from bus.core import strict_json
+from bus.core.actions import Delivery
+from bus.core.errors import Refused
+from bus.core.facts import Limits
+from bus.core.message import (
+    ATTEMPT,
+    BUDGET_TOKENS,
+    DATACONTENTTYPE,
+    EXPIRY,
+    FENCE,
+    HOPS,
+    ID,
+    REDRIVE,
+    SOURCE,
+    SPECVERSION,
+    TIME,
+    TYPE,
+    Attribute,
+    Json,
+    Message,
+)
+
+STRUCTURED = "application/cloudevents+json"
+JSON_TYPE = "application/json"
+HEADER_PREFIX = "ce-"
+
+_PREFIXES = ("ce-", "cloudEvents:", "cloudEvents_")
+_MAX_ATTRIBUTES = 64
+_MAX_BYTES = 4096  # of one attribute; larger things belong in the payload
+_MAX_ID = 128  # characters; ids become broker properties, index keys and log fields
+_NAME = re.compile(r"[a-z0-9]{1,20}")
+_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_INTEGER = re.compile(r"[0-9]{1,18}")
+_JSON_TYPES = re.compile(r"[a-z0-9.!#$&^_-]+/(?:json|[a-z0-9.!#$&^_-]+\+json)", re.IGNORECASE)
+_CHARSET = re.compile(r"\s*charset\s*=\s*\"?utf-8\"?\s*", re.IGNORECASE)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt]([01]\d|2[0-3])(:[0-5]\d:)([0-5]\d|60)(?:\.(\d{1,12}))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
+)
+
+
+def _bad(name: str, what: str) -> NoReturn:
+    raise Refused("bad-attribute", f"attribute `{name[:40]}` {what}")
+
+
+# --- single attributes --------------------------------------------------------------------------------------------
+
+
+def _id(value: Attribute) -> Attribute:
+    if not isinstance(value, str) or not value:
+        _bad(ID, "must be a non-empty string")
+    if len(value) > _MAX_ID or not value.isprintable():
+        _bad(ID, f"must be at most {_MAX_ID} printable characters")
+    return value
+
+
+def _source(value: Attribute) -> Attribute:
+    if not isinstance(value, str) or not value:
+        _bad(SOURCE, "must be a non-empty string: the sender's agent name")
+    return value
+
+
+def _type(value: Attribute) -> Attribute:
+    if not isinstance(value, str) or not _TYPE.fullmatch(value):
+        _bad(TYPE, "must be letters, digits, `.`, `_` and `-`, such as `order.placed`")
+    return value
+
+
+def _specversion(value: Attribute) -> Attribute:
+    if value != "1.0":
+        _bad(SPECVERSION, 'must be "1.0"')
+    return value
+
+
+def _contenttype(value: Attribute) -> Attribute:
+    if not isinstance(value, str) or not _is_json(value):
+        raise Refused("unsupported-content-type", "attribute `datacontenttype` must be `application/json`")
+    return value
+
+
+def _count(name: str) -> Callable[[Attribute], Attribute]:
+    def check(value: Attribute) -> Attribute:
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            _bad(name, "must be an integer, 0 or more")
+        return value
+
+    return check
+
+
+def _timestamp(name: str) -> Callable[[Attribute], Attribute]:
+    def check(value: Attribute) -> Attribute:
+        if not isinstance(value, str) or _epoch(value) is None:
+            _bad(name, "must be an RFC 3339 time, such as `2026-01-31T09:30:00Z`")
+        return value
+
+    return check
+
+
+_CHECKS: Mapping[str, Callable[[Attribute], Attribute]] = {
+    ID: _id,
+    SOURCE: _source,
+    TYPE: _type,
+    SPECVERSION: _specversion,
+    DATACONTENTTYPE: _contenttype,
+    **{name: _timestamp(name) for name in (TIME, EXPIRY)},
+    **{name: _count(name) for name in (HOPS, ATTEMPT, FENCE, REDRIVE, BUDGET_TOKENS)},
+}
+
+
+def _is_json(content_type: str) -> bool:
+    kind, _, parameters = content_type.partition(";")
+    return bool(_JSON_TYPES.fullmatch(kind.strip())) and (not parameters or bool(_CHARSET.fullmatch(parameters)))
+
+
+def _epoch(text: str) -> float | None:
+    """Read an RFC 3339 time as epoch seconds; None when it is none. A leap second counts as the second after :59."""
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        return None
+    day, hour, minute, second, fraction, zone = found.groups()
+    leap = second == "60"
+    whole = f"{day}T{hour}{minute}{'59' if leap else second}{'+00:00' if zone in 'Zz' else zone}"
+    try:
+        at = datetime.fromisoformat(whole)
+        return (at + timedelta(seconds=leap)).timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+# --- decode -------------------------------------------------------------------------------------------------------
+
+
+def decode(delivery: Delivery, limits: Limits) -> Message:
+    """Read a message from the wire.
+
+    Args:
+        delivery: what the broker handed over.
+        limits: body size and nesting depth.
+
+    Raises:
+        Refused: what is wrong and what was expected: the codes of `strict_json.parse`, `not-an-object`,
+            `unsupported-content-type`, `missing-attribute`, `bad-attribute`, `too-many-attributes`, `property-mismatch`.
+    """
+    content_type = delivery.content_type
+    if content_type == STRUCTURED or (content_type and _is_structured(content_type)):
+        message = _structured(delivery.body, limits)
+    else:
+        message = _binary(delivery, limits)
+    attributes = message.attributes
+    if delivery.message_id is not None and delivery.message_id != attributes[ID]:
+        raise Refused("property-mismatch", "the AMQP property message_id differs from the attribute `id`")
+    if delivery.type is not None and delivery.type != attributes[TYPE]:
+        raise Refused("property-mismatch", "the AMQP property type differs from the attribute `type`")
+    return message
+
+
+def _is_structured(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == STRUCTURED and _is_json(content_type)
+
+
+def _structured(body: bytes, limits: Limits) -> Message:
+    event = strict_json.parse(body, limits)
+    if not isinstance(event, dict):
+        raise Refused("not-an-object", "a structured CloudEvent is a JSON object with its attributes and `data`")
+    if "data_base64" in event:
+        raise Refused("unsupported-content-type", "`data_base64` is not accepted; send JSON in `data`")
+    data = event.pop("data", None)
+    return Message(_checked(event), data)
+
+
+def _binary(delivery: Delivery, limits: Limits) -> Message:
+    attributes: dict[str, object] = {}
+    for header, value in delivery.headers.items():
+        if not header.startswith(_PREFIXES):
+            continue
+        name = header[3:] if header.startswith(HEADER_PREFIX) else header[12:]
+        value = _from_header(name, value)
+        if name in attributes and attributes[name] != value:
+            _bad(name, "is there twice, under two header prefixes, with different values")
+        attributes[name] = value
+    if not attributes:
+        raise Refused(
+            "unsupported-content-type",
+            f"content type {delivery.content_type!r:.80} without `ce-` headers; send `{STRUCTURED}`, or `ce-` headers",
+        )
+    content_type = delivery.content_type
+    if content_type is not None and not _is_json(content_type):
+        raise Refused("unsupported-content-type", f"content type {content_type!r:.80}; the payload must be JSON")
+    if content_type is not None and DATACONTENTTYPE not in attributes:
+        attributes[DATACONTENTTYPE] = content_type
+    data = strict_json.parse(delivery.body, limits) if delivery.body else None
+    return Message(_checked(attributes), data)
+
+
+def _from_header(name: str, value: object) -> object:
+    """Turn what AMQP tables hold into what attributes hold; the rest is refused by its type later."""
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    return value
+
+
+def _checked(raw: Mapping[str, object]) -> dict[str, Attribute]:
+    """Check names, types and sizes of all attributes, and the meaning of those that the bus knows."""
+    if len(raw) > _MAX_ATTRIBUTES:
+        raise Refused("too-many-attributes", f"{len(raw)} attributes; at most {_MAX_ATTRIBUTES} are accepted")
+    attributes: dict[str, Attribute] = {}
+    for name, value in raw.items():
+        check = _CHECKS.get(name)
+        if check is None and not _NAME.fullmatch(name):
+            _bad(name, "has a bad name; attribute names are 1 to 20 of a-z and 0-9")
+        if value is None:
+            continue
+        plain = _plain(name, value)
+        attributes[name] = plain if check is None else check(plain)
+    for name in (ID, SOURCE, TYPE, SPECVERSION):
+        if name not in attributes:
+            raise Refused("missing-attribute", f"attribute `{name}` is required")
+    return attributes
+
+
+def _plain(name: str, value: object) -> Attribute:
+    if isinstance(value, str):
+        if len(value) > _MAX_BYTES or (len(value) * 4 > _MAX_BYTES and len(value.encode()) > _MAX_BYTES):
+            _bad(name, f"is longer than {_MAX_BYTES} bytes")
+        if not value.isprintable() and _CONTROL.search(value):
+            _bad(name, "has control characters")
+        return value
+    if isinstance(value, bytes):
+        if len(value) > _MAX_BYTES:
+            _bad(name, f"is longer than {_MAX_BYTES} bytes")
+        return value
+    if isinstance(value, int):  # a bool is one too
+        if not -(2**63) <= value < 2**63:
+            _bad(name, "does not fit 64 bits")
+        return value
+    _bad(name, "must be a string, an integer or a boolean; put structured values into `data`")
+
+
+# --- encode -------------------------------------------------------------------------------------------------------
+
+
+def encode(attributes: Mapping[str, Attribute], data: Json) -> bytes:
+    """Write a structured CloudEvent; bytes become base64, absent data stays absent.
+
+    Raises:
+        Refused: `not-json`: the data is no JSON value.
+    """
+    event: dict[str, Json] = {}
+    for name, value in attributes.items():
+        event[name] = b64encode(value).decode() if isinstance(value, bytes) else value
+    if data is not None:
+        event["data"] = data
+    return strict_json.dump(event)
+
+
+def encode_binary(message: Message) -> tuple[bytes, dict[str, Attribute]]:
+    """Write the payload, and the attributes as `ce-` headers; `datacontenttype` belongs into the content type property.
+
+    Raises:
+        Refused: `not-json`: the data is no JSON value.
+    """
+    headers = {f"{HEADER_PREFIX}{name}": value for name, value in message.attributes.items() if name != DATACONTENTTYPE}
+    return (b"" if message.data is None else strict_json.dump(message.data)), headers
+
+
+def expiry_s(message: Message) -> float | None:
+    """Return when the message expires, in epoch seconds, or None when it never does."""
+    text = message.attributes.get(EXPIRY)
+    return _epoch(text) if isinstance(text, str) else None

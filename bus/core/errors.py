@@ -1,0 +1,92 @@
+"""Every error of the project: one sentence each, saying whose fault it is.
+
+Failures that an agent can cause are never raised out of the core: `decide` turns them into decisions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FailureClass = Literal[
+    "refusal",
+    "rate_limit",
+    "truncation",
+    "timeout",
+    "contract",
+    "tool_error",
+    "unavailable",
+    "budget",
+    "expired",
+    "internal",
+]
+FAILURE_CLASSES: tuple[FailureClass, ...] = FailureClass.__args__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One field that breaks a contract: JSON pointer, what the contract expects, what was there."""
+
+    pointer: str
+    expected: str
+    got: str
+
+
+class BusError(Exception):
+    """Base of every error that agentbus raises on purpose."""
+
+
+class Refused(BusError):
+    """The sender's fault: the message cannot be understood or breaks its contract.
+
+    Args:
+        code: short stable code, e.g. `not-json`, `too-deep`, `contract`, `unknown-agent`.
+        reason: one sentence for a person, saying what was expected.
+        findings: every failing field, when a contract was broken.
+    """
+
+    def __init__(self, code: str, reason: str, findings: tuple[Finding, ...] = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.findings = findings
+
+
+class StepFailed(BusError):
+    """The route author's or an agent's fault: a step could not do its work on this message."""
+
+    def __init__(self, failure: FailureClass, reason: str, findings: tuple[Finding, ...] = ()) -> None:
+        super().__init__(reason)
+        self.failure = failure
+        self.reason = reason
+        self.findings = findings
+
+
+class ExpressionFailed(BusError):
+    """The route author's fault: an expression has no value for this message."""
+
+
+class ConfigurationRefused(BusError):
+    """The route author's fault: the configuration has findings of severity error."""
+
+
+class Unreachable(BusError):
+    """The operator's fault: the broker or the store cannot be reached."""
+
+
+class StoreFailed(BusError):
+    """The operator's fault: the store could not commit; nothing of the batch may be published."""
+
+
+class AgentError(BusError):
+    """Raised by an agent's handler to answer with a failure, as data.
+
+    Args:
+        failure: the failure class that routes select on with `on_error`.
+        reason: one sentence for a person.
+    """
+
+    def __init__(self, failure: FailureClass, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = failure
+        self.reason = reason

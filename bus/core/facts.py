@@ -1,0 +1,41 @@
+"""What `decide` must be told because it may not look: the time, limits and identities. All frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what an agent may send.
+
+    Args:
+        body_bytes: longest accepted body. 256 KiB: larger payloads belong in a claim check.
+        depth: deepest JSON nesting; 64 is far beyond any contract and far below any parser's limit.
+        hops: hops a message may take when it does not say (`hopsleft`).
+    """
+
+    body_bytes: int = 256 * 1024
+    depth: int = 64
+    hops: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Args:
+    now_s: seconds since the epoch.
+    now: the same as RFC 3339, UTC, milliseconds.
+    seal: secret key of this bus for return addresses, 32 bytes.
+    bus_user: the broker user of the bus itself; only it may set `attempt`, `fence` and `redrive`.
+    identity: `broker` requires that the verified user is the source agent; `shared` lets all agents share
+        one user (private broker: every agent runs as the same person) and checks only that the source is declared.
+    limits: what an agent may send.
+    """
+
+    now_s: float
+    now: str
+    seal: bytes
+    bus_user: str = "bus"
+    identity: Literal["broker", "shared"] = "shared"
+    limits: Limits = Limits()

@@ -1,0 +1,84 @@
+"""Who says so: the broker-verified user against the source that the message claims, and what each may send."""
+
+from __future__ import annotations
+
+from bus.core.actions import Delivery
+from bus.core.address import ReturnAddress, unseal
+from bus.core.errors import Refused
+from bus.core.facts import Facts
+from bus.core.message import REDRIVE, REPLYTO, Message
+from bus.core.outputs import BUS, NOBODY
+from bus.core.route import Catalog
+from bus.core.table import fits
+
+CLIENT = "cli"
+"""Source of the `bus` command and of people: a client with a private inbox, not a declared agent."""
+
+
+def from_the_bus(delivery: Delivery, facts: Facts) -> bool:
+    """Whether the bus itself published this: only it holds that broker user."""
+    return delivery.user_id == facts.bus_user
+
+
+def check_sender(message: Message, delivery: Delivery, catalog: Catalog, facts: Facts) -> None:
+    """Refuse a message whose source is not who published it, or that sets what only the bus may set.
+
+    Raises:
+        Refused: `unknown-agent`, `not-you`, `reserved-attribute`, `not-published`.
+    """
+    if from_the_bus(delivery, facts):
+        return
+    source = message.source
+    if source != CLIENT and source not in catalog.agents:
+        raise Refused(
+            "unknown-agent", f"no agent `{source}` is declared; write it under `agents:`, or correct the source"
+        )
+    if facts.identity == "broker" and delivery.user_id != source:
+        said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
+        raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
+    if message.attributes.get(REDRIVE):
+        raise Refused("reserved-attribute", f"only the bus sets `{REDRIVE}`; leave it out")
+    if source != CLIENT:
+        _check_published(message, catalog)
+
+
+def _check_published(message: Message, catalog: Catalog) -> None:
+    agent = catalog.agents[message.source]
+    type_ = message.type
+    if any(fits(pattern, type_) for pattern in agent.publishes):
+        return
+    capability = answered_capability(message, catalog)
+    if capability is not None and capability in agent.capabilities:
+        return
+    if capability is not None:
+        raise Refused("not-published", f"agent `{agent.name}` does not have the capability `{capability}`")
+    raise Refused(
+        "not-published",
+        f"agent `{agent.name}` does not declare `{type_}`; write `publishes: [{type_}]` in its entry under `agents:`",
+    )
+
+
+def answered_capability(message: Message, catalog: Catalog) -> str | None:
+    """The capability that a message of type `<capability>.replied` or `.failed` answers for, or None."""
+    name, _, kind = message.type.rpartition(".")
+    return name if kind in ("replied", "failed") and name in catalog.capabilities else None
+
+
+def return_address(message: Message, delivery: Delivery, facts: Facts) -> ReturnAddress | None:
+    """Who asked, or None: sealed when the bus carried the message, plain from the asker itself.
+
+    Raises:
+        Refused: `bad-return-address`: an asker may name only its own inbox.
+    """
+    text = message.attributes.get(REPLYTO)
+    if text is None:
+        return None
+    if from_the_bus(delivery, facts):
+        back = unseal(facts.seal, text, message.id)
+        # A redriven message keeps the asker's plain address: check it as if the asker had sent it.
+        if back is not None or message.source == BUS:
+            return None if back == NOBODY else back
+    allowed = f"agent:{message.source}"
+    if text == allowed or (message.source == CLIENT and str(text).startswith("client:")):
+        return ReturnAddress(str(text), message.id)
+    raise Refused("bad-return-address", f"replyto `{text!s}` is not this sender's inbox; write `{allowed}`")

@@ -1,0 +1,77 @@
+"""Names of the exchanges and queues of a namespace: the one place that spells them.
+
+`NS.in` is the only exchange that agents may write. `NS.events` and every inbox are written by the bus alone.
+"""
+
+from __future__ import annotations
+
+from bus.core.errors import BusError
+
+WAKE_STEPS_S: tuple[int, ...] = (1, 5, 30, 300)
+"""Fixed times to live of the retry queues, seconds. A longer wait passes through the longest several times."""
+
+
+def ingress_exchange(ns: str) -> str:
+    """Consistent-hash exchange that agents write; the routing key is the conversation."""
+    return f"{ns}.in"
+
+
+def ingress_queue(ns: str, partition: int) -> str:
+    return f"{ns}.ingress.{partition:02d}"
+
+
+def events_exchange(ns: str) -> str:
+    """Topic exchange that only the bus writes; the routing key is the event type."""
+    return f"{ns}.events"
+
+
+def agent_queue(ns: str, agent: str) -> str:
+    return f"{ns}.agent.{agent}"
+
+
+def capability_queue(ns: str, capability: str) -> str:
+    return f"{ns}.capability.{capability}"
+
+
+def client_queue(ns: str, client: str) -> str:
+    """Private, exclusive inbox of a command or gateway instance."""
+    return f"{ns}.client.{client}"
+
+
+def retry_queue(ns: str, step: int) -> str:
+    """Delay queue for wake-up tokens; `step` is an index into WAKE_STEPS_S, counted from 1."""
+    return f"{ns}.retry.{step}"
+
+
+def bounced(ns: str) -> str:
+    """Exchange and queue, of the same name, to which every dead-letter exchange setting leads."""
+    return f"{ns}.bounced"
+
+
+def dead_queue(ns: str) -> str:
+    """Dead Letter Channel: understood, cannot be delivered."""
+    return f"{ns}.dead"
+
+
+def invalid_queue(ns: str) -> str:
+    """Invalid Message Channel: cannot be understood."""
+    return f"{ns}.invalid"
+
+
+def store_queue(ns: str) -> str:
+    """Holds one message: the id of the store that this namespace is bound to."""
+    return f"{ns}.store"
+
+
+def address_queue(ns: str, address: str) -> str:
+    """Queue behind a return address: `agent:NAME` or `client:ID`.
+
+    Raises:
+        BusError: not an address.
+    """
+    kind, _, name = address.partition(":")
+    if kind == "agent" and name:
+        return agent_queue(ns, name)
+    if kind == "client" and name:
+        return client_queue(ns, name)
+    raise BusError(f"`{address}` is no address; write `agent:NAME` or `client:ID`")

@@ -1,0 +1,178 @@
+"""Making messages: every output of the bus inherits what R2 and the wire contract say, and has a repeatable id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from bus.core.actions import Delivery, End, Failure, Output, TargetKind
+from bus.core.address import ReturnAddress, seal
+from bus.core.codec import encode, expiry_s
+from bus.core.facts import Facts
+from bus.core.message import (
+    CARRIED,
+    CAUSATION,
+    CONVERSATION,
+    CORRELATION,
+    EXPIRY,
+    HOPS,
+    ID,
+    REPLYTO,
+    SOURCE,
+    SPECVERSION,
+    TIME,
+    TRACEPARENT,
+    TYPE,
+    Attribute,
+    Json,
+    Message,
+)
+from bus.core.times import rfc3339
+
+STRUCTURED = "application/cloudevents+json"
+BUS = "bus"
+"""Source of the messages that the bus makes itself: requests, events of routes, `bus.failed`."""
+
+NOBODY = ReturnAddress("", "")
+"""Sealed into requests that nobody waits for: the reply proves which request it answers, and becomes an event."""
+
+
+def derived_id(message_id: str, route: str, target: str, index: int) -> str:
+    """Id of an output: a hash of (in-id, route, target, index), 32 hex digits, so that a redelivery repeats it."""
+    return blake2b(f"{message_id}\0{route}\0{target}\0{index}".encode(), digest_size=16).hexdigest()
+
+
+def child_trace(message: Message, output_id: str) -> str:
+    """W3C traceparent of an output: the message's trace, or one of its conversation's own; the span is the output's."""
+    parent = message.attributes.get(TRACEPARENT)
+    if isinstance(parent, str) and len(parent) == 55 and parent.startswith("00-"):
+        return f"{parent[:36]}{output_id[:16]}{parent[52:]}"
+    trace = blake2b(message.conversation.encode(), digest_size=16).hexdigest()
+    return f"00-{trace}-{output_id[:16]}-01"
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Collects the outputs of one decision.
+
+    Args:
+        message: the message that causes them.
+        facts: time, seal and limits.
+        route: name of the deciding route, or a word for the bus's own rules.
+        deadline_s: epoch seconds after which what is sent expires, from the route; None leaves the message's own.
+    """
+
+    message: Message
+    facts: Facts
+    route: str
+    deadline_s: float | None = None
+    outputs: list[Output] = field(default_factory=list)
+
+    def send(
+        self,
+        kind: TargetKind,
+        name: str,
+        type_: str,
+        data: Json,
+        *,
+        source: str = BUS,
+        correlation: str | None = None,
+        back: ReturnAddress | None = None,
+    ) -> None:
+        """Add one message.
+
+        Args:
+            source: who says it; the bus itself unless it passes on an agent's words.
+            correlation: id of the request that this answers.
+            back: return address to seal into it; NOBODY for requests without an asker; None for no address.
+        """
+        outputs = self.outputs
+        message = self.message
+        given = message.attributes
+        identity = derived_id(message.id, self.route, f"{kind}:{name}", len(outputs))
+        conversation = message.conversation
+        attributes: dict[str, Attribute] = {
+            SPECVERSION: "1.0",
+            ID: identity,
+            SOURCE: source,
+            TYPE: type_,
+            TIME: self.facts.now,
+            CONVERSATION: conversation,
+            CAUSATION: message.id,
+            HOPS: hops_left(message, self.facts) - 1,
+            TRACEPARENT: child_trace(message, identity),
+        }
+        for attribute in CARRIED:
+            if attribute in given:
+                attributes[attribute] = given[attribute]
+        if correlation is not None:
+            attributes[CORRELATION] = correlation
+        if back is not None:
+            attributes[REPLYTO] = seal(self.facts.seal, back, identity)
+        expires_ms = self._expiry(attributes)
+        body = encode(attributes, data)
+        outputs.append(Output(kind, name, identity, type_, conversation, body, STRUCTURED, {}, expires_ms))
+
+    def _expiry(self, attributes: dict[str, Attribute]) -> int | None:
+        """Write the earlier of the message's and the route's deadline; return the milliseconds that are left."""
+        own = expiry_s(self.message) if EXPIRY in attributes else None
+        if self.deadline_s is not None and (own is None or self.deadline_s < own):
+            own = self.deadline_s
+            attributes[EXPIRY] = rfc3339(own)
+        return None if own is None else max(0, int((own - self.facts.now_s) * 1000))
+
+
+def hops_left(message: Message, facts: Facts) -> int:
+    """Hops that the message may still take; never more than the bus allows."""
+    said = message.attributes.get(HOPS)
+    return min(said, facts.limits.hops) if isinstance(said, int) else facts.limits.hops
+
+
+def set_aside(
+    delivery: Delivery, message: Message | None, facts: Facts, end: End, failure: Failure, why: str
+) -> Output:
+    """The original, byte for byte, for the dead letter or invalid channel, with the reason in its headers."""
+    known: Mapping[str, Attribute] = message.attributes if message is not None else {}
+    original = str(known.get(ID) or delivery.message_id or blake2b(delivery.body, digest_size=16).hexdigest())
+    conversation = message.conversation if message is not None else original
+    headers: dict[str, Attribute] = {
+        "bus-id": original,
+        "bus-end": end,
+        "bus-class": failure.failure,
+        "bus-code": failure.code,
+        "bus-reason": failure.reason[:1000],
+        "bus-at": facts.now,
+        "bus-source": str(known.get(SOURCE, delivery.user_id or "")),
+        "bus-type": str(known.get(TYPE, delivery.type or "")),
+        "bus-conversation": conversation,
+        "bus-route": why,
+        "bus-content-type": delivery.content_type or "",
+    }
+    if failure.findings:
+        rows = [{"pointer": f.pointer, "expected": f.expected, "got": f.got} for f in failure.findings[:50]]
+        headers["bus-findings"] = json.dumps(rows, ensure_ascii=False)
+    headers.update(carried_headers(delivery))
+    kind: TargetKind = "invalid" if end == "invalid" else "dead"
+    return Output(
+        kind,
+        "",
+        derived_id(original, why or "bus", kind, 0),
+        str(headers["bus-type"]),
+        conversation,
+        delivery.body,
+        delivery.content_type or "application/octet-stream",
+        headers,
+    )
+
+
+def carried_headers(delivery: Delivery) -> dict[str, Attribute]:
+    """Headers that are part of the message: a binary CloudEvent's attributes live there, and a copy needs them."""
+    if delivery.content_type == STRUCTURED:
+        return {}
+    return {
+        str(name): value
+        for name, value in delivery.headers.items()
+        if str(name).startswith(("ce-", "cloudEvents")) and isinstance(value, bool | int | str | bytes)
+    }

@@ -1,0 +1,351 @@
+"""Deciding: one delivery in, one Decision out, never an exception for what an agent sent.
+
+    understand   bytes -> Message, or the decision that it is invalid
+    decide       sender, time and hops; an answer goes to its asker (bus.core.replies); the rest to its owner,
+                 observers and subscribers; the route's steps run; failures become decisions
+
+The shell looks for duplicates between the two, because only a decoded message has an identity.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import cast
+
+from bus.core.actions import Decision, Delivery, End, Failure, Output
+from bus.core.address import ReturnAddress
+from bus.core.codec import decode, expiry_s
+from bus.core.errors import ExpressionFailed, Refused
+from bus.core.facts import Facts
+from bus.core.flow import RouteFailed, run_flow
+from bus.core.identity import CLIENT, answered_capability, check_sender, return_address
+from bus.core.message import FAILED, LABELS, REPLYTO, Json, Message
+from bus.core.outputs import (
+    BUS,
+    NOBODY,
+    STRUCTURED,
+    Outbox,
+    carried_headers,
+    hops_left,
+    set_aside,
+)
+from bus.core.replies import Answered, answer
+from bus.core.route import Route
+from bus.core.table import Found, RouteTable
+from bus.core.telling import place, tell, tell_about_bytes
+from bus.core.work import Dispatch, Ended, Work
+
+REKEYED = "re-keyed"
+"""`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
+
+
+def understand(delivery: Delivery, table: RouteTable, facts: Facts) -> Message | Decision:
+    """Decode a delivery; what cannot be understood is a decision already."""
+    try:
+        return decode(delivery, facts.limits)
+    except Refused as refused:
+        return _undecodable(delivery, table, facts, refused)
+
+
+def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message | None = None) -> Decision:
+    """Decide what becomes of a delivery.
+
+    Args:
+        delivery: as it came.
+        table: the compiled configuration.
+        facts: time, limits and identities.
+        message: the result of `understand`, when the caller has it already.
+
+    Returns:
+        The decision; every failure that a sender, an agent or a route author can cause is one too.
+    """
+    if message is None:
+        understood = understand(delivery, table, facts)
+        if isinstance(understood, Decision):
+            return understood
+        message = understood
+    back: ReturnAddress | None = None
+    try:
+        check_sender(message, delivery, table.catalog, facts)
+        capability = answered_capability(message, table.catalog)
+        late = _too_late(message, facts)
+        if late is not None:
+            back = return_address(message, delivery, facts) if capability is None else None
+            end: End = "expired" if late.code == "expired" else "dead_letter"
+            return rejected(delivery, message, facts, table, end, late, back)
+        if delivery.routing_key != message.conversation:
+            return _rekeyed(delivery, message)
+        if capability is not None and message.source != BUS:
+            answered = answer(message, delivery, table.catalog.capabilities[capability], facts)
+            if isinstance(answered, Decision):
+                return answered
+            return _matched(delivery, message, facts, table, None, answered)
+        back = return_address(message, delivery, facts)
+        _check_contract(message, table)
+    except Refused as refused:
+        failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
+        return rejected(delivery, message, facts, table, "invalid", failure, back)
+    return _matched(delivery, message, facts, table, back, None)
+
+
+def _rekeyed(delivery: Delivery, message: Message) -> Decision:
+    """Order is kept per conversation, so a message under another routing key takes one recorded hop to its own."""
+    headers = carried_headers(delivery)
+    again = Output("ingress", message.type, message.id, message.type, message.conversation, delivery.body,
+                   delivery.content_type or STRUCTURED, headers)  # fmt: skip
+    return Decision("routed", message, why=REKEYED, reason="its routing key was not its conversation", outputs=(again,))
+
+
+def _check_contract(message: Message, table: RouteTable) -> None:
+    declared = table.catalog.types.get(message.type)
+    if declared is None or declared.contract is None:
+        return
+    findings = declared.contract.check(message.data)
+    if findings:
+        first = findings[0]
+        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+        raise Refused(
+            "contract",
+            f"breaks {declared.contract.name}: {first.pointer or '/'} expected {first.expected}, got {first.got}{more}",
+            findings,
+        )
+
+
+def _too_late(message: Message, facts: Facts) -> Failure | None:
+    expiry = expiry_s(message)
+    if expiry is not None and expiry <= facts.now_s:
+        return Failure("expired", "expired", f"its deadline {message.text('expirytime')} passed before it was decided")
+    if hops_left(message, facts) <= 0:
+        return Failure("internal", "hops", "it has taken all its hops: agents or routes send it round in a loop")
+    return None
+
+
+def _matched(
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    back: ReturnAddress | None,
+    answered: Answered | None,
+) -> Decision:
+    """Give the message to its owner, its observers and its subscribers."""
+    found = table.find(message.type, message.source)
+    names = _names(message)
+    notes: list[str] = []
+    outputs: list[Output] = []
+    _observe(found, message, names, facts, outputs, notes)
+    if found.subscribers:
+        passed = Outbox(message, facts, "subscribe")
+        passed.send("event", message.type, message.type, message.data, source=message.source)
+        outputs += passed.outputs
+        notes.append("subscribers " + ", ".join(found.subscribers))
+    owner = _owner(found, message, names, notes)
+    if owner is not None:
+        return _routed(owner, delivery, message, facts, table, back, (outputs, notes))
+    if found.subscribers:
+        return Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
+    declared = table.catalog.types.get(message.type)
+    if declared is not None and declared.unrouted:
+        reason = f"nobody wants `{message.type}`, which its `unrouted: ok` allows"
+        return Decision(
+            "filtered", message, why="unrouted: ok", reason=reason, steps=tuple(notes), outputs=tuple(outputs)
+        )
+    if answered is not None:
+        reason = f"nobody waits for `{message.type}`, and no route or agent wants it"
+    else:
+        reason = f"no route owns `{message.type}` and no agent subscribes to it"
+    failure = Failure("unavailable", "no_route", f"{reason}; write a route with `match: {{type: {message.type}}}`")
+    decision = rejected(delivery, message, facts, table, "dead_letter", failure, back, tuple(notes))
+    return _with(decision, outputs)
+
+
+def _names(message: Message) -> dict[str, Json]:
+    return {
+        "data": message.data,
+        "request": message.data,
+        "msg": cast("dict[str, Json]", dict(message.attributes)),
+        "vars": {},
+    }
+
+
+def _owner(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> tuple[Route, str] | None:
+    for route, why in found.owners:
+        if _wanted(route, message, names, notes):
+            return route, why
+    return None
+
+
+def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[str]) -> bool:
+    if route.match.labels:
+        labels = (message.text(LABELS) or "").split(",")
+        if not all(label in labels for label in route.match.labels):
+            return False
+    if route.match.when is None:
+        return True
+    try:
+        if route.match.when({**names, "config": dict(route.config)}) is True:
+            return True
+        notes.append(f"{route.name}: when {route.match.when.text} is false")
+    except ExpressionFailed as error:
+        notes.append(f"{route.name}: when failed: {error}")
+    return False
+
+
+def _observe(
+    found: Found, message: Message, names: dict[str, Json], facts: Facts, outputs: list[Output], notes: list[str]
+) -> None:
+    """Observing routes get a copy; whatever goes wrong there is noted and touches nobody."""
+    for route, _ in found.observers:
+        if not _wanted(route, message, names, notes):
+            continue
+        work = Work(message, {**names, "config": dict(route.config)}, rules=route.on_error)
+        try:
+            run_flow(route.flow, work)
+            outbox = Outbox(message, facts, route.name, _deadline(route, facts))
+            for dispatched in work.sent:
+                _put(dispatched, outbox, None)
+            outputs += outbox.outputs
+            notes.append(f"observed by {route.name}")
+        except RouteFailed as failed:
+            notes.append(f"observer {route.name} failed: {failed.failure.reason}")
+
+
+def _routed(
+    owner: tuple[Route, str],
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    back: ReturnAddress | None,
+    before: tuple[list[Output], list[str]],
+) -> Decision:
+    route, why = owner
+    outputs, notes = before
+    work = Work(message, {**_names(message), "config": dict(route.config)}, rules=route.on_error, notes=notes)
+    try:
+        ended = run_flow(route.flow, work)
+    except RouteFailed as failed:
+        return _route_failed(failed, route, why, delivery, message, facts, table, back, outputs, work)
+    outbox = Outbox(message, facts, route.name, _deadline(route, facts))
+    for dispatched in work.sent:
+        _put(dispatched, outbox, back)
+    outputs += outbox.outputs
+    end, reason = _end(ended, bool(outputs), route)
+    return Decision(end, message, route.name, route.where, why, reason, None, tuple(work.notes), tuple(outputs))
+
+
+def _end(ended: Ended | None, sent: bool, route: Route) -> tuple[End, str]:
+    if ended is not None and ended.how == "filtered":
+        return ("routed" if sent else "filtered"), ended.reason
+    if sent:
+        return "routed", ""
+    return "filtered", f"{route.name} sent it nowhere"
+
+
+def _route_failed(
+    failed: RouteFailed,
+    route: Route,
+    why: str,
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    back: ReturnAddress | None,
+    outputs: list[Output],
+    work: Work,
+) -> Decision:
+    failure = failed.failure
+    if failed.then == "reply":
+        told = tuple(_tell(message, facts, failure, back, table))
+        reason = f"{failure.reason} (told to the asker)" if told else failure.reason
+        return Decision("routed" if told else "filtered", message, route.name, route.where, why, reason, failure,
+                        tuple(work.notes), (*outputs, *told))  # fmt: skip
+    end: End = "invalid" if failed.then == "invalid" else "dead_letter"
+    aside = set_aside(delivery, message, facts, end, failure, route.name)
+    told = tuple(_tell(message, facts, failure, back, table))
+    return Decision(end, message, route.name, route.where, why, failure.reason, failure, tuple(work.notes),
+                    (*outputs, aside, *told))  # fmt: skip
+
+
+def _deadline(route: Route, facts: Facts) -> float | None:
+    return None if route.deadline_s is None else facts.now_s + route.deadline_s
+
+
+def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> None:
+    """Turn a dispatch into an output: requests carry the return address or prove that nobody waits."""
+    target = dispatched.target
+    kept = back if dispatched.answerable else None
+    if target.kind == "event":
+        if target.to_route:
+            outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)
+        else:
+            outbox.send("event", target.name, target.type, dispatched.data)
+    elif target.kind == "agent" or target.kind == "capability":
+        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY)
+    elif kept is not None:
+        kind, name = place(kept.address)
+        type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"
+        outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked)
+
+
+def _tell(
+    message: Message, facts: Facts, failure: Failure, back: ReturnAddress | None, table: RouteTable
+) -> list[Output]:
+    """`bus.failed` to the asker, or to the sender when nobody asked (R5). Nothing is told about `bus.failed`."""
+    if back is None and message.source in table.catalog.agents:
+        back = ReturnAddress(f"agent:{message.source}", message.id)
+    if back is None:
+        back = _claimed_client(message)
+    return [] if back is None else tell(message, facts, failure, back)
+
+
+def _claimed_client(message: Message) -> ReturnAddress | None:
+    """A refused message of a client: its private inbox is where to say so."""
+    text = message.attributes.get(REPLYTO)
+    if message.source not in (CLIENT, BUS) or not isinstance(text, str) or not text.startswith("client:"):
+        return None
+    return None if "!" in text else ReturnAddress(text, message.id)
+
+
+def rejected(
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    end: End,
+    failure: Failure,
+    back: ReturnAddress | None,
+    notes: tuple[str, ...] = (),
+) -> Decision:
+    """Set the message aside with its failure, and tell who waits for it or who sent it."""
+    aside = set_aside(delivery, message, facts, end, failure, "")
+    told = _tell(message, facts, failure, back, table)
+    return Decision(end, message, None, None, failure.code, failure.reason, failure, notes, (aside, *told))
+
+
+def _with(decision: Decision, outputs: list[Output]) -> Decision:
+    if not outputs:
+        return decision
+    return Decision(
+        decision.end, decision.message, decision.route, decision.where, decision.why, decision.reason,
+        decision.failure, decision.steps, (*outputs, *decision.outputs),
+    )  # fmt: skip
+
+
+def _undecodable(delivery: Delivery, table: RouteTable, facts: Facts, refused: Refused) -> Decision:
+    failure = Failure("contract", refused.code, refused.reason, findings=refused.findings)
+    cause = delivery.message_id or blake2b(delivery.body, digest_size=16).hexdigest()
+    aside = set_aside(delivery, None, facts, "invalid", failure, "")
+    address = _teller(delivery, table, facts)
+    told = () if address is None else (tell_about_bytes(facts, failure, cause, address, delivery.type or ""),)
+    return Decision("invalid", None, None, None, refused.code, refused.reason, failure, (), (aside, *told))
+
+
+def _teller(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
+    """Whom to tell about bytes: what AMQP says, as far as the broker vouches for it."""
+    agents = table.catalog.agents
+    if facts.identity == "broker":
+        return f"agent:{delivery.user_id}" if delivery.user_id in agents else None
+    kind, _, name = (delivery.reply_to or "").partition(":")
+    known = (kind == "client" and name != "") or (kind == "agent" and name in agents)
+    return delivery.reply_to if known else None

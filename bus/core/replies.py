@@ -1,0 +1,85 @@
+"""Answers of agents: to the asker when somebody waits, else an event.
+
+R2: the last agent answers the asker, whose sealed address came along with the request. R3, R4: an answer to somebody
+never enters `match`; without an asker it becomes the event `<capability>.replied`. R5: one final answer, which the
+shell's inbox enforces by the request's id (`identity_of`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from bus.core.actions import Decision, Delivery, Failure
+from bus.core.address import ReturnAddress, unseal
+from bus.core.errors import FailureClass, Refused
+from bus.core.facts import Facts
+from bus.core.message import ATTEMPT, CORRELATION, FENCE, REDRIVE, REPLYTO, Message
+from bus.core.outputs import NOBODY, Outbox, set_aside
+from bus.core.route import Capability
+from bus.core.telling import place, tell
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A good answer that nobody waits for: it goes on as an event."""
+
+    capability: str
+
+
+def answer(message: Message, delivery: Delivery, capability: Capability, facts: Facts) -> Decision | Answered:
+    """Decide an agent's `<capability>.replied` or `.failed`.
+
+    Raises:
+        Refused: `unsolicited-reply`: this bus did not send the request that it claims to answer.
+    """
+    request = message.text(CORRELATION) or ""
+    back = unseal(facts.seal, message.attributes.get(REPLYTO), request)
+    if back is None:
+        raise Refused(
+            "unsolicited-reply",
+            f"`{message.type}` answers no request of this bus; copy `replyto` from the request and put the "
+            "request's id into `correlationid`",
+        )
+    failed = message.type.endswith(".failed")
+    findings = () if failed else capability.reply.check(message.data)
+    if findings:
+        first = findings[0]
+        reason = (
+            f"the reply of {message.source} breaks {capability.reply.name}: {first.pointer or '/'} "
+            f"expected {first.expected}, got {first.got}"
+        )
+        failure = Failure("contract", "contract", reason, agent=message.source, findings=findings)
+        outputs = [set_aside(delivery, message, facts, "invalid", failure, "")]
+        outputs += tell(message, facts, failure, ReturnAddress(f"agent:{message.source}", message.id))
+        if back != NOBODY:
+            outputs += tell(message, facts, failure, back)
+        return Decision("invalid", message, None, None, "contract", reason, failure, (), tuple(outputs))
+    if back == NOBODY:
+        return Answered(capability.name)
+    if failed:
+        failure = _agents_failure(message)
+        return Decision("routed", message, None, None, f"reply to {back.address}", failure.reason, failure, (),
+                        tuple(tell(message, facts, failure, back)))  # fmt: skip
+    outbox = Outbox(message, facts, "reply")
+    kind, name = place(back.address)
+    outbox.send(kind, name, message.type, message.data, source=message.source, correlation=back.asked)
+    return Decision("routed", message, None, None, f"reply to {back.address}", outputs=tuple(outbox.outputs))
+
+
+def _agents_failure(message: Message) -> Failure:
+    data = message.data if isinstance(message.data, dict) else {}
+    said = data.get("class")
+    failure = cast(FailureClass, said) if said in get_args(FailureClass) else "tool_error"
+    return Failure(failure, failure, str(data.get("reason") or "the agent gave no reason")[:1000], agent=message.source)
+
+
+def identity_of(message: Message, answers: bool) -> str:
+    """What makes two deliveries one input: (source, id, attempt, redrive), or for an answer the request it answers.
+
+    The first recorded answer to a request wins, whoever sends the second and under whichever id.
+    """
+    given = message.attributes
+    if answers:
+        return f"\0reply\0{given.get(CORRELATION)!s}\0{given.get(FENCE, 0)!s}"
+    return f"{message.source}\0{message.id}\0{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"

@@ -1,0 +1,107 @@
+"""Routes, and the table that finds a message's owner by type and source at a cost that does not grow with them.
+
+Rule R1: one owner a message: exact type, then longest glob, then `source`, then `when`. `*` is one segment, `**` the
+rest. The table is built once; a look-up is one dictionary access for types and sources seen before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bus.core.expression import Contract, Expression, Leaf
+from bus.core.message import Json
+from bus.core.work import Flow, OnError
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Args:
+    types: exact types and globs; any fits.
+    source: exact agent name or glob, or None for any.
+    labels: all must be on the message.
+    when: the condition, or None.
+    """
+
+    types: tuple[str, ...]
+    source: str | None = None
+    labels: tuple[str, ...] = ()
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Args:
+    name: `integration/route`.
+    where: `file:line` of its `route:` key.
+    observe: gets a copy; its failure touches nobody.
+    deadline_s: seconds until what it sends expires, or None.
+    """
+
+    name: str
+    where: str
+    match: Match
+    flow: Flow
+    observe: bool = False
+    deadline_s: float | None = None
+    on_error: tuple[OnError, ...] = ()
+    config: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as declared. Adapter settings are the adapter's business, with secrets already filled in.
+
+    Args:
+        source: folder of the integration that declares it.
+    """
+
+    name: str
+    adapter: str
+    capabilities: tuple[str, ...] = ()
+    subscribes: tuple[str, ...] = ()
+    publishes: tuple[str, ...] = ()
+    concurrency: int = 1
+    timeout_s: float | None = None
+    version: str = ""
+    attributes: Mapping[str, Json] = field(default_factory=dict)
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What agents may be asked to do: `<name>.requested` in, `<name>.replied` or `<name>.failed` out."""
+
+    name: str
+    request: Contract
+    reply: Contract
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """A declared type. `contract` is None for `contract: any`; `unrouted` permits having nobody to go to."""
+
+    name: str
+    contract: Contract | None
+    unrouted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The whole configuration, compiled: what `decide` works from. Immutable; a reload makes a new one.
+
+    Args:
+        version: first 12 hex digits of the configuration's hash; every decision in the log names it.
+        routes: all routes, in file order.
+    """
+
+    version: str
+    agents: Mapping[str, Agent]
+    capabilities: Mapping[str, Capability]
+    types: Mapping[str, MessageType]
+    routes: tuple[Route, ...]
+
+
+__all__ = ["Agent", "Capability", "Catalog", "Leaf", "Match", "MessageType", "Route"]

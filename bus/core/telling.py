@@ -1,0 +1,66 @@
+"""Telling whoever waits that it will not come: `bus.failed`, with every finding (R5)."""
+
+from __future__ import annotations
+
+from bus.core.actions import Failure, Output, TargetKind
+from bus.core.address import ReturnAddress
+from bus.core.codec import encode
+from bus.core.facts import Facts
+from bus.core.flow import as_data
+from bus.core.message import (
+    CAUSATION,
+    CONVERSATION,
+    CORRELATION,
+    FAILED,
+    HOPS,
+    ID,
+    SOURCE,
+    SPECVERSION,
+    TIME,
+    TYPE,
+    Attribute,
+    Json,
+    Message,
+)
+from bus.core.outputs import BUS, STRUCTURED, Outbox, derived_id
+
+
+def place(address: str) -> tuple[TargetKind, str]:
+    """Split a return address into a target: `agent:x` -> ("agent", "x"), `client:y` -> ("client", "y")."""
+    kind, _, name = address.partition(":")
+    return ("agent" if kind == "agent" else "client"), name
+
+
+def tell(message: Message, facts: Facts, failure: Failure, back: ReturnAddress) -> list[Output]:
+    """Make the `bus.failed` that tells `back` what became of `message`; nothing is told about `bus.failed` itself."""
+    if message.type == FAILED:
+        return []
+    kind, name = place(back.address)
+    outbox = Outbox(message, facts, "bus.failed")
+    data = _data(failure, message.id, message.type)
+    outbox.send(kind, name, FAILED, data, correlation=back.asked)
+    return outbox.outputs
+
+
+def _data(failure: Failure, message_id: str, type_: str) -> Json:
+    """Payload of `bus.failed`."""
+    return {**as_data(failure), "message": {"id": message_id, "type": type_}}
+
+
+def tell_about_bytes(facts: Facts, failure: Failure, cause: str, address: str, type_: str) -> Output:
+    """`bus.failed` about a message that could not be decoded: nothing of it is known but what AMQP said."""
+    kind, name = place(address)
+    identity = derived_id(cause, "invalid", address, 1)
+    attributes: dict[str, Attribute] = {
+        SPECVERSION: "1.0",
+        ID: identity,
+        SOURCE: BUS,
+        TYPE: FAILED,
+        TIME: facts.now,
+        CONVERSATION: cause,
+        CAUSATION: cause,
+        CORRELATION: cause,
+        HOPS: 1,
+    }
+    body = encode(attributes, _data(failure, cause, type_))
+    return Output(kind, name, identity, FAILED, cause, body, STRUCTURED, {})

@@ -1,0 +1,339 @@
+"""The ports: what the bus needs from a broker, a store, a clock and a meter, and what they guarantee.
+
+Every implementation passes the shared suite in `tests/contract`. The in-memory ones are for the route tester and
+unit tests; RabbitMQ and SQLite are real in every other test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from bus.core.actions import Decision, Delivery, Output
+from bus.core.message import Message
+
+# --- Transport: the bus's side of the broker ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A delivery tag belongs to its channel generation; one of an old generation is never acked on a new one.
+
+    Generations rise; numbers count 1, 2, 3, ... within one, in the order of delivery over all its queues.
+    """
+
+    generation: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A delivery with the tag to ack it by.
+
+    Args:
+        arrived_s: epoch seconds when it was read from the socket; 0 when the transport does not say.
+    """
+
+    tag: Tag
+    delivery: Delivery
+    arrived_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One publish: where to, and what.
+
+    Args:
+        handle: chosen by the caller, comes back in the outcome; unique among unconfirmed publishes.
+        exchange: exchange name; "" is the default exchange.
+        routing_key: routing key.
+        output: the message.
+    """
+
+    handle: int
+    exchange: str
+    routing_key: str
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the broker said of a publish: `confirmed`, `nacked`, or `returned` (nowhere to go; reason says why)."""
+
+    handle: int
+    how: Literal["confirmed", "nacked", "returned"]
+    reason: str = ""
+
+
+class TransportEvents(Protocol):
+    """Called by the transport on its loop thread, never re-entrantly."""
+
+    def on_connected(self) -> None:
+        """Both connections are up, the topology is declared, nothing is consumed yet."""
+
+    def on_batch(self, batch: Sequence[Received]) -> None:
+        """Whatever has arrived in this loop turn, in order per queue. Never empty."""
+
+    def on_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Confirms, nacks and returns of this loop turn; each handle exactly once per connection."""
+
+    def on_lost(self, reason: str) -> None:
+        """A connection is gone: every tag and every unconfirmed handle is void. The transport drops both
+        connections and reconnects by itself, with full jitter from 0.1 to 10 s; `on_connected` follows."""
+
+    def on_blocked(self, blocked: bool, reason: str) -> None:
+        """The broker raised or cleared a memory or disk alarm on the publishing connection."""
+
+
+class Transport(Protocol):
+    """A pipelined, loop-driven link to the broker.
+
+    Guarantees:
+    - publishes are persistent and mandatory; each gets exactly one outcome unless the connection is lost first;
+    - publishes of one turn reach the broker in order, joined into as few writes as the socket allows;
+    - it consumes and publishes on separate connections, so that flow control of one does not stall the other;
+    - nothing is acked that the caller did not ack; closing never cancels consumers with unacked deliveries first.
+    All methods but `call_threadsafe` and `stop` are for the loop thread.
+    """
+
+    def run(self, events: TransportEvents) -> None:
+        """Connect and drive the loop in the calling thread until `stop`.
+
+        Raises:
+            Unreachable: the first connection cannot be made within the configured time.
+        """
+
+    def stop(self) -> None:
+        """Close the connections, without cancelling, and return from `run`. Thread-safe."""
+
+    def consume(self, queues: Sequence[str], prefetch: int) -> None:
+        """Start consuming; `prefetch` unacked deliveries at most on the whole connection."""
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """Publish in order. Only between `on_connected` and `on_lost`."""
+
+    def ack(self, upto: Tag) -> None:
+        """Acknowledge this delivery and all before it of the same generation; older generations are ignored."""
+
+    def call_threadsafe(self, call: Callable[[], None]) -> None:
+        """Run `call` on the loop thread soon. Thread-safe."""
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        """Run `call` on the loop thread after `seconds`; returns a function that cancels it."""
+
+
+# --- Store: the log, the inbox and what waits ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InboxKey:
+    """Identity of an input: `key` is 16 bytes over (source, id, attempt, redrive); `content` 8 bytes over the body."""
+
+    key: bytes
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One input as it is recorded.
+
+    Args:
+        seq: its number in the partition's log; dense, from 1, given by the owner.
+        inbox: its identity, or None when it has none (undecodable, a duplicate, a wake-up).
+        record: the audit record, JSON bytes (see bus.audit.record).
+        input: the body as it came; b"" when the record alone tells all.
+        outputs: what is to be published because of it, in order.
+    """
+
+    seq: int
+    inbox: InboxKey | None
+    record: bytes
+    input: bytes
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An output that waits: for a retry, or behind an earlier one of its key. The message itself is in the log.
+
+    Args:
+        partition, seq, index: the output: `outputs[index]` of entry `seq`.
+        key: ordering key, `conversation\\0target`.
+        due_s: epoch seconds when it may be tried.
+        attempts: how often it was tried.
+        reason: why it waits, for people.
+    """
+
+    partition: int
+    seq: int
+    index: int
+    key: str
+    due_s: float
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Excepted:
+    """An output that did not end as `delivered`: `returned`, `dead_letter`, `expired`, ... with time and reason."""
+
+    partition: int
+    seq: int
+    index: int
+    how: str
+    at_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction: all of it or nothing.
+
+    Args:
+        entries: new entries by partition, in seq order, contiguous with what the partition has.
+        done: partitions' watermarks: every output of every entry up to here is confirmed, held or excepted.
+        hold: held rows to write or replace.
+        release: held rows to remove.
+        exceptions: outcomes to record.
+    """
+
+    entries: Mapping[int, Sequence[Entry]] = field(default_factory=dict)
+    done: Mapping[int, int] = field(default_factory=dict)
+    hold: Sequence[Held] = ()
+    release: Sequence[Held] = ()
+    exceptions: Sequence[Excepted] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the owner of a partition must know before it decides anything.
+
+    Args:
+        next_seq: number of the next entry.
+        done: the watermark as stored.
+        pending: entries above `done`, oldest first: their outputs are replayed with the same ids.
+        held: what waits, oldest first.
+        settled: (seq, index) of pending outputs that are excepted, and so are not replayed.
+    """
+
+    partition: int
+    next_seq: int
+    done: int
+    pending: Sequence[Entry]
+    held: Sequence[Held]
+    settled: frozenset[tuple[int, int]]
+
+
+class Store(Protocol):
+    """The durable side of one bus.
+
+    Guarantees:
+    - `commit` is one atomic, durable transaction (fsynced before it returns), fenced: it fails without effect when
+      another owner has claimed since;
+    - what a commit wrote is read back byte for byte by `claim` and `entry` after any crash;
+    - the log is insert-only;
+    - methods may be called from one thread at a time, which need not be the same one.
+    """
+
+    @property
+    def store_id(self) -> str:
+        """Identity of this store, made once: 32 hex digits."""
+
+    @property
+    def secret(self) -> bytes:
+        """Key that seals return addresses, made once: 32 bytes."""
+
+    def claim(self, partitions: int) -> Sequence[Claim]:
+        """Take every partition 0..n-1 (epoch + 1), so that older owners can write nothing.
+
+        Raises:
+            StoreFailed: another process holds the store, or it cannot be read.
+        """
+
+    def commit(self, batch: Commit) -> None:
+        """Write it all or nothing.
+
+        Raises:
+            StoreFailed: nothing of the batch may be published.
+        """
+
+    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
+        """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition."""
+
+    def seen(self, partition: int, bucket: int, key: bytes) -> tuple[int, bytes] | None:
+        """Return (seq, content) of an inbox key, or None."""
+
+    def entry(self, partition: int, seq: int) -> Entry:
+        """Read one entry back.
+
+        Raises:
+            KeyError: there is none.
+        """
+
+    def prune(self, keep: int) -> int:
+        """Forget inbox keys but the newest `keep` per partition; returns how many were dropped."""
+
+    def close(self) -> None:
+        """Flush and let go."""
+
+
+# --- Meter --------------------------------------------------------------------------------------------------------
+
+
+class Meter(Protocol):
+    """What the worker tells of itself. Labels come from configuration only; calls are per batch, not per message."""
+
+    def decided(self, decisions: Sequence[Decision], seconds: float) -> None: ...
+    def committed(self, entries: int, seconds: float) -> None: ...
+    def confirmed(self, outputs: int, oldest_seconds: float) -> None: ...
+    def finished(self, decision: Decision, seconds: float) -> None: ...
+    def retried(self, target: str) -> None: ...
+    def in_flight(self, inputs: int, outputs: int) -> None: ...
+    def connected(self, up: bool) -> None: ...
+
+
+# --- The agent's side of the broker -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back."""
+
+    message: Message
+    queue: str
+    redelivered: bool
+    settle: Callable[[bool], Awaitable[None]]
+
+
+Handler: TypeAlias = Callable[[Inbound], Awaitable[None]]
+
+
+class AgentLink(Protocol):
+    """An agent's connection to the bus, on asyncio.
+
+    Guarantees:
+    - `send` returns after the broker confirmed the message; it keeps the id over reconnects, so a repeat is a duplicate
+      to the bus and not a second message;
+    - deliveries are settled one by one; what is not settled when the connection drops comes again;
+    - it reconnects by itself with full jitter, 0.1 to 10 s, and says so in the log.
+    """
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            Unreachable: no connection within the configured time.
+        """
+
+    async def send(self, message: Message) -> None:
+        """Publish to the bus's ingress, mandatory and confirmed."""
+
+    async def listen(self, queues: Sequence[str], prefetch: int, handler: Handler) -> None:
+        """Consume: one handler task per delivery, at most `prefetch` at once."""
+
+    async def open_client(self, handler: Handler) -> str:
+        """Make a private inbox that goes away with the connection; returns its return address `client:<id>`."""
+
+    async def close(self) -> None:
+        """Finish what is being settled, then close."""

@@ -1,0 +1,92 @@
+"""Settings: flags, then `BUS_*` variables, then defaults. The only reader of the environment.
+
+`Settings.from_environment()` is called by the composition root and the agent SDK; everything else is handed a frozen
+`Settings`. Each field's variable is `BUS_` and its name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bus.core.errors import BusError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Args:
+    amqp_url: broker of the bus; None starts a private node.
+    agent_amqp_url: broker as agents see it (their own user); defaults to the private node's, or amqp_url.
+    management_url: RabbitMQ management API, for policies; None leaves policies to `bus topology export`.
+    namespace: prefix of every exchange and queue.
+    home: folder for the private broker, the store and the run's state.
+    store: SQLite file; None is `home/bus.db`.
+    partitions: ingress partitions.
+    prefetch: unacked deliveries at most, of the whole worker.
+    identity: `broker` (verified user = source agent) or `shared`; None: shared on a private node, else broker.
+    bus_user: broker user of the bus.
+    metrics_port: Prometheus endpoint; 0 picks a free one, -1 turns it off.
+    log_level: debug, info, warning, error.
+    log_format: `json`, or `text` for people.
+    otlp_endpoint: OTLP/HTTP endpoint for spans; None exports none.
+    inbox_window: newest message identities per partition that are known as duplicates.
+    body_bytes: longest accepted message body.
+    hops: hops a message may take when it does not say.
+    connect_timeout_s: how long the first connection may take.
+    """
+
+    amqp_url: str | None = None
+    agent_amqp_url: str | None = None
+    management_url: str | None = None
+    namespace: str = "agentbus"
+    home: Path = Path(".agentbus")
+    store: Path | None = None
+    partitions: int = 4
+    prefetch: int = 2000
+    identity: str | None = None
+    bus_user: str = "bus"
+    metrics_port: int = 0
+    log_level: str = "info"
+    log_format: str = "json"
+    otlp_endpoint: str | None = None
+    inbox_window: int = 250_000
+    body_bytes: int = 256 * 1024
+    hops: int = 32
+    connect_timeout_s: float = 60.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+        """Build from flags that are not None, then `BUS_*`, then defaults.
+
+        Raises:
+            BusError: a variable has a value that its field cannot take.
+        """
+        source = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            text = source.get(f"BUS_{each.name.upper()}")
+            if flags.get(each.name) is not None:
+                values[each.name] = flags[each.name]
+            elif text:
+                values[each.name] = _convert(each.name, str(each.type), text)
+        return cls(**values)
+
+    @property
+    def store_path(self) -> Path:
+        return self.store or self.home / "bus.db"
+
+
+def _convert(name: str, kind: str, text: str) -> Any:
+    try:
+        if "Path" in kind:
+            return Path(text)
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except ValueError as error:
+        raise BusError(f"BUS_{name.upper()} is `{text}`; write a {kind}") from error
+    return text

@@ -1,0 +1,88 @@
+"""Idempotent Receiver: which inputs the log already holds.
+
+The filter knows every remembered identity by its first 8 bytes and the bucket it lies in; only a hit costs a look-up
+in the store, which then compares all 16. It is rebuilt from the store at start, before anything is consumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from bus.core.actions import Delivery
+from bus.core.message import Message
+from bus.core.replies import identity_of
+from bus.ports import InboxKey, Store
+
+BUCKET = 1024  # entries per inbox bucket, as in the store's layout
+
+
+def inbox_key(message: Message, delivery: Delivery, answers: bool) -> InboxKey:
+    """Identity and content hash of an input."""
+    key = blake2b(identity_of(message, answers).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return InboxKey(key, blake2b(delivery.body, digest_size=8).digest())
+
+
+def raw_key(delivery: Delivery) -> InboxKey:
+    """Identity of what could not be decoded, or came back from the broker: its queue, message id and bytes."""
+    said = f"\0raw\0{delivery.queue.rpartition('.')[2]}\0{delivery.message_id}\0{delivery.user_id}\0".encode()
+    content = blake2b(delivery.body, digest_size=8).digest()
+    return InboxKey(blake2b(said + content, digest_size=16).digest(), content)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An input that was recorded before under the same identity."""
+
+    seq: int
+    same: bool
+
+
+class Inbox:
+    """The duplicates filter of one partition.
+
+    Args:
+        partition: which.
+        store: where exact keys lie.
+        window: identities to remember; the oldest are forgotten beyond it, by the store and here alike.
+    """
+
+    def __init__(self, partition: int, store: Store, window: int) -> None:
+        self._partition = partition
+        self._store = store
+        self._window = window
+        self._buckets: dict[bytes, int] = {}
+        self._fresh: dict[bytes, tuple[int, bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def remember(self, bucket: int, key: bytes) -> None:
+        """Take in a key that the store already holds."""
+        self._buckets[key[:8]] = bucket
+
+    def earlier(self, key: InboxKey) -> Earlier | None:
+        """Find an earlier input with this identity, in the store or among those not yet committed."""
+        fresh = self._fresh.get(key.key)
+        if fresh is not None:
+            return Earlier(fresh[0], fresh[1] == key.content)
+        bucket = self._buckets.get(key.key[:8])
+        if bucket is None:
+            return None
+        found = self._store.seen(self._partition, bucket, key.key)
+        return None if found is None else Earlier(found[0], found[1] == key.content)
+
+    def add(self, key: InboxKey, seq: int) -> None:
+        """Take in an input that the next commit will record."""
+        self._fresh[key.key] = (seq, key.content)
+
+    def committed(self, keys: list[tuple[bytes, int]]) -> None:
+        """Move keys from fresh to remembered once their commit is durable."""
+        for key, seq in keys:
+            self._fresh.pop(key, None)
+            self._buckets[key[:8]] = seq // BUCKET
+        excess = len(self._buckets) - 2 * self._window
+        if excess > 0:
+            # Insertion order is age. Forgetting at twice the window keeps this rare, and the store keeps the window.
+            for old in list(self._buckets)[: excess + self._window]:
+                del self._buckets[old]

@@ -1,0 +1,169 @@
+"""From a delivery to what the next commit records of it: identity, duplicates, decision, number, record.
+
+The impure half of deciding, without any I/O of its own but the inbox's exact look-ups: it gives out the numbers of
+the partitions' logs and knows the clock. The worker feeds it batches and commits what it returns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from bus.audit import record
+from bus.core import naming
+from bus.core.actions import Decision, Delivery, Failure, Output
+from bus.core.facts import Facts
+from bus.core.identity import answered_capability
+from bus.core.message import Message
+from bus.core.outputs import BUS
+from bus.core.pipeline import REKEYED, decide, rejected, understand
+from bus.core.redelivery import bounced, repeated, returned
+from bus.core.table import RouteTable
+from bus.core.times import rfc3339
+from bus.ports import Claim, Entry, InboxKey, Received, Store
+from bus.shell.inbox import Inbox, inbox_key, raw_key
+from bus.shell.ledger import Open
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Judged:
+    """One batch, decided and numbered, ready to be committed."""
+
+    entries: dict[int, list[Entry]] = field(default_factory=dict)
+    opens: list[Open] = field(default_factory=list)
+    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+
+
+class Judge:
+    """Args:
+    store: for exact look-ups of identities.
+    table: the compiled configuration.
+    facts: limits and identities; the time in it is set per batch.
+    namespace: whose queues these are.
+    window: identities remembered per partition.
+    clock: epoch seconds.
+    """
+
+    def __init__(
+        self, store: Store, table: RouteTable, facts: Facts, namespace: str, window: int, clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self.table = table
+        self._facts = facts
+        self._ns = namespace
+        self._window = window
+        self._clock = clock
+        self._partitions: dict[str, int] = {}
+        self._inboxes: dict[int, Inbox] = {}
+        self._next: dict[int, int] = {}
+
+    def claimed(self, claims: Iterable[Claim], keys: Iterable[tuple[int, int, bytes]]) -> None:
+        """Begin anew from what the store holds."""
+        for claim in claims:
+            self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
+            self._next[claim.partition] = claim.next_seq
+            self._inboxes[claim.partition] = Inbox(claim.partition, self._store, self._window)
+        for partition, bucket, key in keys:
+            self._inboxes[partition].remember(bucket, key)
+
+    def judge(self, batch: Iterable[Received]) -> Judged:
+        """Decide a batch, in order."""
+        now = self._clock()
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        judged = Judged()
+        for received in batch:
+            self._one(received, facts, judged)
+        return judged
+
+    def _one(self, received: Received, facts: Facts, judged: Judged) -> None:
+        delivery = received.delivery
+        partition = self._partitions.get(delivery.queue)
+        if partition is None:  # NS.bounced: whoever owns partition 0 records what the broker gave up on
+            partition = 0
+            decision, key, behind = self._raw(delivery, 0, lambda: bounced(delivery, facts))
+        else:
+            decision, key, behind = self._ingress(delivery, partition, facts)
+        if behind is not None or decision.why == REKEYED:
+            key = None
+        self._record(partition, delivery, decision, key, facts, judged, received, behind)
+
+    def _ingress(
+        self, delivery: Delivery, partition: int, facts: Facts
+    ) -> tuple[Decision, InboxKey | None, int | None]:
+        understood = understand(delivery, self.table, facts)
+        if isinstance(understood, Decision):
+            return self._raw(delivery, partition, lambda: understood)
+        answers = understood.source != BUS and answered_capability(understood, self.table.catalog) is not None
+        key = inbox_key(understood, delivery, answers)
+        earlier = self._inboxes[partition].earlier(key)
+        if earlier is None:
+            return self._decide(delivery, understood, facts), key, None
+        decision = repeated(delivery, understood, self.table, facts, earlier.seq, same=earlier.same, answers=answers)
+        return decision, None, earlier.seq
+
+    def _raw(
+        self, delivery: Delivery, partition: int, decision: Callable[[], Decision]
+    ) -> tuple[Decision, InboxKey | None, int | None]:
+        """Decide what is known only by its bytes; the same bytes under the same message id are the same input."""
+        key = raw_key(delivery)
+        earlier = self._inboxes[partition].earlier(key)
+        if earlier is None:
+            return decision(), key, None
+        reason = f"recorded before, as number {earlier.seq}"
+        return Decision("duplicate", None, why="duplicate", reason=reason), None, earlier.seq
+
+    def _decide(self, delivery: Delivery, message: Message, facts: Facts) -> Decision:
+        try:
+            return decide(delivery, self.table, facts, message)
+        except Exception as error:  # noqa: BLE001 - a fault of the bus itself must not stop the partition behind this message
+            _log.exception("deciding failed", extra={"message_id": message.id, "conversation_id": message.conversation})
+            failure = Failure("internal", "bus-fault", f"the bus itself failed on it: {type(error).__name__}: {error}")
+            return rejected(delivery, message, facts, self.table, "dead_letter", failure, None)
+
+    def came_back(self, partition: int, output: Output, reason: str, judged: Judged) -> None:
+        """Record what follows from an output that the broker returned."""
+        now = self._clock()
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        delivery, decision = returned(output, reason, facts)
+        self._record(partition, delivery, decision, None, facts, judged, None, None)
+
+    def _record(
+        self,
+        partition: int,
+        delivery: Delivery,
+        decision: Decision,
+        key: InboxKey | None,
+        facts: Facts,
+        judged: Judged,
+        received: Received | None,
+        behind: int | None,
+    ) -> None:
+        seq = self._next[partition]
+        self._next[partition] = seq + 1
+        if key is not None:
+            self._inboxes[partition].add(key, seq)
+            judged.keys.setdefault(partition, []).append((key.key, seq))
+        arrived = facts.now_s if received is None or not received.arrived_s else received.arrived_s
+        line = record.encode(
+            decision,
+            delivery,
+            seq=seq,
+            partition=partition,
+            received_s=arrived,
+            decided_s=facts.now_s,
+            config=self.table.catalog.version,
+        )
+        entry = Entry(seq, key, line, delivery.body, decision.outputs)
+        judged.entries.setdefault(partition, []).append(entry)
+        tags = [] if received is None else [received.tag]
+        judged.opens.append(Open(partition, entry, len(decision.outputs), tags, arrived, decision, behind))
+        judged.decisions.append(decision)
+
+    def committed(self, keys: Mapping[int, list[tuple[bytes, int]]]) -> None:
+        """The commit of these identities is durable."""
+        for partition, rows in keys.items():
+            self._inboxes[partition].committed(rows)

@@ -1,0 +1,134 @@
+"""Publishing in order: pipelined across keys, one unconfirmed publish per (conversation, target).
+
+A nack breaks a pipeline: a full queue may refuse one message and take the next. So later outputs of a key wait until
+the earlier one is confirmed, and a refused one becomes a held row that the rest of its key queues behind.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bus.core import naming
+from bus.core.actions import Output
+from bus.ports import Held, Outcome, Outgoing
+from bus.shell.ledger import Open
+
+Key: TypeAlias = tuple[str, str, str]  # conversation, target kind, target name
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One output on its way.
+
+    Args:
+        owner: the input it belongs to, or None once that is finished (it was held).
+        held: its row in the store while it waits or is tried again.
+    """
+
+    partition: int
+    seq: int
+    index: int
+    output: Output
+    owner: Open | None
+    held: Held | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.output.conversation, self.output.kind, self.output.name
+
+
+class Addresses:
+    """Where outputs go: exchange and routing key by kind and name."""
+
+    def __init__(self, namespace: str) -> None:
+        self._ns = namespace
+        self._ingress = naming.ingress_exchange(namespace)
+        self._events = naming.events_exchange(namespace)
+        self._queues: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def of(self, output: Output) -> tuple[str, str]:
+        """Return (exchange, routing key); "" is the default exchange, where the key is the queue."""
+        if output.kind == "ingress":
+            return self._ingress, output.conversation
+        if output.kind == "event":
+            return self._events, output.name
+        found = self._queues.get((output.kind, output.name))
+        if found is None:
+            found = ("", self._queue(output))
+            if output.kind != "client":  # clients come and go; remembering each would grow without end
+                self._queues[output.kind, output.name] = found
+        return found
+
+    def _queue(self, output: Output) -> str:
+        if output.kind == "agent":
+            return naming.agent_queue(self._ns, output.name)
+        if output.kind == "capability":
+            return naming.capability_queue(self._ns, output.name)
+        if output.kind == "client":
+            return naming.client_queue(self._ns, output.name)
+        return naming.dead_queue(self._ns) if output.kind == "dead" else naming.invalid_queue(self._ns)
+
+
+class Outflow:
+    """Args:
+    addresses: where outputs go.
+    publish: hands a batch to the transport.
+    """
+
+    def __init__(self, addresses: Addresses, publish: Callable[[Sequence[Outgoing]], None]) -> None:
+        self._addresses = addresses
+        self._publish = publish
+        self._flying: dict[int, Job] = {}
+        self._waiting: dict[Key, deque[Job]] = {}
+        self._batch: list[Outgoing] = []
+        self._handle = 0
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    def clear(self) -> None:
+        """Forget everything: the connection is gone, and the store knows what is pending."""
+        self._flying.clear()
+        self._waiting.clear()
+        self._batch.clear()
+
+    def add(self, job: Job) -> None:
+        """Send now, or behind the one of its key that is not yet confirmed."""
+        key = job.key
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(job)
+            return
+        self._waiting[key] = deque()
+        self._send(job)
+
+    def _send(self, job: Job) -> None:
+        self._handle += 1
+        self._flying[self._handle] = job
+        exchange, routing_key = self._addresses.of(job.output)
+        self._batch.append(Outgoing(self._handle, exchange, routing_key, job.output))
+
+    def outcome(self, outcome: Outcome) -> Job | None:
+        """Take the job that an outcome is about; None when it was forgotten."""
+        return self._flying.pop(outcome.handle, None)
+
+    def next(self, key: Key) -> None:
+        """The one of this key is settled: send the next, if any waits."""
+        waiting = self._waiting.get(key)
+        if waiting:
+            self._send(waiting.popleft())
+        elif waiting is not None:
+            del self._waiting[key]
+
+    def stop(self, key: Key) -> list[Job]:
+        """The one of this key is to be held: give back all that waited behind it, in order."""
+        return list(self._waiting.pop(key, ()))
+
+    def flush(self) -> None:
+        """Hand what has gathered to the transport, as one batch."""
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._publish(batch)
