@@ -284,13 +284,32 @@ class Store(Protocol):
 class Meter(Protocol):
     """What the worker tells of itself. Labels come from configuration only; calls are per batch, not per message."""
 
-    def decided(self, decisions: Sequence[Decision], seconds: float) -> None: ...
-    def committed(self, entries: int, seconds: float) -> None: ...
-    def confirmed(self, outputs: int, oldest_seconds: float) -> None: ...
-    def finished(self, decision: Decision, seconds: float) -> None: ...
-    def retried(self, target: str) -> None: ...
-    def in_flight(self, inputs: int, outputs: int) -> None: ...
-    def connected(self, up: bool) -> None: ...
+    def decided(self, decisions: Sequence[Decision], seconds: float) -> None:
+        """A batch was decided in `seconds`."""
+
+    def committed(self, entries: int, seconds: float) -> None:
+        """A commit of so many inputs took `seconds`, from hand-over to durable."""
+
+    def confirmed(self, outputs: int, oldest_seconds: float) -> None:
+        """So many outputs were confirmed; the slowest took `oldest_seconds` from its commit."""
+
+    def finished(self, decision: Decision, seconds: float) -> None:
+        """An input is finished, `seconds` after it came."""
+
+    def retried(self, target: str) -> None:
+        """A held output is tried again."""
+
+    def excepted(self, how: str, code: str, outputs: int) -> None:
+        """So many outputs ended otherwise than delivered: `returned`, ..."""
+
+    def in_flight(self, inputs: int, outputs: int) -> None:
+        """What is unfinished now: inputs, and outputs not yet confirmed."""
+
+    def connected(self, up: bool) -> None:
+        """The broker is reached, or lost."""
+
+    def blocked(self, blocked: bool) -> None:
+        """The broker raised or cleared an alarm that stops publishing."""
 
 
 # --- The agent's side of the broker -------------------------------------------------------------------------------

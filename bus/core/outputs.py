@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -35,6 +36,8 @@ STRUCTURED = "application/cloudevents+json"
 BUS = "bus"
 """Source of the messages that the bus makes itself: requests, events of routes, `bus.failed`."""
 
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
 NOBODY = ReturnAddress("", "")
 """Sealed into requests that nobody waits for: the reply proves which request it answers, and becomes an event."""
 
@@ -47,7 +50,7 @@ def derived_id(message_id: str, route: str, target: str, index: int) -> str:
 def child_trace(message: Message, output_id: str) -> str:
     """W3C traceparent of an output: the message's trace, or one of its conversation's own; the span is the output's."""
     parent = message.attributes.get(TRACEPARENT)
-    if isinstance(parent, str) and len(parent) == 55 and parent.startswith("00-"):
+    if isinstance(parent, str) and _TRACEPARENT.fullmatch(parent):
         return f"{parent[:36]}{output_id[:16]}{parent[52:]}"
     trace = blake2b(message.conversation.encode(), digest_size=16).hexdigest()
     return f"00-{trace}-{output_id[:16]}-01"

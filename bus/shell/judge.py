@@ -160,7 +160,9 @@ class Judge:
         entry = Entry(seq, key, line, delivery.body, decision.outputs)
         judged.entries.setdefault(partition, []).append(entry)
         tags = [] if received is None else [received.tag]
-        judged.opens.append(Open(partition, entry, len(decision.outputs), tags, arrived, decision, behind))
+        opened = Open(partition, entry, len(decision.outputs), tags, arrived, decision, behind)
+        opened.queue, opened.decided_s = delivery.queue, facts.now_s
+        judged.opens.append(opened)
         judged.decisions.append(decision)
 
     def committed(self, keys: Mapping[int, list[tuple[bytes, int]]]) -> None:

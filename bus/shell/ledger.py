@@ -23,6 +23,8 @@ class Open:
         received_s: epoch seconds when it came.
         decision: None when it was read back after a restart.
         behind: number of the earlier input that this one repeats; its tags are freed with that one's.
+        queue: where it came from.
+        decided_s, committed_s: epoch seconds when it was decided, and when that was durable.
     """
 
     partition: int
@@ -32,6 +34,9 @@ class Open:
     received_s: float
     decision: Decision | None = None
     behind: int | None = None
+    queue: str = ""
+    decided_s: float = 0.0
+    committed_s: float = 0.0
 
 
 class Watermark:

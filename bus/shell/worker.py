@@ -85,6 +85,7 @@ class Worker:
     plan: which partitions, and bounds.
     clock: epoch seconds.
     on_state: told of every change of state, on the loop thread.
+    on_finished: told of every finished input and the time, on the loop thread; for spans.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Worker:
         *,
         clock: Callable[[], float] = time.time,
         on_state: Callable[[State], None] = lambda state: None,
+        on_finished: Callable[[Open, float], None] | None = None,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -105,6 +107,7 @@ class Worker:
         self._plan = plan
         self._clock = clock
         self._on_state = on_state
+        self._on_finished = on_finished
         self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock)
         self._ledger = Ledger()
         self._outflow = Outflow(Addresses(plan.namespace), transport.publish)
@@ -197,13 +200,15 @@ class Worker:
         self._waiting.clear()
         self._ledger = Ledger()
         self._committing = False
+        self._meter.in_flight(0, 0)
         if self.state == "draining":
             self._transport.stop()
         else:
             self._set("down")
 
     def on_blocked(self, blocked: bool, reason: str) -> None:
-        _log.warning("broker %s publishing: %s", "blocks" if blocked else "unblocks", reason)
+        _log.warning("the broker %s publishing: %s", "blocks" if blocked else "no longer blocks", reason or "-")
+        self._meter.blocked(blocked)
 
     def on_batch(self, batch: Sequence[Received]) -> None:
         if self.state != "running":
@@ -221,8 +226,8 @@ class Worker:
                 continue
             if outcome.how == "confirmed":
                 confirmed += 1
-                if job.owner is not None and job.owner.received_s < oldest:
-                    oldest = job.owner.received_s
+                if job.owner is not None and job.owner.committed_s < oldest:
+                    oldest = job.owner.committed_s
                 self._confirmed(job)
             elif outcome.how == "returned" and job.output.kind not in ("dead", "invalid"):
                 self._came_back.append((job, outcome))
@@ -262,6 +267,7 @@ class Worker:
             if (entry.seq, index) not in claim.settled and (claim.partition, entry.seq, index) not in waiting
         ]
         opened = Open(claim.partition, entry, len(left), [], self._clock())
+        opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
             self._outflow.add(Job(claim.partition, entry.seq, index, entry.outputs[index], opened))
@@ -299,8 +305,10 @@ class Worker:
             for each in finished:
                 if each.decision is not None:
                     self._meter.finished(each.decision, now - each.received_s)
+                    if self._on_finished is not None:
+                        self._on_finished(each, now)
             finished.clear()
-            self._meter.in_flight(len(self._ledger.open), len(self._outflow))
+        self._meter.in_flight(len(self._ledger.open), len(self._outflow))
 
     def _take(self) -> None:
         batch: list[Received] = []
@@ -345,6 +353,7 @@ class Worker:
         now = self._clock()
         self._judge.committed(pending.judged.keys)
         for opened in pending.judged.opens:
+            opened.committed_s = now
             self._ledger.add(opened)
             for index, output in enumerate(opened.entry.outputs):
                 job = Job(opened.partition, opened.entry.seq, index, output, opened)
@@ -396,7 +405,6 @@ class Worker:
 
     def _hold(self, job: Job, now: float, reason: str) -> None:
         """Refused: it waits as a row, and what was behind it in memory waits behind it as rows."""
-        self._meter.retried(job.output.target)
         behind = self._outflow.stop(job.key)
         self._waiting.add(job, now, reason)
         for later in behind:
@@ -413,6 +421,7 @@ class Worker:
                 self._outflow.add(following)
         else:
             self._outflow.next(job.key)
+        self._meter.excepted("returned", "returned", 1)
         return job, Excepted(job.partition, job.seq, job.index, "returned", self._clock(), reason)
 
     # --- what waits ------------------------------------------------------------------------------------------------

@@ -1,0 +1,115 @@
+"""The messages that an agent makes. What answers a task is repeatable: the same task gives the same ids and attributes.
+
+So nothing random and no clock goes into them: an agent that crashed after its reply was confirmed but before
+it acked the task sends the same bytes again, and the bus knows them for a duplicate.
+"""
+
+from __future__ import annotations
+
+import uuid
+from hashlib import blake2b
+
+from bus.core.message import (
+    ATTEMPT,
+    CARRIED,
+    CAUSATION,
+    CONVERSATION,
+    CORRELATION,
+    DATACONTENTTYPE,
+    EXPIRY,
+    FENCE,
+    HOPS,
+    ID,
+    REPLYTO,
+    SOURCE,
+    SPECVERSION,
+    TIME,
+    TRACEPARENT,
+    TYPE,
+    Attribute,
+    Json,
+    Message,
+)
+from bus.core.times import rfc3339
+
+REQUESTED, REPLIED, FAILED_SUFFIX = ".requested", ".replied", ".failed"
+
+_TRACEPARENT_CHARS = 55  # W3C trace context, version 00
+
+
+def task_key(task: Message) -> str:
+    """Identity of a task: its id and fence. One recorded reply belongs to each."""
+    return f"{task.id}\0{task.text(FENCE) or 0}"
+
+
+def derived_id(task: Message, index: int) -> str:
+    """Id of the message number `index` that a task causes; 0 is its reply."""
+    return blake2b(f"{task_key(task)}\0{index}".encode(), digest_size=16).hexdigest()
+
+
+def caused(agent: str, task: Message, index: int, type_: str, data: Json) -> Message:
+    """Make a message that a handler publishes while it works on `task`."""
+    given = task.attributes
+    identity = derived_id(task, index)
+    attributes: dict[str, Attribute] = {
+        SPECVERSION: "1.0",
+        ID: identity,
+        SOURCE: agent,
+        TYPE: type_,
+        DATACONTENTTYPE: "application/json",
+        CONVERSATION: task.conversation,
+        CAUSATION: task.id,
+    }
+    for name in (HOPS, *CARRIED):
+        if name in given:
+            attributes[name] = given[name]
+    trace = given.get(TRACEPARENT)
+    if isinstance(trace, str) and len(trace) == _TRACEPARENT_CHARS:
+        attributes[TRACEPARENT] = f"{trace[:36]}{identity[:16]}{trace[52:]}"
+    return Message(attributes, data)
+
+
+def reply(agent: str, request: Message, type_: str, data: Json) -> Message:
+    """Make the answer to `request`: the return address goes back as it came, sealed by the bus."""
+    message = caused(agent, request, 0, type_, data)
+    attributes = dict(message.attributes)
+    attributes[CORRELATION] = request.id
+    for name in (REPLYTO, ATTEMPT, FENCE):
+        if name in request.attributes:
+            attributes[name] = request.attributes[name]
+    if type_.endswith(FAILED_SUFFIX):
+        # A failure may be late, even because of the deadline; it must not expire on its way.
+        attributes.pop(EXPIRY, None)
+    return Message(attributes, data)
+
+
+def fresh(
+    agent: str,
+    type_: str,
+    data: Json,
+    now_s: float,
+    conversation: str | None = None,
+    replyto: str | None = None,
+    expires_s: float | None = None,
+) -> Message:
+    """Make a message that nothing caused; without a conversation it starts one.
+
+    Args:
+        now_s: epoch seconds.
+        expires_s: epoch seconds of its deadline, or None.
+    """
+    identity = uuid.uuid4().hex
+    attributes: dict[str, Attribute] = {
+        SPECVERSION: "1.0",
+        ID: identity,
+        SOURCE: agent,
+        TYPE: type_,
+        TIME: rfc3339(now_s),
+        DATACONTENTTYPE: "application/json",
+        CONVERSATION: conversation or identity,
+    }
+    if replyto is not None:
+        attributes[REPLYTO] = replyto
+    if expires_s is not None:
+        attributes[EXPIRY] = rfc3339(expires_s)
+    return Message(attributes, data)

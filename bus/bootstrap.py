@@ -1,0 +1,287 @@
+"""The composition root: the only place that picks implementations.
+
+Everything else is handed what it needs. A command asks for what it wants by what it is for (`load`, `running`,
+`agent_link`, `history`, `run_bus`), and imports follow the call, so that `bus lint` never loads an AMQP library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+from bus.core.errors import BusError, ConfigurationRefused, Unreachable
+from bus.core.facts import Facts, Limits
+from bus.settings import Settings
+
+if TYPE_CHECKING:
+    from bus.config.loading import Loaded
+    from bus.core.table import RouteTable
+    from bus.ports import AgentLink, Meter, Store
+    from bus.shell.history import History
+    from bus.shell.ledger import Open
+    from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.telemetry.spans import SpanRecorder
+    from bus.shell.worker import Worker
+    from bus.shell.telemetry.metrics import PrometheusMeter
+
+Progress = Callable[[str], None]
+
+_IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "shared": "shared"}
+
+
+# --- Configuration ------------------------------------------------------------------------------------------------
+
+
+def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None) -> Loaded:
+    """Read the integrations in `folders`, with every finding; never refuses.
+
+    Args:
+        folders: integrations, or folders of integrations.
+        environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
+    """
+    from bus.config import loading
+    from bus.core.registry import STEPS
+
+    return loading.load(folders, os.environ if environment is None else environment, STEPS)
+
+
+def table(loaded: Loaded) -> RouteTable:
+    """Build the route table.
+
+    Raises:
+        ConfigurationRefused: the configuration has errors; the message lists all of them.
+    """
+    from bus.core.table import RouteTable
+
+    errors = [str(each) for each in loaded.findings if each.severity == "error"]
+    if loaded.catalog is None or errors:
+        raise ConfigurationRefused("the configuration has errors:\n" + "\n".join(errors))
+    return RouteTable(loaded.catalog)
+
+
+def facts(settings: Settings | None = None, *, now_s: float = 0.0, seal: bytes | None = None) -> Facts:
+    """What the core is told: limits and identity from the settings, the time from the caller.
+
+    Args:
+        now_s: epoch seconds; the worker sets it anew for each batch.
+        seal: the store's secret; without one a random key, good for explaining only.
+    """
+    from bus.core.times import rfc3339
+
+    settings = settings or Settings()
+    identity = _IDENTITIES.get(settings.identity or "shared")
+    if identity is None:
+        raise BusError(f"BUS_IDENTITY is `{settings.identity}`; write {' or '.join(_IDENTITIES)}")
+    return Facts(
+        now_s=now_s,
+        now=rfc3339(now_s),
+        seal=seal or secrets.token_bytes(32),
+        bus_user=settings.bus_user,
+        identity=identity,
+        limits=Limits(body_bytes=settings.body_bytes, hops=settings.hops),
+    )
+
+
+# --- Broker -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBroker:
+    """A broker to run a bus on.
+
+    Args:
+        settings: as given, with both URLs, the bus's user and the identity rule filled in.
+        private: a node of our own, in `settings.home`.
+        stop: stops the private node if this process owns it; nothing otherwise. Idempotent.
+    """
+
+    settings: Settings
+    private: bool
+    stop: Callable[[], None]
+
+
+def open_broker(settings: Settings, progress: Progress) -> OpenBroker:
+    """Use the configured broker, or start (or find) the private node of `settings.home`.
+
+    Raises:
+        Unreachable: the private node cannot be started.
+    """
+    if settings.amqp_url:
+        return OpenBroker(_with_urls(settings, settings.amqp_url, settings.agent_amqp_url), False, lambda: None)
+    from bus.shell.broker import start_broker
+
+    node = start_broker(settings.home, progress=progress)
+    return OpenBroker(_with_urls(settings, node.bus_url, node.agent_url, "shared"), True, node.stop)
+
+
+def running(settings: Settings) -> Settings:
+    """Settings of a bus that runs: the configured broker, or the private node that `settings.home` tells of.
+
+    Raises:
+        Unreachable: no broker is configured and none was started in `settings.home`.
+    """
+    if settings.amqp_url:
+        return _with_urls(settings, settings.amqp_url, settings.agent_amqp_url)
+    state = settings.home / "broker.json"
+    try:
+        node = json.loads(state.read_bytes())
+        if node["pid"] is not None:
+            return _with_urls(settings, str(node["bus_url"]), str(node["agent_url"]), "shared")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unreachable(f"{state} cannot be read ({error}); start the bus again, or set BUS_AMQP_URL") from error
+    raise Unreachable(f"no bus runs in {settings.home}; start `bus dev` or `bus run` there, or set BUS_AMQP_URL")
+
+
+def bus_url(settings: Settings) -> str:
+    """The URL by which the bus itself logs in, of settings from `running` or `open_broker`."""
+    if settings.amqp_url is None:
+        raise Unreachable("no broker is known; set BUS_AMQP_URL")
+    return settings.amqp_url
+
+
+def _with_urls(settings: Settings, url: str, agent_url: str | None, identity: str = "broker") -> Settings:
+    from bus.shell.probe import user_of
+
+    return dataclasses.replace(
+        settings,
+        amqp_url=url,
+        agent_amqp_url=agent_url or url,
+        bus_user=user_of(url),  # the broker refuses a publish under any other name
+        identity=settings.identity or identity,
+    )
+
+
+# --- What commands work on ----------------------------------------------------------------------------------------
+
+
+def agent_link(settings: Settings, name: str) -> AgentLink:
+    """An agent's or client's connection to the bus; `settings` from `running` or `open_broker`."""
+    from adapters.link import AmqpLink
+
+    return AmqpLink(settings, name)
+
+
+def history(settings: Settings) -> History:
+    """The log, for reading, while the bus runs or not.
+
+    Raises:
+        StoreFailed: there is no store, or it cannot be read.
+    """
+    from bus.shell.history import History
+
+    return History(settings.store_path)
+
+
+# --- The processes ------------------------------------------------------------------------------------------------
+
+
+def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None], None]) -> None:
+    """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
+
+    Args:
+        settings: from `open_broker`.
+        routes: the compiled configuration.
+        ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
+
+    Raises:
+        Unreachable: the broker cannot be reached at the start.
+        StoreFailed: the store cannot be claimed or written.
+    """
+    from bus import __version__
+    from bus.shell.amqp.transport import PikaTransport
+    from bus.shell.sqlite_store import SqliteStore
+    from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.topology import apply, plan
+    from bus.shell.worker import Plan, Worker
+
+    needed = plan(settings.namespace, settings.partitions, routes.catalog)
+    meter = PrometheusMeter(routes.catalog, __version__)
+    with contextlib.ExitStack() as open_things:
+        store = SqliteStore(settings.store_path)
+        open_things.callback(store.close)
+        transport = PikaTransport(
+            bus_url(settings),
+            partial(apply, topology=needed),
+            connect_timeout_s=settings.connect_timeout_s,
+            logger=logging.getLogger("bus.transport"),
+        )
+        worker = Worker(
+            transport,
+            store,
+            meter,
+            routes,
+            facts(settings, seal=store.secret),
+            Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window),
+            on_state=lambda state: told.turned(state),
+        )
+        told = _Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
+        open_things.enter_context(_signals(worker.drain))
+        worker.run()
+
+
+def _endpoint(
+    settings: Settings, meter: PrometheusMeter, state: Callable[[], str], open_things: contextlib.ExitStack
+) -> int | None:
+    """Open the endpoint for Prometheus and probes; returns its port, or None when it is turned off."""
+    if settings.metrics_port < 0:
+        return None
+    from bus.shell.telemetry.endpoint import TelemetryEndpoint
+
+    def unready() -> str:
+        now = state()
+        return "" if now == "running" else f"the worker is {now}"
+
+    try:
+        endpoint = TelemetryEndpoint(meter.registry, unready, port=settings.metrics_port)
+    except OSError as error:
+        raise BusError(
+            f"port {settings.metrics_port} for metrics cannot be had ({error.strerror}); write --metrics-port 0"
+        ) from error
+    open_things.callback(endpoint.close)
+    return endpoint.port
+
+
+@dataclass(slots=True)
+class _Readiness:
+    """Calls `ready` the first time that the worker runs."""
+
+    ready: Callable[[], None]
+    done: bool = False
+
+    def turned(self, state: str) -> None:
+        if state == "running" and not self.done:
+            self.done = True
+            self.ready()
+
+
+@contextlib.contextmanager
+def _signals(drain: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT drain; a second one interrupts."""
+    asked = False
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        drain()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

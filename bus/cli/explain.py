@@ -1,0 +1,127 @@
+"""`bus explain`: what the bus would do with a message, decided by the same core, without a broker."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from bus.cli.common import Printer, dumps, folders_of, output_option, read_json
+from bus.cli.dlq import finding_text
+from bus.cli.send import new_message
+from bus.core.message import REPLYTO, Json, Message
+
+if TYPE_CHECKING:
+    from bus.core.actions import Decision, Delivery, Failure, Output
+
+_STRUCTURED = "application/cloudevents+json"
+
+
+@click.command()
+@click.argument("message_type", metavar="TYPE")
+@click.argument("data", required=False, metavar="[JSON|@FILE|-]")
+@click.option("--routes", "paths", multiple=True, type=click.Path(path_type=Path), help="Folder; may be repeated.")
+@click.option("--source", default="cli", show_default=True, help="The agent that sends it.")
+@click.option("--conversation", metavar="ID", help="Conversation that it belongs to.")
+@output_option()
+def explain(
+    message_type: str,
+    data: str | None,
+    paths: tuple[Path, ...],
+    source: str,
+    conversation: str | None,
+    printer: Printer,
+) -> int:
+    """Show the route that would take a message, why, what each step does, and what would be sent.
+
+    Nothing is sent, and no broker is needed. Exit code 1 when the message would be refused or could not
+    be delivered.
+
+    \b
+    Examples:
+      bus explain hello.asked '{"name": "Ada"}'
+      bus explain customer.inquiry.received @inquiry.json --routes routes/customer_service
+      bus explain sentiment.replied '{"score": 0.2}' --source sentiment
+    """
+    from bus import bootstrap
+    from bus.core.pipeline import decide
+
+    table = bootstrap.table(bootstrap.load(folders_of(paths)))
+    message = new_message(message_type, None if data is None else read_json(data), source, conversation)
+    facts = bootstrap.facts(now_s=time.time())
+    decision = decide(_delivery(message), table, facts)
+    printer.emit(_record(decision), _text(decision))
+    return 0 if decision.end in ("routed", "filtered") else 1
+
+
+def _delivery(message: Message) -> Delivery:
+    from bus.core.actions import Delivery
+    from bus.core.codec import encode
+
+    attributes = dict(message.attributes)
+    if message.source == "cli":
+        attributes[REPLYTO] = "client:explain"
+    body = encode(attributes, message.data)
+    return Delivery(body, _STRUCTURED, {}, None, message.id, message.type, message.conversation, "explain")
+
+
+def _record(decision: Decision) -> dict[str, Any]:
+    return {
+        "end": decision.end,
+        "route": decision.route,
+        "where": decision.where,
+        "why": decision.why,
+        "reason": decision.reason,
+        "steps": list(decision.steps),
+        "failure": None if decision.failure is None else _failure(decision.failure),
+        "outputs": [_output(each) for each in decision.outputs],
+    }
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {
+        "class": failure.failure,
+        "code": failure.code,
+        "reason": failure.reason,
+        "step": failure.step,
+        "agent": failure.agent,
+        "findings": [
+            {"pointer": each.pointer, "expected": each.expected, "got": each.got} for each in failure.findings
+        ],
+    }
+
+
+def _output(output: Output) -> dict[str, Any]:
+    return {
+        "target": output.target,
+        "type": output.type,
+        "id": output.id,
+        "data": _data(output),
+        "expires_ms": output.expires_ms,
+    }
+
+
+def _data(output: Output) -> Json:
+    import orjson
+
+    try:
+        event = orjson.loads(output.body)
+    except orjson.JSONDecodeError:
+        return output.body.decode("utf-8", "backslashreplace")
+    data: Json = event.get("data") if isinstance(event, dict) else event
+    return data
+
+
+def _text(decision: Decision) -> str:
+    where = f" ({decision.where}, {decision.why})" if decision.where else f" ({decision.why})" if decision.why else ""
+    lines = [f"{decision.end}: route {decision.route}{where}" if decision.route else f"{decision.end}{where}"]
+    lines += [f"  step {each}" for each in decision.steps]
+    if decision.failure is not None:
+        lines.append(f"  {decision.failure.failure} [{decision.failure.code}]: {decision.failure.reason}")
+        lines += [f"  invalid: {finding_text(each)}" for each in _failure(decision.failure)["findings"]]
+    elif decision.reason:
+        lines.append(f"  {decision.reason}")
+    lines += [f"  -> {each.target}  {each.type}  {dumps(_data(each))}" for each in decision.outputs]
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+"""`bus lint`: what is wrong in the configuration, all of it, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from bus.cli.common import Printer, folders_of, output_option
+
+if TYPE_CHECKING:
+    from bus.config.loading import Loaded
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@output_option("github")
+def lint(paths: tuple[Path, ...], printer: Printer) -> int:
+    """Report everything that `bus run` would refuse, and what to write instead.
+
+    PATH is a folder of integrations or a single one; without any, routes/ in the working directory.
+    Exit code 1 when there are errors; warnings alone are 0.
+
+    \b
+    Examples:
+      bus lint
+      bus lint routes/customer_service --output json
+      bus lint --output github          annotations at the lines of a pull request
+    """
+    from bus import bootstrap
+
+    loaded = bootstrap.load(folders_of(paths))
+    for finding in loaded.findings:
+        if printer.form == "github":
+            click.echo(finding.as_github())
+        else:
+            printer.emit(finding.as_dict(), str(finding))
+    errors = sum(each.severity == "error" for each in loaded.findings)
+    warnings = len(loaded.findings) - errors
+    printer.note(f"{errors} errors, {warnings} warnings" if loaded.findings else _found(loaded))
+    return 1 if errors else 0
+
+
+def _found(loaded: Loaded) -> str:
+    catalog = loaded.catalog
+    if catalog is None:
+        return "nothing to check"
+    return f"no findings: {len(catalog.routes)} routes, {len(catalog.agents)} agents, {len(catalog.types)} types"

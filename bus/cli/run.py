@@ -1,0 +1,56 @@
+"""`bus run`: the bus itself, until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from bus.cli.common import Printer, folders_of, output_option, settings_of, settings_options
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--metrics-port", type=click.IntRange(-1, 65535), help="Prometheus endpoint; 0 picks one, -1 none.")
+@click.option("--partitions", type=click.IntRange(1, 100), help="Ingress partitions.")
+@settings_options
+@output_option()
+def run(paths: tuple[Path, ...], printer: Printer, **flags: Any) -> int:
+    """Run the bus on the integrations of PATH, routes/ unless named.
+
+    A configuration with errors is refused, with all of them. Without BUS_AMQP_URL a private RabbitMQ node is
+    started in --home and stopped at the end. SIGTERM and Ctrl-C drain: nothing new is taken, what is committed
+    is finished, and the rest is replayed at the next start. Logs go to standard error.
+
+    \b
+    Examples:
+      bus run
+      bus run routes/customer_service --metrics-port 9464
+      BUS_AMQP_URL=amqp://bus:secret@rabbit/ bus run --namespace shop
+    """
+    from bus import bootstrap
+    from bus.shell.telemetry.logs import configure
+
+    settings = settings_of(flags)
+    configure(settings.log_level, settings.log_format, sys.stderr)
+    loaded = bootstrap.load(folders_of(paths))
+    for finding in loaded.findings:
+        printer.note(str(finding))
+    table = bootstrap.table(loaded)
+    broker = bootstrap.open_broker(settings, printer.note)
+
+    def ready(metrics_port: int | None) -> None:
+        where = f", metrics on http://127.0.0.1:{metrics_port}/metrics" if metrics_port is not None else ""
+        printer.emit(
+            {"event": "ready", "namespace": settings.namespace, "config": table.catalog.version,
+             "routes": len(table.catalog.routes), "metrics_port": metrics_port},
+            f"ready, {len(table.catalog.routes)} routes, configuration {table.catalog.version}{where}",
+        )  # fmt: skip
+
+    try:
+        bootstrap.run_bus(broker.settings, table, ready)
+    finally:
+        broker.stop()
+    return 0

@@ -1,0 +1,124 @@
+"""What the documents declare, namespace-wide: the second pass fills it, the third compiles routes against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bus.config.contracts import LoadedContract
+
+from bus.config.files import Folder
+from bus.config.nodes import Mapping as MappingNode
+from bus.config.nodes import Node, Scalar
+from bus.config.types import ANY, Type
+from bus.core.message import FAILED, Json
+from bus.core.route import Agent
+
+ASKED, ANSWERED, REFUSED = "requested", "replied", "failed"
+"""Last segments of the three types that every capability brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document with its kind."""
+
+    kind: str
+    node: MappingNode
+    folder: Folder
+    integration: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredType:
+    node: Scalar
+    contract: LoadedContract | None
+    unrouted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredCapability:
+    node: Scalar
+    request: LoadedContract | None
+    reply: LoadedContract | None
+    idempotent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredAgent:
+    """Args:
+    node: the agent's name; `body` what stands under it.
+    """
+
+    node: Scalar
+    body: MappingNode
+    agent: Agent
+
+
+@dataclass(slots=True)
+class Integration:
+    """Args:
+    config: values and static types of `config`.
+    on_error: the node of `defaults.on_error`, or None.
+    """
+
+    name: str
+    folder: Folder
+    node: Scalar | None = None
+    config: dict[str, tuple[Json, Type]] = field(default_factory=dict)
+    on_error: Node | None = None
+
+
+@dataclass(slots=True)
+class Namespace:
+    """Everything that has a name.
+
+    Args:
+        unread: kinds of documents that could not be parsed; what they would have declared is not reported missing.
+        matched: type patterns of all routes.
+        owned: those of the routes that do not merely observe.
+    """
+
+    integrations: dict[str, Integration] = field(default_factory=dict)
+    agents: dict[str, DeclaredAgent] = field(default_factory=dict)
+    capabilities: dict[str, DeclaredCapability] = field(default_factory=dict)
+    types: dict[str, DeclaredType] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
+    matched: set[str] = field(default_factory=set)
+    owned: set[str] = field(default_factory=set)
+
+    def type_names(self) -> Iterator[str]:
+        """Every known message type: declared ones and those that capabilities bring."""
+        yield from self.types
+        for capability in self.capabilities:
+            for last in (ASKED, ANSWERED, REFUSED):
+                yield f"{capability}.{last}"
+        yield FAILED
+
+    def contract_of(self, type_: str) -> LoadedContract | None:
+        """The contract of a known type; None when it has none."""
+        if type_ in self.types:
+            return self.types[type_].contract
+        capability, _, last = type_.rpartition(".")
+        declared = self.capabilities.get(capability)
+        if declared is None:
+            return None
+        return {ASKED: declared.request, ANSWERED: declared.reply}.get(last)
+
+    def static_type(self, type_: str) -> Type:
+        contract = self.contract_of(type_)
+        return contract.type if contract is not None else ANY
+
+    def providers(self, capability: str) -> tuple[str, ...]:
+        """Agents that have the capability."""
+        return tuple(name for name, each in self.agents.items() if capability in each.agent.capabilities)
+
+    def agents_unread(self) -> bool:
+        """Whether agents or capabilities may be declared where nothing could be read."""
+        return bool(self.unread & {"agents", "capabilities", ""})
+
+    def types_unread(self) -> bool:
+        return bool(self.unread & {"integration", "agents", "capabilities", ""})
+
+
+def config_values(integration: Integration) -> Mapping[str, Json]:
+    return {name: value for name, (value, _) in integration.config.items()}

@@ -1,0 +1,128 @@
+"""Files of a configuration: which ones there are, their bytes, their hash, and how findings name them.
+
+Every byte that decides what the configuration means passes through here, so the version is a hash over exactly that:
+the texts before any secret is filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+_VERSION_DIGITS = 12  # of 64; enough to tell configurations apart, short enough to read out
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One integration's folder.
+
+    Args:
+        path: as the user named it.
+        root: the same, resolved; files may not lie outside it.
+        files: its YAML documents, sorted by name.
+    """
+
+    path: Path
+    root: Path
+    files: tuple[Path, ...]
+
+
+def _documents(path: Path) -> tuple[Path, ...]:
+    found = (each for each in path.iterdir() if each.suffix == ".yaml" and not each.name.endswith(".test.yaml"))
+    return tuple(sorted(each for each in found if each.is_file() and not each.name.startswith(".")))
+
+
+def _folder(path: Path) -> Folder | None:
+    files = _documents(path)
+    return Folder(path, path.resolve(), files) if files else None
+
+
+def discover(folders: Sequence[Path]) -> tuple[tuple[Folder, ...], tuple[Path, ...]]:
+    """Find the integrations in the folders that the user named.
+
+    Args:
+        folders: each an integration (it has YAML files) or a parent of integrations.
+
+    Returns:
+        The integrations in stable order, each once; and the folders in which there is none.
+    """
+    found: dict[Path, Folder] = {}
+    empty: list[Path] = []
+    for path in folders:
+        here: list[Folder] = []
+        if path.is_dir():
+            own = _folder(path)
+            below = () if own else sorted(each for each in path.iterdir() if each.is_dir())
+            here = [own] if own else [each for each in map(_folder, below) if each]
+        if not here:
+            empty.append(path)
+        for folder in here:
+            found.setdefault(folder.root, folder)
+    return tuple(found.values()), tuple(empty)
+
+
+def sibling(folder: Folder, name: str) -> Folder | None:
+    """The integration called `name` in the folder next to `folder`, if there is one."""
+    path = folder.path.parent / name
+    return _folder(path) if path.is_dir() else None
+
+
+def inside(folder: Folder, text: str) -> Path | None:
+    """The path that `text` names relative to the folder; None when it leads out of it."""
+    try:
+        resolved = (folder.root / text).resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
+        return None
+    return folder.path / text if resolved.is_relative_to(folder.root) and not Path(text).is_absolute() else None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def shown(path: Path) -> str:
+    """A path as findings name it: relative to the working directory where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+@dataclass(slots=True)
+class Files:
+    """The files read so far, with the hash of what was in them."""
+
+    _digests: dict[Path, tuple[str, bytes]] = field(default_factory=dict)
+
+    def read(self, path: Path, folder: Folder, limit: int = -1) -> bytes:
+        """Read a file, at most `limit` bytes of it, and remember it for the version.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with path.open("rb") as file:
+            data = file.read(limit)
+        self._digests[path] = (self._name(path, folder), sha256(data).digest())
+        return data
+
+    def _name(self, path: Path, folder: Folder) -> str:
+        inner = path.relative_to(folder.path) if path.is_relative_to(folder.path) else Path(path.name)
+        return f"{folder.root.name}/{inner.as_posix()}"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(sorted(self._digests))
+
+    @property
+    def version(self) -> str:
+        """Hash of all names and contents. It is the same wherever the folders stand."""
+        total = sha256()
+        for name, digest in sorted(self._digests.values()):
+            total.update(len(name.encode()).to_bytes(4, "big") + name.encode() + digest)
+        return total.hexdigest()[:_VERSION_DIGITS]

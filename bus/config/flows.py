@@ -1,0 +1,195 @@
+"""Flows: steps in their places, then targets; and the error rules of a step, a route or an integration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from bus.config.nodes import Mapping as MappingNode
+from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.parsing import BAD, FlowRead, ShapeReader
+from bus.config.places import AFTER, Names, merged, unknown, with_error, written
+from bus.config.slots import Slots
+from bus.config.suggest import instead_of, nearest
+from bus.config.targets import TargetReader
+from bus.config.types import ANY
+from bus.config.yamlfaults import clip
+from bus.core.errors import FAILURE_CLASSES, FailureClass
+from bus.core.spec import Spec
+from bus.core.work import Flow, OnError, Placed, Step
+
+STEP_KEYS = ("id", "when", "on_error", "description")
+LATER_STEP_KEYS = ("compensate", "pivot")
+LATER_STEPS = (
+    "call", "scatter_gather", "split", "aggregate", "resequence", "idempotent", "loop", "load_balance", "sample",
+    "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
+    "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
+)  # fmt: skip
+RULE_KEYS = ("class", "when", "then", "description")
+WORDS = ("dead_letter", "invalid", "reply", "continue")
+
+_Then = Flow | Literal["dead_letter", "invalid", "reply", "continue"]
+
+
+@dataclass(slots=True)
+class FlowReader:
+    """Compiles the flows of one route; step ids count through the whole route.
+
+    Args:
+        steps: the table of steps.
+    """
+
+    slots: Slots
+    steps: Mapping[str, Spec]
+    targets: TargetReader
+    _ids: dict[str, Scalar] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def flow(self, node: MappingNode, names: Names) -> tuple[Flow, FlowRead]:
+        """Compile the `steps` and `to` of a mapping.
+
+        Args:
+            names: the scope at its start.
+
+        Returns:
+            The flow, and what is known at its end.
+        """
+        steps: list[Placed] = []
+        steps_node = node.get("steps")
+        nodes = () if steps_node is None else self.slots.reader.items(steps_node, "steps", "`- kind: ...`") or ()
+        for each in nodes:
+            placed, names = self._step(each, names)
+            if placed is not None:
+                steps.append(placed)
+        to = node.get("to")
+        targets = () if to is None else self.targets.read_to(to, names)
+        return Flow(tuple(steps), targets), FlowRead(names, to is not None)
+
+    def _step(self, node: Node, names: Names) -> tuple[Placed | None, Names]:
+        body = self.slots.reader.mapping(node, "steps", "`- kind: ...`")
+        kind = None if body is None else self._kind(body)
+        if body is None:
+            return None, names
+        if kind is None:
+            meant = [nearest(key.text, self.steps) for key, _ in body.pairs]
+            return None, names if any(each and each not in AFTER for each in meant) else unknown(names)
+        id_ = self._id(body, kind.text)
+        when_node = body.get("when")
+        when = None if when_node is None else self.slots.expression(when_node, "when", names, "bool")
+        spec = self.steps[kind.text]
+        shape = ShapeReader(self.slots, names, self.flow, self.targets.read)
+        parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
+        rules_node = body.get("on_error")
+        rules = () if rules_node is None else self.rules(rules_node, names)
+        if parsed is BAD:
+            return None, self._after_bad(spec.kind, names, shape.flows)
+        run = self._build(spec, kind, parsed)
+        placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
+        after = self._after(spec, parsed, names, shape)
+        return placed, merged((names, after)) if when_node is not None else after
+
+    def _build(self, spec: Spec, kind: Scalar, parsed: Any) -> Step | None:
+        try:
+            return spec.build(parsed)
+        except ValueError as error:
+            what, instead = (*error.args, "", "")[:2]
+            self.slots.reader.report(kind, "bad-step", f"{spec.kind}: {what}", str(instead))
+            return None
+
+    def _after(self, spec: Spec, parsed: Any, names: Names, shape: ShapeReader) -> Names:
+        """The scope after a step: by its kind, or by its nested flows and the paths it says it writes."""
+        if spec.kind in AFTER:
+            return AFTER[spec.kind](names, parsed, shape.type_of)
+        names = _together(names, shape.flows)
+        for path in spec.writes(parsed):
+            names = written(names, path, ANY)
+        return names
+
+    def _after_bad(self, kind: str, names: Names, flows: list[FlowRead]) -> Names:
+        """The scope after a step with findings: as much as can be kept, so that those after it are still checked."""
+        return unknown(names) if kind in AFTER else _together(names, flows)
+
+    def _kind(self, body: MappingNode) -> Scalar | None:
+        """The key that says which step this is."""
+        kinds = [key for key, _ in body.pairs if key.text in self.steps]
+        good = True
+        for key, _ in body.pairs:
+            good = self._step_key(key, kinds) and good
+        if len(kinds) > 1:
+            names = ", ".join(f"`{kind.text}`" for kind in kinds)
+            self.slots.reader.report(kinds[1], "bad-step", f"a step is one of {names}", "two steps")
+            return None
+        if not kinds and good:
+            self.slots.reader.report(body, "missing-key", "the step says no kind", instead_of("", self.steps))
+        return kinds[0] if kinds else None
+
+    def _step_key(self, key: Scalar, kinds: list[Scalar]) -> bool:
+        """Report a key that a step cannot have."""
+        text, reader = key.text, self.slots.reader
+        if text in STEP_KEYS or text in self.steps:
+            return True
+        if text in LATER_STEP_KEYS:
+            reader.report(key, "unknown-key", f"`{text}` in a step is not in this version", "the step without it")
+        elif text in LATER_STEPS:
+            known = instead_of("", self.steps)
+            reader.report(key, "unknown-step", f"the step `{text}` is not in this version", known)
+        elif kinds or nearest(text, (*STEP_KEYS, *self.steps)) in STEP_KEYS:
+            what = f"unknown key `{clip(text)}` in a step"
+            reader.report(key, "unknown-key", what, instead_of(text, (*STEP_KEYS, *(kind.text for kind in kinds))))
+            return bool(kinds)
+        else:
+            reader.report(key, "unknown-step", f"there is no step `{clip(text)}`", instead_of(text, self.steps))
+        return False
+
+    def _id(self, body: MappingNode, kind: str) -> str:
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        node = body.get("id")
+        name = None if node is None else self.slots.reader.name(node, "id")
+        if name is None or not isinstance(node, Scalar):
+            return f"{kind}#{self._counts[kind]}"
+        if name in self._ids:
+            line, col = node.source.position(self._ids[name].start)
+            what = f"the step at {line}:{col} is `{name}` too"
+            self.slots.reader.report(node, "duplicate-name", what, "another `id`")
+        self._ids.setdefault(name, node)
+        return name
+
+    def rules(self, node: Node, names: Names) -> tuple[OnError, ...]:
+        """Compile error rules.
+
+        Args:
+            names: the scope of the step or route that they belong to.
+        """
+        scope = with_error({"vars": ANY, **names})
+        found: list[OnError] = []
+        for each in self.slots.reader.items(node, "on_error", "`- {class: ..., then: ...}`") or ():
+            body = self.slots.reader.mapping(each, "on_error", "`{class: timeout, then: dead_letter}`")
+            rule = None if body is None else self._rule(body, scope)
+            if rule is not None:
+                found.append(rule)
+        return tuple(found)
+
+    def _rule(self, body: MappingNode, names: Names) -> OnError | None:
+        reader = self.slots.reader
+        reader.keys(body, RULE_KEYS, "an error rule", ("retry",))
+        class_node = body.get("class")
+        nodes = class_node.items if isinstance(class_node, Sequence) else () if class_node is None else (class_node,)
+        classes = [reader.choice(each, "class", FAILURE_CLASSES, "unknown-class") for each in nodes]
+        when_node = body.get("when")
+        when = None if when_node is None else self.slots.expression(when_node, "when", names, "bool")
+        then_node = reader.required(body, "then", "an error rule")
+        then: _Then | None = None
+        if isinstance(then_node, MappingNode):
+            reader.keys(then_node, ("steps", "to"), "`then`")
+            then = self.flow(then_node, names)[0]
+        elif then_node is not None:
+            then = cast("_Then | None", reader.choice(then_node, "then", WORDS))
+        if then is None or None in classes:
+            return None
+        return OnError(tuple(cast(FailureClass, each) for each in classes), when, then)
+
+
+def _together(names: Names, flows: list[FlowRead]) -> Names:
+    """The scope after a step, which may have gone through one of its nested flows or past all of them."""
+    return merged((names, *(read.after for read in flows if not read.ended)))

@@ -1,0 +1,161 @@
+"""The integration document: message types with their contracts, configuration values, defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bus.config.contracts import LoadedContract
+
+from bus.config.assets import Assets
+from bus.config.declared import DeclaredType, Document, Integration, Namespace
+from bus.config.files import Folder
+from bus.config.nodes import Mapping as MappingNode
+from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.reader import Reader
+from bus.config.secrets import Secrets
+from bus.config.suggest import instead_of
+from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
+from bus.core.message import Json
+
+KEYS = ("integration", "uses", "config", "types", "defaults", "description")
+LATER_KEYS = ("gateway", "schedules", "labels", "coverage")
+TYPE_KEYS = ("contract", "unrouted", "description")
+CONFIG_KEYS = ("type", "default", "env", "description")
+CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationReader:
+    """Reads integration documents into the namespace."""
+
+    reader: Reader
+    assets: Assets
+    secrets: Secrets
+    namespace: Namespace
+    uses: list[tuple[Scalar, Folder]] = field(default_factory=list)
+
+    def read(self, document: Document, integration: Integration) -> None:
+        node = document.node
+        self.reader.keys(node, KEYS, "an integration", LATER_KEYS)
+        name = node.get("integration")
+        if isinstance(name, Scalar):
+            self._once(name, integration)
+        uses = node.get("uses")
+        for each, _ in self.reader.texts(uses, "uses") if uses is not None else ():
+            self.uses.append((each, document.folder))
+        config = node.get("config")
+        if config is not None and (found := self.reader.mapping(config, "config")) is not None:
+            for key, value in found.pairs:
+                self._config(key, value, integration)
+        types = node.get("types")
+        if types is not None and (found := self.reader.mapping(types, "types")) is not None:
+            for key, value in found.pairs:
+                self._type(key, value, document.folder)
+        defaults = node.get("defaults")
+        if defaults is not None and (found := self.reader.mapping(defaults, "defaults")) is not None:
+            self.reader.keys(found, ("on_error",), "`defaults`")
+            integration.on_error = found.get("on_error")
+
+    def _once(self, name: Scalar, integration: Integration) -> None:
+        if integration.node is not None:
+            line, _ = integration.node.source.position(integration.node.start)
+            what = f"{integration.node.source.path}:{line} is this folder's integration document already"
+            self.reader.report(name, "duplicate-name", what, "one per folder")
+        integration.node = name
+
+    def _type(self, key: Scalar, value: Node, folder: Folder) -> None:
+        name = self.reader.name(key, "a type", "type")
+        if name is None:
+            return
+        other = self.namespace.types.get(name)
+        if other is not None:
+            line, _ = other.node.source.position(other.node.start)
+            what = f"{other.node.source.path}:{line} also declares the type `{name}`"
+            self.reader.report(key, "duplicate-name", what, "it once")
+            return
+        body = self.reader.mapping(value, name, "`{contract: schemas/...}`")
+        contract: LoadedContract | None = None
+        unrouted = False
+        if body is not None:
+            self.reader.keys(body, TYPE_KEYS, "a type", ("upcast",))
+            contract_node = self.reader.required(body, "contract", f"type `{name}`", key)
+            contract = None if contract_node is None else self._contract(contract_node, folder)
+            unrouted_node = body.get("unrouted")
+            unrouted = unrouted_node is not None and self.reader.choice(unrouted_node, "unrouted", ("ok",)) == "ok"
+        self.namespace.types[name] = DeclaredType(key, contract, unrouted)
+
+    def _contract(self, node: Node, folder: Folder) -> LoadedContract | None:
+        """`any`, one schema, or its versions, oldest first; routes see the newest."""
+        if isinstance(node, Scalar) and node.text == "any":
+            return None
+        if isinstance(node, Sequence):
+            loaded = [self.assets.contract(each, "contract", folder) for each in node.items]
+            if not loaded:
+                self.reader.report(node, "wrong-type", "`contract` is an empty list", "`any`, or a schema's path")
+            return loaded[-1] if loaded else None
+        return self.assets.contract(node, "contract", folder)
+
+    def _config(self, key: Scalar, value: Node, integration: Integration) -> None:
+        name = self.reader.name(key, "a configuration value", "expression")
+        body = self.reader.mapping(value, key.text, "`{type: string, default: ...}`")
+        if name is None:
+            # Routes that use it say so in the same words; without this they would call it unknown as well.
+            integration.config[key.text.replace("-", "_")] = (None, ANY)
+            return
+        integration.config[name] = (None, ANY)
+        if body is None:
+            return
+        self.reader.keys(body, CONFIG_KEYS, "a configuration value")
+        type_node = self.reader.required(body, "type", f"configuration value `{name}`", key)
+        kind = None if type_node is None else self.reader.choice(type_node, "type", CONFIG_TYPES)
+        if kind is not None:
+            integration.config[name] = (self._value(name, key, body, kind), CONFIG_TYPES[kind])
+
+    def _value(self, name: str, key: Scalar, body: MappingNode, kind: str) -> Json:
+        variable = body.get("env")
+        env = None if variable is None else self.reader.text(variable, "env")
+        if variable is not None and env and self.secrets.environment.get(env):
+            found, value = converted(self.secrets.environment[env], kind)
+            if not found:
+                self.reader.report(variable, "wrong-type", f"the variable {env} is no {kind}", f"a {kind} into it")
+            return value
+        default = body.get("default")
+        if default is None:
+            what = f"`{name}` has no `default`" + (f" and the variable {env} is not set" if env else " and no `env`")
+            self.reader.report(key, "config-missing", what, "`default: ...`" + (f", or set {env}" if env else ""))
+            return None
+        raw = self.secrets.json(default)
+        found, value = converted(raw, kind)
+        if not found and not (isinstance(default, Scalar) and default.broken):
+            text = default.text if isinstance(default, Scalar) else "..."
+            written = isinstance(raw, str) and raw != text
+            self.reader.report(default, "wrong-type", f"`default` is no {kind}", "" if written else f"a {kind}")
+        return value
+
+
+def converted(value: Json, kind: str) -> tuple[bool, Json]:
+    """A configuration value as its type; texts (variables have no other kind) are read as numbers and truth values."""
+    if kind == "string":
+        return isinstance(value, str), value if isinstance(value, str) else None
+    if kind == "boolean":
+        word = {"true": True, "false": False}.get(value) if isinstance(value, str) else value
+        return isinstance(word, bool), word if isinstance(word, bool) else None
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return False, None
+        if kind == "integer":
+            number = int(value) if not isinstance(value, float) else None
+            return number is not None and abs(number) < 2**63, number
+        real = float(value)
+        return abs(real) != float("inf") and real == real, real
+    except ValueError:
+        return False, None
+
+
+def check_uses(reader: Reader, uses: list[tuple[Scalar, Folder]], namespace: Namespace) -> None:
+    """Report integrations that are used and not there."""
+    for node, _ in uses:
+        if node.text not in namespace.integrations:
+            what = f"there is no integration `{node.text[:80]}` beside this one"
+            reader.report(node, "unknown-integration", what, instead_of(node.text, namespace.integrations, "its name"))

@@ -1,0 +1,160 @@
+"""What each place in a route may read: the static types of `data`, `vars`, `config` and the rest.
+
+A scope is a value: each step gives the one for the next. Where ways disagree (branches that come together, a step under
+`when`) a type becomes the union of both, or `any`; lint then says less, never something wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from bus.config.types import (
+    ANY,
+    INT,
+    OPEN,
+    STRING,
+    List,
+    Object,
+    Type,
+    union,
+    with_field,
+    without_field,
+)
+from bus.core import message
+from bus.core.expression import Path
+
+Names: TypeAlias = Mapping[str, Type]
+
+_TEXT_ATTRIBUTES = (
+    message.ID, message.SOURCE, message.TYPE, message.SPECVERSION, message.TIME, message.SUBJECT,
+    message.DATACONTENTTYPE, message.DATASCHEMA, message.CONVERSATION, message.CORRELATION, message.CAUSATION,
+    message.REPLYTO, message.EXPIRY, message.ON_BEHALF_OF, message.LABELS, message.TRACEPARENT, message.TRACESTATE,
+)  # fmt: skip
+_COUNT_ATTRIBUTES = (message.HOPS, message.ATTEMPT, message.FENCE, message.REDRIVE)
+
+MSG = Object(
+    {**dict.fromkeys(_TEXT_ATTRIBUTES, STRING), **dict.fromkeys(_COUNT_ATTRIBUTES, INT)},
+    frozenset((message.ID, message.SOURCE, message.TYPE, message.SPECVERSION)),
+    rest=ANY,
+    name="msg",
+)
+_FINDING = Object(
+    {"pointer": STRING, "expected": STRING, "got": STRING}, frozenset(("pointer", "expected", "got")), exact=True
+)
+ERROR = Object(
+    {"class": STRING, "code": STRING, "reason": STRING, "step": STRING, "agent": STRING, "attempt": INT,
+     "findings": List(_FINDING)},
+    frozenset(("class", "code", "reason", "findings")),
+    exact=True,
+    name="error",
+)  # fmt: skip
+NO_VARS = Object(exact=True, name="vars")
+
+
+def of_match(types: Iterable[Type], config: Mapping[str, Type]) -> Names:
+    """The scope of a route's `when`.
+
+    Args:
+        types: static types of the matched message types.
+        config: static types of the integration's values.
+    """
+    distinct: list[Type] = []
+    for each in types:
+        if each not in distinct:
+            distinct.append(each)
+    data = distinct[0] if len(distinct) == 1 else ANY
+    values = Object(dict(config), frozenset(config), exact=True, name="config")
+    return {"data": data, "request": data, "msg": MSG, "config": values}
+
+
+def with_vars(names: Names) -> Names:
+    """The scope at the start of a route's flow."""
+    return {**names, "vars": NO_VARS}
+
+
+def with_error(names: Names) -> Names:
+    """The scope of an error rule: what was there when the step failed is not known exactly."""
+    return {**names, "data": ANY, "vars": OPEN, "error": ERROR}
+
+
+def unknown(names: Names) -> Names:
+    """The scope after a step that could not be read."""
+    return {**names, "data": ANY, "vars": OPEN}
+
+
+def written(names: Names, path: Path, value: Type) -> Names:
+    """The scope after `value` was written at `path`."""
+    return {**names, path[0]: with_field(names[path[0]], path[1:], value)} if path[0] in names else names
+
+
+def merged(scopes: Iterable[Names]) -> Names:
+    """The scope where several ways come together."""
+    found = list(scopes)
+    first = found[0]
+    for each in found[1:]:
+        first = {name: _joined(name, type_, each.get(name, ANY)) for name, type_ in first.items()}
+    return first
+
+
+def _joined(name: str, one: Type, other: Type) -> Type:
+    if one == other:
+        return one
+    if name != "vars" or not isinstance(one, Object) or not isinstance(other, Object):
+        return ANY if name != "vars" else OPEN
+    # A variable of one way counts as there after both: whether it is depends on the same conditions as its use.
+    fields = {**one.fields, **other.fields}
+    both = one.fields.keys() & other.fields.keys()
+    fields.update({key: union((one.fields[key], other.fields[key])) for key in both})
+    rest = None if one.rest is None and other.rest is None else ANY
+    return Object(fields, frozenset(fields), rest, one.exact and other.exact, "vars")
+
+
+TypeOf: TypeAlias = Callable[[object], Type]
+"""Static type of a parsed leaf or contract."""
+
+
+def _after_translate(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return {**names, "data": type_of(parsed["data"])}
+
+
+def _after_set(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    for path, leaf in parsed.items():
+        names = written(names, path, type_of(leaf))
+    return names
+
+
+def _after_keep(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    data = names["data"]
+    kept = {path[1] for path in parsed if len(path) > 1}
+    if not isinstance(data, Object) or any(len(path) != 2 for path in parsed):
+        return {**names, "data": ANY}
+    fields = {name: each for name, each in data.fields.items() if name in kept}
+    missing = dict.fromkeys(kept - fields.keys(), data.rest or ANY)
+    return {**names, "data": Object({**fields, **missing}, data.required & kept, None, True, data.name)}
+
+
+def _after_remove(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    for path in parsed:
+        inner = without_field(names[path[0]], path[1:]) if len(path) > 1 else OPEN
+        names = {**names, path[0]: inner}
+    return names
+
+
+def _after_contract(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return {**names, "data": type_of(parsed)}
+
+
+def _after_render(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return written(names, parsed["into"], STRING)
+
+
+AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
+    "translate": _after_translate,
+    "set": _after_set,
+    "keep": _after_keep,
+    "remove": _after_remove,
+    "contract": _after_contract,
+    "render": _after_render,
+}
+"""How a step changes the scope, for the kinds of which more is known than the paths they write."""

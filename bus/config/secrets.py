@@ -1,0 +1,43 @@
+"""Nodes with their secrets filled in; a reference without a value becomes a finding at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bus.config.interpolate import fill
+from bus.config.nodes import Mapping as MappingNode
+from bus.config.nodes import Node, Scalar, Sequence, to_json
+from bus.config.reader import Reader
+from bus.core.message import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Args:
+    environment: the variables; nothing else of the process is looked at.
+    """
+
+    reader: Reader
+    environment: Mapping[str, str]
+
+    def json(self, node: Node) -> Json:
+        """The plain value of a node with every reference in its texts replaced."""
+        if isinstance(node, Sequence):
+            return [self.json(each) for each in node.items]
+        if isinstance(node, MappingNode):
+            return {key.text: self.json(value) for key, value in node.pairs}
+        return self._filled(node) if isinstance(node.value, str) else to_json(node)
+
+    def scalar(self, node: Node) -> Node:
+        """The node with its value filled in, read as YAML reads plain numbers. Its text stays as written."""
+        if not isinstance(node, Scalar) or not isinstance(node.value, str) or "${" not in node.text:
+            return node
+        filled = self._filled(node)
+        return replace(node, value=int(filled) if filled.isdecimal() and len(filled) < 19 else filled)
+
+    def _filled(self, node: Scalar) -> str:
+        text, unfilled = fill(str(node.value), self.environment)
+        for each in unfilled:
+            self.reader.report(node, "secret-missing", each.what, each.instead, offset=each.offset)
+        return text

@@ -1,0 +1,1 @@
+"""The imperative shell: RabbitMQ, stores, workers and telemetry. It performs what the core decides."""

@@ -1,0 +1,257 @@
+"""The transport: two pika connections on one loop, joined into one link that is up or down as a whole.
+
+Theory of operation. `run` connects both (`Session`), declares the topology on a throw-away channel, opens the hot
+channels, and tells `on_connected`. From then on each read of a socket is one call of `on_batch` or `on_outcomes`; what
+the caller publishes and acks during it, or during a timer or a call from another thread, is collected and sent when it
+returns: the publishes joined, the acks as one. When either connection is lost both are dropped, `on_lost` is told once,
+and a new session begins after a random pause; each session is a generation, and tags of another one are ignored.
+
+Handlers run inside pika's callbacks, which would swallow or misread their exceptions: they are caught at the border,
+stop the loop, and are raised from `run`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from pika.adapters.select_connection import IOLoop
+from pika.connection import URLParameters
+from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
+
+from bus.core.errors import BusError, Unreachable
+from bus.ports import Outgoing, Tag, TransportEvents
+from bus.shell.amqp.pika_link import check_pika
+from bus.shell.amqp.session import Session, SessionEvents
+
+Declare: TypeAlias = Callable[[Any], None]
+"""Declares the topology on an asynchronous pika channel, without waiting for answers."""
+
+PAUSE_S = (0.1, 10.0)  # bounds of the full jitter between attempts
+CLOSE_TIMEOUT_S = 2.0  # how long `stop` waits for the broker's goodbye
+
+_HOPELESS = (ProbableAuthenticationError, ProbableAccessDeniedError, BusError)  # trying again will not help
+
+
+class PikaTransport:
+    """See `bus.ports.Transport`.
+
+    Args:
+        url: AMQP URL; its user becomes `user_id` of every publish.
+        declare: declares the topology at each connect, e.g. `partial(apply, topology=topology)`.
+        connect_timeout_s: how long the first connection may take.
+        heartbeat_s: AMQP heartbeat.
+        blocked_connection_timeout_s: how long the broker may block the publishing connection before it is dropped.
+        logger: where to tell of connections.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        declare: Declare,
+        *,
+        connect_timeout_s: float = 60.0,
+        heartbeat_s: int = 15,
+        blocked_connection_timeout_s: float = 300.0,
+        logger: logging.Logger,
+    ) -> None:
+        check_pika()
+        self._parameters = _parameters(url, heartbeat_s, blocked_connection_timeout_s)
+        self._declare = declare
+        self._connect_timeout_s = connect_timeout_s
+        self._logger = logger
+        self._loop: Any = IOLoop()
+        self._session: Session | None = None
+        self._events: TransportEvents | None = None
+        self._generation = 0
+        self._attempts = 0  # since the last time that it was connected
+        self._deadline: float | None = None  # of the first connection; None once there was one
+        self._stopping = False
+        self._failure: BaseException | None = None
+        self._ended = False
+
+    # --- For any thread ---------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """See `Transport.stop`."""
+        self._loop.add_callback_threadsafe(self._begin_stop)
+
+    def call_threadsafe(self, call: Callable[[], None]) -> None:
+        """See `Transport.call_threadsafe`."""
+        self._loop.add_callback_threadsafe(lambda: self._guard(call))
+
+    # --- For the loop thread ----------------------------------------------------------------------------------------
+
+    def run(self, events: TransportEvents) -> None:
+        """See `Transport.run`."""
+        self._events = events
+        self._deadline = time.monotonic() + self._connect_timeout_s
+        self._loop.call_later(self._connect_timeout_s, self._check_first_connection)
+        self._loop.add_callback_threadsafe(self._connect)
+        try:
+            self._loop.start()
+        finally:
+            self._ended = True
+            if self._session is not None:
+                self._session.drop("the transport ends")
+            self._drain()
+            self._loop.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def consume(self, queues: Sequence[str], prefetch: int) -> None:
+        """See `Transport.consume`."""
+        self._up().consume(queues, prefetch)
+
+    def publish(self, batch: Sequence[Outgoing]) -> None:
+        """See `Transport.publish`."""
+        self._up().publish(batch)
+
+    def ack(self, upto: Tag) -> None:
+        """See `Transport.ack`."""
+        session = self._session
+        if session is not None and session.ready and upto.generation == session.generation:
+            session.ack(upto.number)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        """See `Transport.call_later`."""
+        handle = self._loop.call_later(seconds, lambda: self._guard(call))
+        return lambda: self._loop.remove_timeout(handle)
+
+    # --- Session's events -------------------------------------------------------------------------------------------
+
+    def _on_ready(self, session: Session) -> None:
+        self._attempts = 0
+        self._deadline = None
+        self._logger.info("connected to the broker", extra={"generation": session.generation})
+        self._guard(self._handler().on_connected)
+
+    def _on_lost(self, session: Session, error: BaseException, was_ready: bool) -> None:
+        if session is not self._session:
+            return
+        self._session = None
+        error = _cause(error)
+        if self._failure is not None:
+            self._loop.stop()
+            return
+        reason = str(error) or type(error).__name__
+        if was_ready and not self._stopping:
+            self._logger.warning("lost the broker: %s", reason)
+            self._guard(lambda: self._handler().on_lost(reason))
+        if self._stopping:
+            self._loop.stop()
+        elif self._failure is None:
+            self._retry(error, reason)
+
+    def _retry(self, error: BaseException, reason: str) -> None:
+        if self._deadline is not None and isinstance(error, _HOPELESS):
+            self._fail(Unreachable(f"the broker refused: {reason}"))
+            return
+        self._attempts += 1
+        pause = random.uniform(PAUSE_S[0], min(PAUSE_S[1], PAUSE_S[0] * 2**self._attempts))
+        if self._deadline is not None and time.monotonic() + pause >= self._deadline:
+            self._fail(Unreachable(f"the broker at {_where(self._parameters)} cannot be reached: {reason}"))
+            return
+        self._logger.info("connecting again in %.1f s: %s", pause, reason)
+        self._loop.call_later(pause, self._connect)
+
+    # --- Inside -----------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        if self._stopping or self._failure is not None or self._session is not None:
+            return
+        self._generation += 1
+        handler = self._handler()
+        events = SessionEvents(
+            ready=self._on_ready,
+            lost=self._on_lost,
+            batch=lambda batch: self._guard(lambda: handler.on_batch(batch)),
+            outcomes=lambda outcomes: self._guard(lambda: handler.on_outcomes(outcomes)),
+            blocked=lambda blocked, reason: self._guard(lambda: handler.on_blocked(blocked, reason)),
+        )
+        self._session = Session(self._parameters, self._loop, self._generation, self._declare, events)
+
+    def _check_first_connection(self) -> None:
+        if self._deadline is not None and self._failure is None and not self._stopping:
+            seconds = f"{self._connect_timeout_s:.0f} s"
+            self._fail(Unreachable(f"the broker at {_where(self._parameters)} did not answer in {seconds}"))
+
+    def _guard(self, call: Callable[[], object]) -> None:
+        """Run a handler; then send what it published and acked. Its exception ends the loop."""
+        if self._failure is not None or self._ended:
+            return
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 # raised again from `run`
+            self._fail(error)
+            return
+        if self._session is not None:
+            self._session.flush()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        if self._session is not None:
+            self._session.drop("the bus ends")
+        self._loop.stop()
+
+    def _begin_stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        session = self._session
+        if session is None:
+            self._loop.stop()
+            return
+        session.close()
+        self._loop.call_later(CLOSE_TIMEOUT_S, self._loop.stop)
+
+    def _drain(self) -> None:
+        """Let pika finish what it has begun: sockets are closed by callbacks of the loop."""
+        self._loop.activate_poller()
+        try:
+            for _ in range(3):
+                self._loop.process_timeouts()
+        finally:
+            self._loop.deactivate_poller()
+
+    def _up(self) -> Session:
+        if self._session is None or not self._session.ready:
+            raise BusError("the transport is not connected; publish and consume between on_connected and on_lost")
+        return self._session
+
+    def _handler(self) -> TransportEvents:
+        assert self._events is not None
+        return self._events
+
+
+def _parameters(url: str, heartbeat_s: int, blocked_timeout_s: float) -> Any:
+    try:
+        parameters = URLParameters(url)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Unreachable(
+            f"the broker's URL cannot be used ({error}); write `amqp://user:password@host:5672/%2F`"
+        ) from error
+    parameters.heartbeat = heartbeat_s
+    parameters.blocked_connection_timeout = blocked_timeout_s
+    parameters.connection_attempts = 1  # attempts are ours: one place, one jitter
+    parameters.stack_timeout = 10.0
+    parameters.socket_timeout = 5.0
+    return parameters
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Dig the reason out of the errors that pika's connection workflow wraps around it."""
+    while True:
+        inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or error.args[:1]
+        inner = inner[-1] if isinstance(inner, (list, tuple)) and inner else inner
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def _where(parameters: Any) -> str:
+    return f"{parameters.host}:{parameters.port}"

@@ -1,0 +1,184 @@
+"""The Dead Letter Channel and the Invalid Message Channel, as an operator reads and empties them.
+
+Reading takes the letters without acknowledging them and lets go of them when the connection closes. Redriving publishes
+the original body to the ingress as the bus, with `redrive` counted up, so that it is a new input to the inbox and
+not a duplicate; the letter is acknowledged only after the broker confirmed that publish. A crash between the two
+leaves the letter where it is, and the second redrive of it is found to be a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+import pika
+from pika.exceptions import NackError, UnroutableError
+
+from bus.core.errors import BusError, Unreachable
+from bus.core.message import REDRIVE, Json
+from bus.core.naming import dead_queue, ingress_exchange, invalid_queue
+from bus.shell.probe import queue_states, user_of
+
+Channel = Literal["dead", "invalid"]
+
+_STRUCTURED = "application/cloudevents+json"
+_PREFIXES = ("ce-", "cloudEvents:", "cloudEvents_")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One letter: who sent what, and why it lies here.
+
+    Args:
+        tag: delivery tag on the connection that read it.
+        id, type, source, conversation: of the original message, as far as it could be read.
+        end: how it ended, e.g. `dead_letter`.
+        failure, code, reason: why.
+        at: when, RFC 3339.
+        route: the route that failed, or the rule of the bus.
+        findings: every failing field, when a contract was broken.
+        content_type: of the original.
+        headers: as they came.
+        body: the original, byte for byte.
+    """
+
+    tag: int
+    id: str
+    type: str
+    source: str
+    conversation: str
+    end: str
+    failure: str
+    code: str
+    reason: str
+    at: str
+    route: str
+    findings: Json
+    content_type: str
+    headers: Mapping[str, Any]
+    body: bytes
+
+
+def queue_of(namespace: str, channel: Channel) -> str:
+    """Name of the queue behind a channel."""
+    return dead_queue(namespace) if channel == "dead" else invalid_queue(namespace)
+
+
+class DeadLetters:
+    """A channel of one namespace, on one connection.
+
+    Args:
+        opened: a connection of `bus.shell.probe.connection`, logged in as the bus for `redrive`.
+        url: what it was opened with; the broker wants the user's name with each publish.
+        namespace: the bus's namespace.
+        channel: `dead` or `invalid`.
+    """
+
+    def __init__(self, opened: Any, url: str, namespace: str, channel: Channel) -> None:
+        self._opened = opened
+        self._namespace = namespace
+        self._queue = queue_of(namespace, channel)
+        self._user = user_of(url)
+        self._taken = opened.channel()
+        self._publishing: Any = None
+
+    def read(self) -> Iterator[DeadLetter]:
+        """Yield the letters, oldest first, without taking them out: they return when the connection closes.
+
+        Raises:
+            Unreachable: the queue does not exist: no bus has run in this namespace.
+        """
+        state = queue_states(self._opened, [self._queue])[self._queue]
+        if state is None:
+            raise Unreachable(
+                f"there is no queue `{self._queue}`; has `bus run` been started in namespace `{self._namespace}`?"
+            )
+        for _ in range(state.depth):
+            method, properties, body = self._taken.basic_get(self._queue, auto_ack=False)
+            if method is None:
+                return
+            yield _letter(method.delivery_tag, properties, body)
+
+    def redrive(self, letter: DeadLetter) -> None:
+        """Send a letter that `read` gave through the bus once more, and take it out of the channel.
+
+        Raises:
+            BusError: it cannot be sent again; it stays where it is.
+        """
+        if self._publishing is None:
+            self._publishing = self._opened.channel()
+            self._publishing.confirm_delivery()
+        body, headers, count = counted_up(letter)
+        properties = pika.BasicProperties(
+            message_id=letter.id,
+            type=letter.type or None,
+            user_id=self._user,
+            delivery_mode=2,
+            content_type=letter.content_type,
+            headers=headers,
+        )
+        try:
+            self._publishing.basic_publish(
+                ingress_exchange(self._namespace), letter.conversation or letter.id, body, properties, mandatory=True
+            )
+        except (UnroutableError, NackError) as error:
+            raise BusError(f"the broker did not take redrive {count} of {letter.id}; run `bus doctor`") from error
+        self._taken.basic_ack(letter.tag)
+
+
+def counted_up(letter: DeadLetter) -> tuple[bytes, dict[str, Any], int]:
+    """Body, headers and count of the next redrive of a letter.
+
+    Raises:
+        BusError: the body is no CloudEvent that could carry the count.
+    """
+    if letter.content_type.partition(";")[0].strip() == _STRUCTURED:
+        try:
+            event = orjson.loads(letter.body)
+        except orjson.JSONDecodeError as error:
+            raise BusError(f"{letter.id} is not JSON and would fail again; have its sender repeat it") from error
+        if not isinstance(event, dict):
+            raise BusError(f"{letter.id} is no CloudEvent and would fail again; have its sender repeat it")
+        count = _next(event.get(REDRIVE))
+        return orjson.dumps({**event, REDRIVE: count}), {}, count
+    headers = {name: value for name, value in letter.headers.items() if name.startswith(_PREFIXES)}
+    if not headers:
+        raise BusError(f"{letter.id} has no CloudEvents attributes and would fail again; have its sender repeat it")
+    prefix = next(each for each in _PREFIXES if next(iter(headers)).startswith(each))
+    count = _next(headers.get(prefix + REDRIVE))
+    return letter.body, {**headers, prefix + REDRIVE: count}, count
+
+
+def _next(value: object) -> int:
+    return value + 1 if isinstance(value, int) and value >= 0 else 1
+
+
+def _letter(tag: int, properties: Any, body: bytes) -> DeadLetter:
+    headers: dict[str, Any] = dict(properties.headers or {})
+
+    def text(name: str) -> str:
+        return str(headers.get(f"bus-{name}", ""))
+
+    try:
+        findings: Json = orjson.loads(text("findings") or b"[]")
+    except orjson.JSONDecodeError:
+        findings = []
+    return DeadLetter(
+        tag=tag,
+        id=text("id") or str(properties.message_id or ""),
+        type=text("type"),
+        source=text("source"),
+        conversation=text("conversation"),
+        end=text("end"),
+        failure=text("class"),
+        code=text("code"),
+        reason=text("reason"),
+        at=text("at"),
+        route=text("route"),
+        findings=findings,
+        content_type=text("content-type") or str(properties.content_type or ""),
+        headers=headers,
+        body=body,
+    )

@@ -1,0 +1,185 @@
+"""A store in memory, for the route tester and unit tests: the same contract, nothing on disk, no randomness.
+
+It keeps what the real one would keep, packed the same way, so nothing that was committed is shared with the caller.
+`reopen` stands for a crash and a new start: the log survives, the old instance is fenced by the new one's claim.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from bus.core.errors import StoreFailed
+from bus.ports import Claim, Commit, Entry, Excepted, Held
+from bus.shell.store_rules import Segment, advance, bucket_of, entries_of, fenced, moves_of, segments_of, unfinished
+
+_Place = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Partition:
+    epoch: int = 0
+    next_seq: int = 1
+    done: int = 0
+    log: list[Segment] = field(default_factory=list)
+    inbox: dict[int, dict[bytes, tuple[int, bytes]]] = field(default_factory=lambda: defaultdict(dict))
+
+
+@dataclass(slots=True)
+class _Disk:
+    """What survives a crash."""
+
+    partitions: dict[int, _Partition] = field(default_factory=dict)
+    held: dict[_Place, Held] = field(default_factory=dict)
+    exceptions: dict[_Place, Excepted] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """The `bus.ports.Store` in memory.
+
+    Args:
+        store_id: 32 hex digits.
+        secret: 32 bytes.
+
+    Attributes:
+        refusal: while it is not empty every commit fails with it, like one on a full disk.
+    """
+
+    def __init__(self, store_id: str = "0" * 32, secret: bytes = bytes(32)) -> None:
+        self._store_id = store_id
+        self._secret = secret
+        self._disk = _Disk()
+        self._epochs: dict[int, int] = {}
+        self._closed = False
+        self.refusal = ""
+
+    @property
+    def store_id(self) -> str:
+        """Identity of this store."""
+        return self._store_id
+
+    @property
+    def secret(self) -> bytes:
+        """Key that seals return addresses."""
+        return self._secret
+
+    def reopen(self) -> MemoryStore:
+        """Open what was committed anew, as another process would after a crash of this one."""
+        other = MemoryStore(self._store_id, self._secret)
+        other._disk = self._disk
+        return other
+
+    def claim(self, partitions: int) -> Sequence[Claim]:
+        """Take every partition 0..n-1, so that older owners can write nothing."""
+        self._usable()
+        disk = self._disk
+        busy = {number for number, each in disk.partitions.items() if each.done < each.next_seq - 1}
+        beyond = max(busy | {place[0] for place in disk.held}, default=-1)
+        if beyond >= partitions:
+            raise unfinished(beyond, partitions)
+        claims = []
+        for number in range(partitions):
+            partition = disk.partitions.setdefault(number, _Partition())
+            partition.epoch += 1
+            self._epochs[number] = partition.epoch
+            claims.append(self._claim(number, partition))
+        return claims
+
+    def _claim(self, number: int, partition: _Partition) -> Claim:
+        done = partition.done
+        late = [each for each in partition.log if each.first_seq + each.count > done + 1]
+        pending = [e for each in late for e in entries_of(number, each.first_seq, each.blob) if e.seq > done]
+        held = [each for place, each in sorted(self._disk.held.items()) if place[0] == number]
+        settled = frozenset([place[1:] for place in self._disk.exceptions if place[0] == number and place[1] > done])
+        return Claim(number, partition.next_seq, done, pending, held, settled)
+
+    def commit(self, batch: Commit) -> None:
+        """Write it all or nothing.
+
+        Raises:
+            StoreFailed: nothing of the batch may be published.
+        """
+        self._usable()
+        if self.refusal:
+            raise StoreFailed(self.refusal)
+        segments, moves = segments_of(batch), moves_of(batch)
+        moved = []
+        for move in moves:
+            partition = self._owned(move.partition)
+            moved.append((partition, advance(move, partition.next_seq, partition.done)))
+        self._insert_keys(batch)
+        for partition, place in moved:
+            partition.next_seq, partition.done = place
+        for each in segments:
+            self._disk.partitions[each.partition].log.append(each)
+        for gone in batch.release:
+            self._disk.held.pop((gone.partition, gone.seq, gone.index), None)
+        self._disk.held.update({(h.partition, h.seq, h.index): h for h in batch.hold})
+        self._disk.exceptions.update({(e.partition, e.seq, e.index): e for e in batch.exceptions})
+
+    def _insert_keys(self, batch: Commit) -> None:
+        rows: dict[tuple[int, int, bytes], tuple[int, bytes]] = {}
+        for number, entries in batch.entries.items():
+            for entry in entries:
+                if entry.inbox is not None:
+                    bucket, key = bucket_of(entry.seq), entry.inbox.key
+                    if (number, bucket, key) in rows or key in self._disk.partitions[number].inbox[bucket]:
+                        what = f"input {entry.seq} of partition {number} is known already"
+                        raise StoreFailed(f"{what}; nothing was written")
+                    rows[number, bucket, key] = (entry.seq, entry.inbox.content)
+        for (number, bucket, key), row in rows.items():
+            self._disk.partitions[number].inbox[bucket][key] = row
+
+    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
+        """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
+        self._usable()
+        for number, partition in sorted(self._disk.partitions.items()):
+            rows = sorted([(seq, key) for keys in partition.inbox.values() for key, (seq, _) in keys.items()])
+            for seq, key in rows[max(len(rows) - newest, 0) :]:
+                yield number, bucket_of(seq), key
+
+    def seen(self, partition: int, bucket: int, key: bytes) -> tuple[int, bytes] | None:
+        """Return (seq, content) of an inbox key, or None."""
+        self._usable()
+        known = self._disk.partitions.get(partition)
+        return known.inbox.get(bucket, {}).get(key) if known else None
+
+    def entry(self, partition: int, seq: int) -> Entry:
+        """Read one entry back.
+
+        Raises:
+            KeyError: there is none.
+        """
+        self._usable()
+        for each in self._disk.partitions[partition].log:
+            if each.first_seq <= seq < each.first_seq + each.count:
+                return entries_of(partition, each.first_seq, each.blob)[seq - each.first_seq]
+        raise KeyError((partition, seq))
+
+    def prune(self, keep: int) -> int:
+        """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
+        self._usable()
+        dropped = 0
+        for number in sorted(self._disk.partitions):
+            inbox, kept = self._owned(number).inbox, 0
+            for bucket in sorted(inbox, reverse=True):
+                if kept >= keep:
+                    dropped += len(inbox.pop(bucket))
+                else:
+                    kept += len(inbox[bucket])
+        return dropped
+
+    def close(self) -> None:
+        """Let go; what was committed stays for `reopen`."""
+        self._closed = True
+
+    def _owned(self, number: int) -> _Partition:
+        partition = self._disk.partitions.get(number)
+        if partition is None or partition.epoch != self._epochs.get(number):
+            raise fenced(number)
+        return partition
+
+    def _usable(self) -> None:
+        if self._closed:
+            raise StoreFailed("the store is closed")

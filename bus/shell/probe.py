@@ -1,0 +1,117 @@
+"""Looking at a broker from outside the hot path: one blocking connection, opened for a command and closed after it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pika
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from bus.core.errors import BusError, Unreachable
+
+_TIMEOUT_S = 10.0  # a broker under load takes a second or two to log in
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """Args:
+    depth: messages that are ready.
+    consumers: who consumes it now.
+    """
+
+    depth: int
+    consumers: int
+
+
+def shown(url: str) -> str:
+    """The broker's address without its password, for people."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5672}"
+
+
+def user_of(url: str) -> str:
+    """The broker user that a URL logs in as."""
+    return str(pika.URLParameters(url).credentials.username)
+
+
+@contextlib.contextmanager
+def connection(url: str) -> Iterator[Any]:
+    """Open a blocking connection for the duration of the block.
+
+    Raises:
+        BusError: the URL is none.
+        Unreachable: no broker answers, or the connection breaks inside the block.
+    """
+    try:
+        parameters = pika.URLParameters(url)
+    except (ValueError, IndexError) as error:
+        raise BusError(f"`{shown(url)}` is no broker URL; write amqp://USER:PASSWORD@HOST:PORT/VHOST") from error
+    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = _TIMEOUT_S
+    parameters.connection_attempts = 1
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs each refusal with a traceback; we say it once
+    try:
+        opened = pika.BlockingConnection(parameters)
+    except (AMQPError, OSError) as error:
+        raise Unreachable(f"no broker answers at {shown(url)} ({_why(error)}); is `bus run` or RabbitMQ up?") from error
+    try:
+        yield opened
+    except AMQPError as error:
+        raise Unreachable(f"the broker at {shown(url)} ended the connection ({_why(error)})") from error
+    finally:
+        with contextlib.suppress(AMQPError, OSError):
+            opened.close()
+
+
+def queue_states(opened: Any, names: Iterable[str]) -> Mapping[str, QueueState | None]:
+    """Look at queues by passive declaration; None stands for a queue that does not exist or may not be seen."""
+    states: dict[str, QueueState | None] = {}
+    channel = opened.channel()
+    for name in names:
+        try:
+            declared = channel.queue_declare(name, passive=True).method
+            states[name] = QueueState(declared.message_count, declared.consumer_count)
+        except ChannelClosedByBroker:
+            states[name] = None
+            channel = opened.channel()
+    channel.close()
+    return states
+
+
+def different(opened: Any, queues: Mapping[str, Mapping[str, Any]]) -> Mapping[str, str]:
+    """Find queues that exist with other arguments than these; returns the broker's word on each.
+
+    Existing queues are declared again, which changes nothing and fails where something differs; absent ones are
+    left absent.
+    """
+    existing = [name for name, state in queue_states(opened, queues).items() if state is not None]
+    found: dict[str, str] = {}
+    channel = opened.channel()
+    for name in existing:
+        try:
+            channel.queue_declare(name, durable=True, arguments=dict(queues[name]))
+        except ChannelClosedByBroker as error:
+            found[name] = error.reply_text
+            channel = opened.channel()
+    channel.close()
+    return found
+
+
+def server(opened: Any) -> str:
+    """Product and version of the broker behind a connection."""
+    properties = opened._impl.server_properties or {}  # pika tells it nowhere else
+
+    def text(name: str) -> str:
+        value = properties.get(name, "?")
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    return f"{text('product')} {text('version')}"
+
+
+def _why(error: Exception) -> str:
+    text = str(error).partition("\n")[0]
+    return text or type(error).__name__

@@ -1,0 +1,95 @@
+"""The SQLite file of a store: its tables, how it is made, and how readers and the writer recognise it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+
+from bus.core.errors import StoreFailed
+
+FORMAT = 1
+APPLICATION_ID = 0x61675342  # "agSB", so that `file` and we know such a file
+
+_TABLES = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+-- Owners and watermarks. `next` is the number of the next entry.
+CREATE TABLE partition(partition INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, next INTEGER NOT NULL,
+                       done INTEGER NOT NULL);
+
+-- The log, insert-only. `position` is the order of commits over all partitions.
+CREATE TABLE segment(position INTEGER PRIMARY KEY, partition INTEGER NOT NULL, first_seq INTEGER NOT NULL,
+                     count INTEGER NOT NULL, blob BLOB NOT NULL);
+CREATE UNIQUE INDEX segment_place ON segment(partition, first_seq);
+
+-- Identities of inputs. `bucket` is partition * 2^40 + seq / 1024: new keys land on a few pages at the end.
+CREATE TABLE inbox(bucket INTEGER NOT NULL, key BLOB NOT NULL, seq INTEGER NOT NULL, content BLOB NOT NULL,
+                   PRIMARY KEY(bucket, key)) WITHOUT ROWID;
+
+CREATE TABLE held(partition INTEGER NOT NULL, seq INTEGER NOT NULL, "index" INTEGER NOT NULL, key TEXT NOT NULL,
+                  due_s REAL NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL,
+                  PRIMARY KEY(partition, seq, "index")) WITHOUT ROWID;
+
+CREATE TABLE exceptions(partition INTEGER NOT NULL, seq INTEGER NOT NULL, "index" INTEGER NOT NULL, how TEXT NOT NULL,
+                        at_s REAL NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(partition, seq, "index")) WITHOUT ROWID;
+"""
+
+_PARTITION_BITS = 40  # 2^40 buckets of 1024 entries each
+
+
+def bucket_id(partition: int, bucket: int) -> int:
+    """Number a bucket over all partitions."""
+    return (partition << _PARTITION_BITS) + bucket
+
+
+def bucket_in(bucket_id: int) -> int:
+    """Return the number of a bucket inside its partition."""
+    return bucket_id & ((1 << _PARTITION_BITS) - 1)
+
+
+def make_private(path: Path) -> None:
+    """Make the file if there is none, and readable by its owner only: it holds the secret of return addresses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Create the tables in an empty file, or check that the file is a store of this format.
+
+    Raises:
+        StoreFailed: it is something else.
+    """
+    if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        meta = {"format": FORMAT, "store_id": secrets.token_hex(16), "secret": secrets.token_bytes(32)}
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for statement in _TABLES.split(";"):
+            db.execute(statement)
+        db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        db.execute("COMMIT")
+    check(db, path)
+
+
+def check(db: sqlite3.Connection, path: Path) -> None:
+    """Check that an opened file is a store of this format.
+
+    Raises:
+        StoreFailed: it is something else.
+    """
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreFailed(f"{path} is not a store of agentbus; give another --home")
+    version = meta(db, "format")
+    if version != FORMAT:
+        raise StoreFailed(
+            f"{path} has format {version!r} and this agentbus reads {FORMAT}; use the version that wrote it"
+        )
+
+
+def meta(db: sqlite3.Connection, name: str) -> bytes | str | int:
+    """Read a value that was written when the store was made."""
+    value: bytes | str | int = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+    return value

@@ -1,0 +1,336 @@
+"""The embedded store: one SQLite file, one writing process, one transaction a batch.
+
+Theory of operation. The log is `segment`, one blob per partition and commit, insert-only. `inbox` holds the
+identities of the newest inputs, keyed by bucket so that an insert touches recently used pages only. `partition` holds
+each owner's epoch, the next number and the watermark `done`; everything above `done` is replayed by the next claim.
+`held` and `exceptions` are small. The file is in WAL mode with `synchronous=FULL`: COMMIT returns after the
+write-ahead log is on disk.
+
+One process holds the file by an OS lock. Should a second one come all the same (the lock file was removed), the epoch
+fences the first: the commit's transaction holds SQLite's write lock, so what it reads of the epoch stays true until
+it is done.
+
+Checkpoints (copying the write-ahead log into the database) are ours, not SQLite's: its automatic one ignores errors,
+and it would stand between a commit and the publishing that waits for it. They run on a thread of their own, over the
+one writing connection, after a commit has returned; a commit that comes meanwhile waits.
+
+Failures. Before COMMIT is tried nothing is written, and a full disk or a broken rule leaves the store usable. Any I/O
+error is fatal: after a failed fsync the kernel may drop the pages and report success next time, so nothing that this
+process reads is known to be on disk. The store then refuses everything; it must be opened anew, by a new process,
+which checkpoints before it hands out anything, so that what it read is written and synced again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bus.core.errors import StoreFailed
+from bus.ports import Claim, Commit, Entry, Held
+from bus.shell.sqlite_schema import bucket_id, bucket_in, make_private, meta, prepare
+from bus.shell.store_lock import StoreLock
+from bus.shell.store_rules import (
+    Move,
+    Segment,
+    advance,
+    bucket_of,
+    entries_of,
+    fenced,
+    moves_of,
+    segments_of,
+    unfinished,
+)
+
+WAL_BYTES = 16 << 20  # written between checkpoints: longer saves rewriting hot pages, shorter keeps the file small
+PAGE_BYTES = 16 << 10  # a third cheaper per message than 4 KiB: a batch's blob is fewer frames, a bucket 4 pages
+CACHE_KIB = 16 << 10  # holds the open inbox buckets of all partitions and one large batch
+
+_HARMLESS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG}
+"""What SQLite reports before it has tried to make anything durable; a roll-back leaves the store as it was."""
+
+
+class SqliteStore:
+    """The `bus.ports.Store` in one file.
+
+    Args:
+        path: the file; made with its folder when absent, readable by its owner only.
+        wal_bytes: about how much is written between two checkpoints.
+
+    Raises:
+        StoreFailed: another process holds the file, it is no store, or it cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, wal_bytes: int = WAL_BYTES) -> None:
+        self._path = path
+        self._wal_bytes = wal_bytes
+        self._written = 0
+        self._refusal = ""
+        self._epochs: dict[int, int] = {}
+        self._busy = threading.Lock()
+        self._tidier = ThreadPoolExecutor(1, "store-checkpoint")
+        try:
+            make_private(path)
+        except OSError as error:
+            raise StoreFailed(f"{path} cannot be made: {error.strerror}; give another --home") from error
+        self._lock = StoreLock(path)
+        try:
+            self._db = _open(path)
+            self._id = str(meta(self._db, "store_id"))
+            secret = meta(self._db, "secret")
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, sqlite3.Error):
+                raise StoreFailed(f"{path} cannot be opened: {error}; restore it or give another --home") from error
+            raise
+        self._secret = secret if isinstance(secret, bytes) else b""
+
+    @property
+    def store_id(self) -> str:
+        """Identity of this store: 32 hex digits."""
+        return self._id
+
+    @property
+    def secret(self) -> bytes:
+        """Key that seals return addresses: 32 bytes."""
+        return self._secret
+
+    def claim(self, partitions: int) -> Sequence[Claim]:
+        """Take every partition 0..n-1, so that older owners can write nothing.
+
+        Raises:
+            StoreFailed: the store cannot be read, or a partition beyond n has unfinished work.
+        """
+        with self._transaction() as db:
+            beyond = db.execute(
+                "SELECT partition FROM partition AS p WHERE partition >= ? AND (done < next - 1"
+                " OR EXISTS (SELECT 1 FROM held WHERE held.partition = p.partition)) ORDER BY 1 DESC",
+                (partitions,),
+            ).fetchone()
+            if beyond:
+                raise unfinished(beyond[0], partitions)
+            rows = []
+            for partition in range(partitions):
+                db.execute("INSERT OR IGNORE INTO partition VALUES (?, 0, 1, 0)", (partition,))
+                db.execute("UPDATE partition SET epoch = epoch + 1 WHERE partition = ?", (partition,))
+                rows.append(db.execute("SELECT * FROM partition WHERE partition = ?", (partition,)).fetchone())
+            claims = [_claim(db, partition, next_seq, done) for partition, _, next_seq, done in rows]
+        self._epochs = {partition: epoch for partition, epoch, _, _ in rows}
+        return claims
+
+    def commit(self, batch: Commit) -> None:
+        """Write it all or nothing; durable when this returns.
+
+        Raises:
+            StoreFailed: nothing of the batch may be published.
+        """
+        segments, moves = segments_of(batch), moves_of(batch)
+        keys = [
+            (bucket_id(partition, bucket_of(each.seq)), each.inbox.key, each.seq, each.inbox.content)
+            for partition, entries in batch.entries.items()
+            for each in entries
+            if each.inbox is not None
+        ]
+        with self._transaction() as db:
+            for move in moves:
+                self._move(db, move)
+            _insert_log(db, segments, keys)
+            _insert_waiting(db, batch)
+        self._note_written(segments, len(keys))
+
+    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
+        """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
+        for partition in self._partitions():
+            start, surplus = self._window(partition, newest)
+            stop = bucket_id(partition + 1, 0)
+            buckets = self._read("SELECT DISTINCT bucket FROM inbox WHERE bucket >= ? AND bucket < ?", (start, stop))
+            for (bucket,) in buckets:
+                for (key,) in self._read("SELECT key FROM inbox WHERE bucket = ? ORDER BY seq", (bucket,))[surplus:]:
+                    yield partition, bucket_in(bucket), key
+                surplus = 0
+
+    def seen(self, partition: int, bucket: int, key: bytes) -> tuple[int, bytes] | None:
+        """Return (seq, content) of an inbox key, or None."""
+        where = (bucket_id(partition, bucket), key)
+        rows = self._read("SELECT seq, content FROM inbox WHERE bucket = ? AND key = ?", where)
+        return rows[0] if rows else None
+
+    def entry(self, partition: int, seq: int) -> Entry:
+        """Read one entry back.
+
+        Raises:
+            KeyError: there is none.
+            StoreFailed: the log is damaged there.
+        """
+        rows = self._read(
+            "SELECT first_seq, count, blob FROM segment WHERE partition = ? AND first_seq <= ?"
+            " ORDER BY first_seq DESC LIMIT 1",
+            (partition, seq),
+        )
+        if not rows or seq >= rows[0][0] + rows[0][1]:
+            raise KeyError((partition, seq))
+        first_seq = int(rows[0][0])
+        return entries_of(partition, first_seq, rows[0][2])[seq - first_seq]
+
+    def prune(self, keep: int) -> int:
+        """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
+        dropped = 0
+        for partition in self._partitions():
+            start, _ = self._window(partition, keep)
+            first = bucket_id(partition, 0)
+            with self._transaction() as db:
+                self._fence(db, partition)
+                dropped += db.execute("DELETE FROM inbox WHERE bucket >= ? AND bucket < ?", (first, start)).rowcount
+        return dropped
+
+    def close(self) -> None:
+        """Checkpoint and let go."""
+        self._tidier.shutdown()
+        with self._busy:
+            self._refusal = self._refusal or f"{self._path} is closed"
+            try:
+                self._db.close()
+            finally:
+                self._lock.release()
+
+    def _partitions(self) -> list[int]:
+        return [partition for (partition,) in self._read("SELECT partition FROM partition ORDER BY 1", ())]
+
+    def _window(self, partition: int, newest: int) -> tuple[int, int]:
+        """Find the newest keys: the bucket where they begin, and how many older ones stand there before them."""
+        start = stop = bucket_id(partition + 1, 0)
+        counts = self._read(
+            "SELECT bucket, count(*) FROM inbox WHERE bucket >= ? AND bucket < ? GROUP BY bucket ORDER BY bucket DESC",
+            (bucket_id(partition, 0), stop),
+        )
+        found = 0
+        for bucket, count in counts:
+            if found >= newest:
+                break
+            start, found = bucket, found + count
+        return start, max(found - newest, 0)
+
+    def _move(self, db: sqlite3.Connection, move: Move) -> None:
+        next_seq, done = advance(move, *self._fence(db, move.partition))
+        db.execute("UPDATE partition SET next = ?, done = ? WHERE partition = ?", (next_seq, done, move.partition))
+
+    def _fence(self, db: sqlite3.Connection, partition: int) -> tuple[int, int]:
+        """Return the partition's (next, done); the transaction's lock keeps its epoch as it is read here."""
+        row = db.execute("SELECT epoch, next, done FROM partition WHERE partition = ?", (partition,)).fetchone()
+        if row is None or row[0] != self._epochs.get(partition):
+            raise fenced(partition)
+        return row[1], row[2]
+
+    def _read(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+        with self._busy:
+            if self._refusal:
+                raise StoreFailed(self._refusal)
+            try:
+                return self._db.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._busy:
+            if self._refusal:
+                raise StoreFailed(self._refusal)
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                self._roll_back()
+                if isinstance(error, sqlite3.Error):
+                    raise self._failed(error) from error
+                if isinstance(error, (UnicodeError, OverflowError)):
+                    raise StoreFailed(f"{self._path} cannot hold this value: {error}; nothing was written") from error
+                raise
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._failed(error)
+
+    def _failed(self, error: sqlite3.Error) -> StoreFailed:
+        """Say what failed, and refuse everything from now on unless it was harmless."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code & 0xFF == sqlite3.SQLITE_FULL:
+            return StoreFailed(f"the disk of {self._path} is full; nothing was written; free some space")
+        if code & 0xFF in _HARMLESS:
+            return StoreFailed(f"{self._path}: {error}; nothing was written")
+        name = getattr(error, "sqlite_errorname", "")
+        self._refusal = f"{self._path} failed: {error} ({name}); look after the disk, then start the bus again"
+        return StoreFailed(self._refusal)
+
+    def _note_written(self, segments: Sequence[Segment], keys: int) -> None:
+        """Ask for a checkpoint when about `wal_bytes` were written: blobs, and the pages of rows and keys."""
+        pages = 3 + min(keys, 4)
+        self._written += sum([len(each.blob) for each in segments]) + pages * PAGE_BYTES
+        if self._written >= self._wal_bytes:
+            self._written = 0
+            self._tidier.submit(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        with self._busy:
+            try:
+                if not self._refusal:
+                    self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error as error:
+                self._failed(error)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute(f"PRAGMA journal_size_limit = {2 * WAL_BYTES}")
+        prepare(db, path)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _claim(db: sqlite3.Connection, partition: int, next_seq: int, done: int) -> Claim:
+    rows = db.execute(
+        "SELECT first_seq, blob FROM segment WHERE partition = ? AND first_seq >= (SELECT coalesce(max(first_seq), 0)"
+        " FROM segment WHERE partition = ? AND first_seq <= ?) ORDER BY first_seq",
+        (partition, partition, done + 1),
+    )
+    pending = [each for first, blob in rows for each in entries_of(partition, first, blob) if each.seq > done]
+    place = (partition, done)
+    held = db.execute('SELECT * FROM held WHERE partition = ? ORDER BY seq, "index"', (partition,)).fetchall()
+    settled = db.execute('SELECT seq, "index" FROM exceptions WHERE partition = ? AND seq > ?', place).fetchall()
+    return Claim(partition, next_seq, done, pending, [Held(*each) for each in held], frozenset(settled))
+
+
+def _insert_log(db: sqlite3.Connection, segments: Sequence[Segment], keys: Sequence[tuple[object, ...]]) -> None:
+    db.executemany(
+        "INSERT INTO segment(partition, first_seq, count, blob) VALUES (?, ?, ?, ?)",
+        [(each.partition, each.first_seq, each.count, each.blob) for each in segments],
+    )
+    db.executemany("INSERT INTO inbox VALUES (?, ?, ?, ?)", keys)
+
+
+def _insert_waiting(db: sqlite3.Connection, batch: Commit) -> None:
+    if batch.release:
+        gone = [(each.partition, each.seq, each.index) for each in batch.release]
+        db.executemany('DELETE FROM held WHERE partition = ? AND seq = ? AND "index" = ?', gone)
+    if batch.hold:
+        rows = [(h.partition, h.seq, h.index, h.key, h.due_s, h.attempts, h.reason) for h in batch.hold]
+        db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    if batch.exceptions:
+        outcomes = [(e.partition, e.seq, e.index, e.how, e.at_s, e.reason) for e in batch.exceptions]
+        db.executemany("INSERT OR REPLACE INTO exceptions VALUES (?, ?, ?, ?, ?, ?)", outcomes)

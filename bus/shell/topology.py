@@ -1,0 +1,247 @@
+"""The exchanges, queues and bindings of a namespace: planned purely, declared idempotently, never deleted.
+
+A plan follows from the namespace, the number of partitions and the catalog alone. What is an argument of a queue and
+what is a policy is told in bus.shell.policies. No queue that the bus makes is ever deleted by it: a queue of an agent
+that is no longer declared may hold messages, and only an operator can know.
+
+Inboxes are bound to nothing but `NS.events`, which only the bus writes: an inbox bound to an exchange that agents may
+write could be reached past contracts, routes and the log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pika.exceptions import ChannelClosedByBroker
+
+from bus.core import naming
+from bus.core.errors import BusError
+from bus.core.message import Json
+from bus.core.route import Agent, Catalog
+from bus.shell.policies import policies
+
+Argument: TypeAlias = "str | int | bool"
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange; `kind` is an AMQP exchange type."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue; `arguments` are its identity: changing one needs a new queue."""
+
+    name: str
+    arguments: Mapping[str, Argument]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Messages of `exchange` that match `routing_key` go to `queue`."""
+
+    exchange: str
+    queue: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All that a namespace needs, in an order in which it can be declared."""
+
+    namespace: str
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+    agents: tuple[Agent, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the broker has of a topology, by name.
+
+    Args:
+        missing: not there yet; `apply` makes it.
+        present: there. Bindings cannot be asked for over AMQP; declaring them again changes nothing.
+    """
+
+    missing: tuple[str, ...]
+    present: tuple[str, ...]
+
+
+def plan(namespace: str, partitions: int, catalog: Catalog) -> Topology:
+    """Return the topology of a namespace.
+
+    Args:
+        namespace: prefix of all names: letters, digits, `_`, `-`.
+        partitions: ingress partitions, 1 to 100.
+        catalog: its agents and capabilities get inboxes, its subscriptions bindings.
+
+    Raises:
+        BusError: the namespace or the number of partitions cannot be used.
+    """
+    if not _NAMESPACE.fullmatch(namespace):
+        raise BusError(f"namespace `{namespace}` cannot be used; write letters, digits, `_` and `-`, at most 64")
+    if not 1 <= partitions <= 100:
+        raise BusError(f"{partitions} partitions cannot be made; write a number from 1 to 100")
+    steps = range(1, len(naming.WAKE_STEPS_S) + 1)
+    return Topology(
+        namespace=namespace,
+        exchanges=(
+            Exchange(naming.ingress_exchange(namespace), "x-consistent-hash"),
+            Exchange(naming.events_exchange(namespace), "topic"),
+            Exchange(naming.bounced(namespace), "fanout"),
+            *(Exchange(naming.retry_queue(namespace, step), "fanout") for step in steps),
+        ),
+        queues=tuple(_queues(namespace, partitions, catalog)),
+        bindings=tuple(_bindings(namespace, partitions, catalog)),
+        agents=tuple(catalog.agents[name] for name in sorted(catalog.agents)),
+    )
+
+
+def _queues(ns: str, partitions: int, catalog: Catalog) -> Iterator[Queue]:
+    bounced = naming.bounced(ns)
+    yield _quorum(bounced)  # first: what the others lead to
+    yield _quorum(naming.dead_queue(ns))
+    yield _quorum(naming.invalid_queue(ns))
+    yield _quorum(naming.store_queue(ns))
+    for number in range(partitions):
+        arguments: dict[str, Argument] = {"x-dead-letter-exchange": bounced, "x-single-active-consumer": True}
+        yield _quorum(naming.ingress_queue(ns, number), arguments)
+    for step in range(1, len(naming.WAKE_STEPS_S) + 1):
+        # The default exchange, and no routing key: a token comes back to the queue that its own routing key names.
+        yield _quorum(naming.retry_queue(ns, step), {"x-dead-letter-exchange": ""})
+    for agent in sorted(catalog.agents):
+        yield _quorum(naming.agent_queue(ns, agent), {"x-dead-letter-exchange": bounced})
+    for capability in sorted(catalog.capabilities):
+        yield _quorum(naming.capability_queue(ns, capability), {"x-dead-letter-exchange": bounced})
+
+
+def _quorum(name: str, arguments: Mapping[str, Argument] | None = None) -> Queue:
+    return Queue(name, {"x-queue-type": "quorum", **(arguments or {})})
+
+
+def _bindings(ns: str, partitions: int, catalog: Catalog) -> Iterator[Binding]:
+    yield Binding(naming.bounced(ns), naming.bounced(ns), "")
+    for number in range(partitions):
+        # For a consistent-hash exchange the binding's key is a weight; all partitions weigh the same.
+        yield Binding(naming.ingress_exchange(ns), naming.ingress_queue(ns, number), "1")
+    for step in range(1, len(naming.WAKE_STEPS_S) + 1):
+        yield Binding(naming.retry_queue(ns, step), naming.retry_queue(ns, step), "")
+    for name in sorted(catalog.agents):
+        for pattern in dict.fromkeys(catalog.agents[name].subscribes):
+            yield Binding(naming.events_exchange(ns), naming.agent_queue(ns, name), routing_pattern(pattern))
+
+
+def routing_pattern(pattern: str) -> str:
+    """Translate a type pattern into a topic binding key: `*` is the same, `**` is one word or more: `*.#`."""
+    head, dot, last = pattern.rpartition(".")
+    return f"{head}{dot}*.#" if last == "**" else pattern
+
+
+def apply(channel: Any, topology: Topology) -> None:
+    """Declare everything; what is already there stays as it is.
+
+    Works on a blocking pika channel, where it returns when all is declared, and on an asynchronous one, where it
+    sends everything without waiting: the caller then waits for the answer to any later call on that channel.
+
+    Raises:
+        pika.exceptions.ChannelClosedByBroker: something of that name exists and differs (blocking channel only).
+    """
+    for exchange in topology.exchanges:
+        channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
+    for queue in topology.queues:
+        channel.queue_declare(queue=queue.name, durable=True, arguments=dict(queue.arguments))
+    for binding in topology.bindings:
+        channel.queue_bind(queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key)
+
+
+def difference(connection: Any, topology: Topology) -> Difference:
+    """Ask which exchanges and queues exist, changing nothing.
+
+    Args:
+        connection: a blocking pika connection. Asking for what is absent closes a channel; each such one is replaced.
+    """
+    asked: list[tuple[str, Callable[[Any], object]]] = [
+        *((f"exchange {each.name}", _passive_exchange(each.name)) for each in topology.exchanges),
+        *((f"queue {each.name}", _passive_queue(each.name)) for each in topology.queues),
+    ]
+    missing: list[str] = []
+    present: list[str] = []
+    channel = connection.channel()
+    for name, ask in asked:
+        try:
+            ask(channel)
+        except ChannelClosedByBroker as error:
+            if error.reply_code != 404:
+                raise
+            missing.append(name)
+            channel = connection.channel()
+        else:
+            present.append(name)
+    channel.close()
+    return Difference(tuple(missing), tuple(present))
+
+
+def _passive_exchange(name: str) -> Callable[[Any], object]:
+    return lambda channel: channel.exchange_declare(exchange=name, passive=True)
+
+
+def _passive_queue(name: str) -> Callable[[Any], object]:
+    return lambda channel: channel.queue_declare(queue=name, passive=True)
+
+
+def export(topology: Topology, vhost: str = "/") -> dict[str, Json]:
+    """Return RabbitMQ definitions to import into a broker, with policies and advice on permissions.
+
+    Users are not part of it, for their passwords are the operator's; `permissions_advice` is left alone by an import
+    and says what each agent's own user needs and no more.
+    """
+    ns = topology.namespace
+    exchanges: list[Json] = [
+        {"name": e.name, "vhost": vhost, "type": e.kind, "durable": True, "auto_delete": False, "arguments": {}}
+        for e in topology.exchanges
+    ]
+    queues: list[Json] = [
+        {"name": q.name, "vhost": vhost, "durable": True, "auto_delete": False, "arguments": dict(q.arguments)}
+        for q in topology.queues
+    ]
+    bindings: list[Json] = [
+        {
+            "source": b.exchange,
+            "vhost": vhost,
+            "destination": b.queue,
+            "destination_type": "queue",
+            "routing_key": b.routing_key,
+            "arguments": {},
+        }
+        for b in topology.bindings
+    ]
+    return {
+        "vhosts": [{"name": vhost}],
+        "exchanges": exchanges,
+        "queues": queues,
+        "bindings": bindings,
+        "policies": [*policies(re.escape(ns), vhost)],
+        "permissions_advice": [_advice(ns, agent, vhost) for agent in topology.agents],
+    }
+
+
+def _advice(ns: str, agent: Agent, vhost: str) -> dict[str, Json]:
+    prefix = re.escape(ns)
+    own = [rf"agent\.{re.escape(agent.name)}", *(rf"capability\.{re.escape(name)}" for name in agent.capabilities)]
+    return {
+        "user": agent.name,
+        "vhost": vhost,
+        "configure": rf"^{prefix}\.client\..*",
+        "write": rf"^{prefix}\.in$",
+        "read": rf"^{prefix}\.({'|'.join(own)}|client\..*)$",
+    }

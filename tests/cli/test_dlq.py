@@ -1,0 +1,162 @@
+"""`bus dlq` on a real broker: listing takes nothing out, redriving sends the original once more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from bus.core.naming import dead_queue, ingress_queue
+from bus.core.route import Catalog
+from bus.shell.probe import connection, queue_states
+from bus.shell.topology import apply, plan
+from tests.cli.conftest import Bus
+from tests.conftest import TestBroker
+
+EVENT = {
+    "specversion": "1.0",
+    "id": "m1",
+    "source": "cli",
+    "type": "hello.asked",
+    "conversationid": "c1",
+    "data": {"name": "Ada"},
+}
+
+
+@pytest.fixture
+def opened(broker: TestBroker, namespace: str) -> Iterator[Any]:
+    """A connection to a broker that has the namespace's queues."""
+    with connection(broker.bus_url) as link:
+        apply(link.channel(), plan(namespace, 1, Catalog("", {}, {}, {}, ())))
+        yield link
+
+
+def put(opened: Any, queue: str, body: bytes, headers: dict[str, Any], content_type: str) -> None:
+    channel = opened.channel()
+    channel.confirm_delivery()
+    properties = pika.BasicProperties(content_type=content_type, headers=headers, delivery_mode=2)
+    channel.basic_publish("", queue, body, properties, mandatory=True)
+
+
+def letter(opened: Any, namespace: str, name: str, code: str, **attributes: Any) -> None:
+    headers = {
+        "bus-id": name,
+        "bus-end": "dead_letter",
+        "bus-class": "unavailable",
+        "bus-code": code,
+        "bus-reason": f"nobody wants it: {code}",
+        "bus-at": "2026-01-01T00:00:00.000Z",
+        "bus-source": "cli",
+        "bus-type": "hello.asked",
+        "bus-conversation": "c1",
+        "bus-route": "hello/hello",
+    }
+    body = json.dumps({**EVENT, "id": name, **attributes}).encode()
+    put(opened, dead_queue(namespace), body, headers, "application/cloudevents+json")
+
+
+def depth(opened: Any, queue: str) -> int:
+    state = queue_states(opened, [queue])[queue]
+    assert state is not None
+    return state.depth
+
+
+def flags(broker: TestBroker, namespace: str) -> list[str]:
+    return ["--amqp-url", broker.bus_url, "--namespace", namespace]
+
+
+def test_list_and_show_take_nothing_out(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
+    for number in range(3):
+        letter(opened, namespace, f"m{number}", "no_route" if number else "hops")
+    listed = bus("dlq", "list", *flags(broker, namespace))
+    assert listed.code == 0
+    assert [row["id"] for row in listed.rows] == ["m0", "m1", "m2"]
+    assert {"code": "hops", "conversation": "c1", "route": "hello/hello"}.items() <= listed.rows[0].items()
+    picked = bus("dlq", "list", "--reason", "no_route", "--max", "1", *flags(broker, namespace))
+    assert [row["id"] for row in picked.rows] == ["m1"]
+    (shown,) = bus("dlq", "show", "m2", *flags(broker, namespace)).rows
+    assert json.loads(shown["body"])["data"] == {"name": "Ada"}
+    assert bus("dlq", "show", "m9", *flags(broker, namespace)).code == 2
+    assert depth(opened, dead_queue(namespace)) == 3
+
+
+def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
+    letter(opened, namespace, "m1", "no_route", redrive=1)
+    letter(opened, namespace, "m2", "hops")
+    tried = bus("dlq", "redrive", "--all", "--dry-run", *flags(broker, namespace))
+    assert [row["redriven"] for row in tried.rows] == [False, False]
+    assert depth(opened, ingress_queue(namespace, 0)) == 0
+    done = bus("dlq", "redrive", "m1", *flags(broker, namespace))
+    assert (done.code, [row["id"] for row in done.rows]) == (0, ["m1"])
+    assert depth(opened, dead_queue(namespace)) == 1
+    method, properties, body = opened.channel().basic_get(ingress_queue(namespace, 0))
+    assert method.routing_key == "c1"
+    assert (properties.message_id, properties.type, properties.user_id) == ("m1", "hello.asked", "bus")
+    assert json.loads(body) == {**EVENT, "id": "m1", "redrive": 2}
+
+
+def test_what_cannot_be_sent_again_stays(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
+    put(opened, dead_queue(namespace), b"{", {"bus-id": "bad", "bus-code": "not-json"}, "application/cloudevents+json")
+    ran = bus("dlq", "redrive", "bad", *flags(broker, namespace))
+    assert ran.code == 1
+    assert "is not JSON" in ran.rows[0]["problem"]
+    assert depth(opened, dead_queue(namespace)) == 1
+
+
+def test_a_binary_event_counts_in_its_header(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
+    headers = {
+        "bus-id": "b1",
+        "bus-type": "hello.asked",
+        "bus-conversation": "c1",
+        "ce-id": "b1",
+        "ce-type": "hello.asked",
+    }
+    put(opened, dead_queue(namespace), b"{}", headers, "application/json")
+    assert bus("dlq", "redrive", "b1", *flags(broker, namespace)).code == 0
+    _, properties, body = opened.channel().basic_get(ingress_queue(namespace, 0))
+    assert properties.headers == {"ce-id": "b1", "ce-type": "hello.asked", "ce-redrive": 1}
+    assert (properties.content_type, body) == ("application/json", b"{}")
+
+
+def test_a_namespace_that_no_bus_made_is_3(bus: Bus, broker: TestBroker) -> None:
+    ran = bus("dlq", "list", *flags(broker, "nobody-was-here"))
+    assert ran.code == 3
+    assert "has `bus run` been started" in ran.err
+
+
+def test_topology_plan_and_apply(bus: Bus, broker: TestBroker, namespace: str, hello: Path) -> None:
+    wanted = ["topology", "plan", hello, *flags(broker, namespace)]
+    before = bus(*wanted)
+    assert before.code == 1
+    assert {row["state"] for row in before.rows} == {"missing"}
+    assert bus("topology", "apply", hello, *flags(broker, namespace)).code == 0
+    after = bus(*wanted)
+    assert after.code == 0
+    assert {row["state"] for row in after.rows} == {"present"}
+    assert f"queue {namespace}.capability.greeting" in [row["name"] for row in after.rows]
+
+
+def test_doctor_finds_a_queue_that_nobody_listens_to(
+    bus: Bus, broker: TestBroker, namespace: str, hello: Path, tmp_path: Path
+) -> None:
+    bus("topology", "apply", hello, *flags(broker, namespace))
+    with connection(broker.bus_url) as link:
+        put(link, f"{namespace}.capability.greeting", b"{}", {}, "application/json")
+    ran = bus("doctor", hello, "--home", tmp_path / "home", *flags(broker, namespace))
+    found = {(row["what"], row["state"]) for row in ran.rows}
+    assert {("broker", "ok"), ("topology", "ok"), ("agents", "warn"), ("configuration", "ok")} <= found
+    assert ran.code == 0
+
+
+def test_doctor_finds_a_queue_made_with_other_arguments(
+    bus: Bus, broker: TestBroker, namespace: str, hello: Path, tmp_path: Path
+) -> None:
+    with connection(broker.bus_url) as link:
+        link.channel().queue_declare(f"{namespace}.agent.greeter", durable=True, arguments={"x-queue-type": "quorum"})
+    ran = bus("doctor", hello, "--home", tmp_path / "home", *flags(broker, namespace))
+    assert ran.code == 1
+    assert any("dead-letter exchange" in row["found"] and row["state"] == "fail" for row in ran.rows)

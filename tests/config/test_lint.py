@@ -1,0 +1,104 @@
+"""Lint: every planted mistake is found at its line and column, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bus.config import ConfigFinding, load
+from bus.config.finding import Findings
+from bus.config.suggest import instead_of, nearest
+from bus.core.registry import STEPS
+from tests.config.corpus_cases import CORPUS, cases, expected, lay_out
+
+ENVIRONMENT = {"KEY": "s3cret", "COUNT": "many", "MANY": "9"}
+
+
+def lint(root: Path) -> tuple[ConfigFinding, ...]:
+    return load([root], ENVIRONMENT, STEPS).findings
+
+
+def test_the_sound_integration_has_no_findings(tmp_path: Path) -> None:
+    loaded = load([lay_out("", tmp_path)], {}, STEPS)
+    assert [str(each) for each in loaded.findings] == []
+    assert loaded.catalog is not None
+
+
+@pytest.mark.parametrize("case", cases())
+def test_planted_mistakes(case: str, tmp_path: Path) -> None:
+    root = lay_out(case, tmp_path)
+    found = lint(root)
+    places = [f"{Path(each.path).relative_to(root)}:{each.line}:{each.col}" for each in found]
+    given = sorted(zip(places, (f"{each.severity}[{each.code}]" for each in found), strict=True))
+    wanted = expected(case)
+    assert given == sorted((each.place, each.kind) for each in wanted)
+    texts = {
+        (place, f"{each.severity}[{each.code}]"): f"{each.what}; write {each.instead}"
+        for place, each in zip(places, found, strict=True)
+    }
+    for each in wanted:
+        assert each.words in texts[each.place, each.kind]
+
+
+def test_ten_mistakes_in_one_folder_refuse_it(tmp_path: Path) -> None:
+    loaded = load([lay_out("ten", tmp_path)], {}, STEPS)
+    assert loaded.catalog is None
+    assert {each.code for each in loaded.findings} == {
+        "unknown-key", "wrong-type", "unknown-capability", "missing-file", "not-cel", "unknown-field", "duplicate-key",
+        "two-owners", "unreachable", "remote-ref",
+    }  # fmt: skip
+
+
+def test_every_code_that_users_read_about_is_planted() -> None:
+    planted = {each.kind.split("[")[1].rstrip("]") for case in cases() for each in expected(case)}
+    assert planted >= {
+        "unknown-key", "yaml-brace", "yaml-colon", "yaml-bang", "slot-braces", "bare-expression", "not-cel",
+        "unknown-field", "optional-field", "number-mix", "not-bool", "dash-name", "unknown-capability", "unknown-type",
+        "data-mismatch", "unit", "two-owners", "unreachable", "open-target", "env-in-route", "unknown-kind",
+        "unknown-step", "wrong-type", "duplicate-key", "missing-file", "bad-schema", "remote-ref", "missing-key",
+        "bad-name", "unknown-agent", "not-one-capability", "no-owner", "path-outside", "unknown-class",
+        "secret-missing", "config-missing", "duplicate-name",
+    }  # fmt: skip
+
+
+def test_findings_never_show_a_secret(tmp_path: Path) -> None:
+    found = lint(lay_out("secrets", tmp_path))
+    assert found
+    assert not any("s3cret" in str(each) for each in found)
+
+
+def test_the_corpus_is_whole() -> None:
+    folders = {each.name for each in CORPUS.iterdir() if each.is_dir()}
+    assert folders - set(cases()) == {"base"}
+
+
+def test_a_finding_in_its_three_forms() -> None:
+    finding = ConfigFinding("routes/x/a,b.yaml", 12, 7, "unknown-key", "unknown key `whens` in a case\n50%", "`when`")
+    assert str(finding) == (
+        "routes/x/a,b.yaml:12:7: error[unknown-key]: unknown key `whens` in a case\n50%; write `when`"
+    )
+    assert finding.as_dict()["line"] == 12
+    assert finding.as_github() == (
+        "::error file=routes/x/a%2Cb.yaml,line=12,col=7,title=unknown-key::"
+        "unknown key `whens` in a case%0A50%25; write `when`"
+    )
+
+
+def test_findings_come_sorted_and_once() -> None:
+    findings = Findings()
+    for line in (3, 1, 3):
+        findings.add(ConfigFinding("a", line, 1, "c", "w"))
+    assert [each.line for each in findings.sorted()] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("word", "best"), [("sentimant", "sentiment"), ("Sentiment", "sentiment"), ("credit-check", "credit_check"), ("x", None)]
+)
+def test_did_you_mean(word: str, best: str | None) -> None:
+    assert nearest(word, ["sentiment", "credit_check", "knowledge"]) == best
+
+
+def test_without_a_near_name_all_are_listed() -> None:
+    assert instead_of("x", ["b", "a"]) == "one of `a`, `b`"
+    assert instead_of("x", ["b", "a"], "`c`") == "`c`"

@@ -1,0 +1,59 @@
+"""Fixtures that every area shares: one private RabbitMQ node for the whole run, and a namespace for each test.
+
+`AGENTBUS_TEST_BROKER=<bus_url>,<agent_url>` uses a broker that is already there (it needs the consistent-hash plugin
+and the policies of `bus topology export`). `bus_url` needs every right.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bus.core.errors import Unreachable
+from bus.shell.broker import start_broker
+
+
+@dataclass(frozen=True, slots=True)
+class TestBroker:
+    """URLs of the broker that tests run on."""
+
+    __test__ = False
+
+    bus_url: str
+    agent_url: str
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[TestBroker]:
+    """A real RabbitMQ: skipped where none is installed, but a failure where `CI=true`."""
+    given = os.environ.get("AGENTBUS_TEST_BROKER")
+    if given:
+        bus_url, _, agent_url = given.partition(",")
+        yield TestBroker(bus_url, agent_url or bus_url)
+        return
+    home = Path(tempfile.mkdtemp(prefix="agentbus-test-"))
+    try:
+        node = start_broker(home, progress=lambda _text: None)
+    except Unreachable as error:
+        shutil.rmtree(home, ignore_errors=True)
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    try:
+        yield TestBroker(node.bus_url, node.agent_url)
+    finally:
+        node.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has."""
+    return f"t{secrets.token_hex(5)}"
