@@ -44,4 +44,4 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=_LEVELS[settings.log_level], handlers=[handler])
-    logging.getLogger("pika").setLevel(logging.WARNING)  # its info lines tell each step of a connect
+    logging.getLogger("pika").setLevel(logging.CRITICAL)  # the link logs every loss, once and with its reason

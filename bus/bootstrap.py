@@ -6,6 +6,7 @@ Everything else is handed what it needs. A command asks for what it wants by wha
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -26,6 +27,7 @@ from bus.settings import Settings
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
+    from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store
     from bus.shell.history import History
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.worker import Worker
-    from bus.shell.telemetry.metrics import PrometheusMeter
 
 Progress = Callable[[str], None]
 
@@ -133,10 +134,12 @@ def running(settings: Settings) -> Settings:
     """
     if settings.amqp_url:
         return _with_urls(settings, settings.amqp_url, settings.agent_amqp_url)
+    from bus.shell.broker import Process
+
     state = settings.home / "broker.json"
     try:
         node = json.loads(state.read_bytes())
-        if node["pid"] is not None:
+        if node["server"] is not None and Process(**node["server"]).alive:
             return _with_urls(settings, str(node["bus_url"]), str(node["agent_url"]), "shared")
     except FileNotFoundError:
         pass
@@ -191,6 +194,8 @@ def history(settings: Settings) -> History:
 def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None], None]) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
+    Returns after SIGTERM; after SIGINT it raises KeyboardInterrupt when it has drained, as any command does.
+
     Args:
         settings: from `open_broker`.
         routes: the compiled configuration.
@@ -201,35 +206,76 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         StoreFailed: the store cannot be claimed or written.
     """
     from bus import __version__
-    from bus.shell.amqp.transport import PikaTransport
     from bus.shell.sqlite_store import SqliteStore
+    from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
-    from bus.shell.topology import apply, plan
-    from bus.shell.worker import Plan, Worker
 
-    needed = plan(settings.namespace, settings.partitions, routes.catalog)
     meter = PrometheusMeter(routes.catalog, __version__)
     with contextlib.ExitStack() as open_things:
         store = SqliteStore(settings.store_path)
         open_things.callback(store.close)
-        transport = PikaTransport(
-            bus_url(settings),
-            partial(apply, topology=needed),
-            connect_timeout_s=settings.connect_timeout_s,
-            logger=logging.getLogger("bus.transport"),
-        )
-        worker = Worker(
-            transport,
-            store,
-            meter,
-            routes,
-            facts(settings, seal=store.secret),
-            Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window),
-            on_state=lambda state: told.turned(state),
+        bind_store(bus_url(settings), settings.namespace, store.store_id)
+        recorder = _recorder(settings, meter)
+        if recorder is not None:
+            open_things.callback(recorder.close)
+        worker = make_worker(
+            settings, routes, store, meter, on_state=lambda state: told.turned(state), recorder=recorder
         )
         told = _Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
         open_things.enter_context(_signals(worker.drain))
         worker.run()
+
+
+def make_worker(
+    settings: Settings,
+    routes: RouteTable,
+    store: Store,
+    meter: Meter,
+    *,
+    on_state: Callable[[str], None] = lambda state: None,
+    recorder: SpanRecorder | None = None,
+) -> Worker:
+    """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
+    from bus.shell.amqp.transport import PikaTransport
+    from bus.shell.topology import apply, plan
+    from bus.shell.worker import Plan, Worker
+
+    needed = plan(settings.namespace, settings.partitions, routes.catalog)
+    transport = PikaTransport(
+        bus_url(settings),
+        partial(apply, topology=needed),
+        connect_timeout_s=settings.connect_timeout_s,
+        logger=logging.getLogger("bus.transport"),
+    )
+    return Worker(
+        transport,
+        store,
+        meter,
+        routes,
+        facts(settings, seal=store.secret),
+        Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window),
+        on_state=on_state,
+        on_finished=None if recorder is None else _tracing(recorder),
+    )
+
+
+def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:
+    if not settings.otlp_endpoint:
+        return None
+    from bus import __version__
+    from bus.shell.telemetry.spans import SpanRecorder, otlp_exporter
+
+    return SpanRecorder(otlp_exporter(settings.otlp_endpoint), settings.namespace, __version__, meter.spans)
+
+
+def _tracing(recorder: SpanRecorder) -> Callable[[Open, float], None]:
+    from bus.shell.telemetry.spans import Traced
+
+    def finished(opened: Open, now_s: float) -> None:
+        if opened.decision is not None:
+            recorder.record(Traced(opened.decision, opened.queue, opened.received_s, opened.decided_s, now_s))
+
+    return finished
 
 
 def _endpoint(
@@ -270,13 +316,12 @@ class _Readiness:
 @contextlib.contextmanager
 def _signals(drain: Callable[[], None]) -> Iterator[None]:
     """SIGTERM and SIGINT drain; a second one interrupts."""
-    asked = False
+    asked: list[int] = []
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         if asked:
             raise KeyboardInterrupt
-        asked = True
+        asked.append(number)
         drain()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -285,3 +330,52 @@ def _signals(drain: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if signal.SIGINT in asked:
+        raise KeyboardInterrupt
+
+
+def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:
+    """Run the declared agents, but those that connect by themselves, until SIGTERM or SIGINT.
+
+    Args:
+        settings: from `running` or `open_broker`.
+        only: names of the agents to run; all when empty.
+        ready: called once, with their names, when every one of them consumes.
+
+    Raises:
+        BusError: an agent is unknown or its settings are wrong.
+        ConfigurationRefused: the configuration has errors.
+    """
+    from adapters.host import EXTERNAL
+
+    agents = table(loaded).catalog.agents
+    unknown = [name for name in only if name not in agents]
+    if unknown:
+        raise BusError(f"no agent `{unknown[0]}` is declared; write one of {', '.join(sorted(agents))}")
+    chosen = [agent for agent in agents.values() if agent.adapter != EXTERNAL and (not only or agent.name in only)]
+    asyncio.run(_host(chosen, settings, ready))
+
+
+async def _host(agents: Sequence[Agent], settings: Settings, ready: Callable[[list[str]], None]) -> None:
+    from adapters.host import host
+
+    names = [agent.name for agent in agents]
+    waited_for = set(names)
+
+    def one_ready(name: str) -> None:
+        if name in waited_for:
+            waited_for.remove(name)
+            if not waited_for:
+                ready(names)
+
+    if not names:
+        ready([])
+    work = asyncio.ensure_future(host(agents, settings, os.environ, one_ready))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        # SIGTERM cancels the work alone: an ordinary end. SIGINT cancels this task: let asyncio.run say so.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise

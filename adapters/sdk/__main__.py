@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from adapters.sdk.agent import Agent
+from adapters.sdk.agent import HOSTED, Agent
 from adapters.sdk.runner import run_until_signal
 from bus.core.errors import BusError
 from bus.settings import Settings
@@ -32,7 +32,11 @@ def load(target: str) -> Agent:
     sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    loading = HOSTED.set(True)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        HOSTED.reset(loading)
     agent = getattr(module, name or "agent", None)
     if not isinstance(agent, Agent):
         raise BusError(f"{path.name} has no agent `{name or 'agent'}`; write `{name or 'agent'} = Agent(...)` in it")

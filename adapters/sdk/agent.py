@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from adapters.sdk.context import HOLD_S
@@ -33,6 +34,9 @@ from bus.ports import AgentLink, Inbound
 from bus.settings import Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+HOSTED: ContextVar[bool] = ContextVar("HOSTED", default=False)
+"""Whether the file is being loaded by `python -m adapters.sdk`."""
 
 _GRACE_S = 20.0  # how long running handlers may take to finish when the agent stops
 _ANSWERS = 256  # deliveries of the own inbox beyond the running ones, so that answers are not stuck behind requests
@@ -170,7 +174,12 @@ class Agent:
             await link.close()
 
     def run(self, settings: Settings | None = None) -> None:
-        """Work until SIGTERM or Ctrl-C: the whole of a program. Settings come from `BUS_*`."""
+        """Work until SIGTERM or Ctrl-C: the whole of a program. Settings come from `BUS_*`.
+
+        In a file that the host loads it returns at once: the host runs the agent, with the declared limits.
+        """
+        if HOSTED.get():
+            return
         run_until_signal(self.name, self.serve, settings or Settings.from_environment())
 
     async def _listen(self, link: AgentLink, namespace: str, inbox: Inbox) -> None:

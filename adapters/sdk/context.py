@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Generator
@@ -36,7 +37,6 @@ class Context:
         loop: the agent's loop; handlers may run in other threads.
 
     Attributes:
-        log: a logger whose records carry the message and conversation ids.
         outbox: what the handler has published so far; it leaves together with the reply.
     """
 
@@ -48,10 +48,12 @@ class Context:
         self._scope: asyncio.Timeout | None = None
         self.deadline_s = min(now + timeout_s, self._latest)
         self.outbox: list[Message] = []
-        self.log: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(
-            logging.getLogger(f"agent.{agent}"),
-            {"agent": agent, "message_id": task.id, "conversation": task.conversation},
-        )
+
+    @functools.cached_property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry the message and conversation ids."""
+        extra = {"agent": self._agent, "message_id": self._task.id, "conversation": self._task.conversation}
+        return logging.LoggerAdapter(logging.getLogger(f"agent.{self._agent}"), extra)
 
     @property
     def deadline(self) -> float:

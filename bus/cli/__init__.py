@@ -20,36 +20,41 @@ from bus.core.errors import BusError, ConfigurationRefused, Refused, StoreFailed
 
 FINDINGS, USAGE, UNREACHABLE, DEFECT, INTERRUPTED = 1, 2, 3, 70, 130
 
-COMMANDS: dict[str, str] = {
-    "run": "bus.cli.run:run",
-    "dev": "bus.cli.dev:dev",
-    "lint": "bus.cli.lint:lint",
-    "explain": "bus.cli.explain:explain",
-    "send": "bus.cli.send:send",
-    "tap": "bus.cli.tap:tap",
-    "trace": "bus.cli.trace:trace",
-    "agents": "bus.cli.agents:agents",
-    "topology": "bus.cli.topology:topology",
-    "dlq": "bus.cli.dlq:dlq",
-    "doctor": "bus.cli.doctor:doctor",
-    "job": "bus.cli.job:job",
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("bus.cli.run:run", "Run the bus."),
+    "dev": ("bus.cli.dev:dev", "Run broker, bus and agents, and reload on change."),
+    "lint": ("bus.cli.lint:lint", "Find what is wrong in the configuration."),
+    "explain": ("bus.cli.explain:explain", "Show what the bus would do with a message, without a broker."),
+    "send": ("bus.cli.send:send", "Send a message, and wait for its answer."),
+    "tap": ("bus.cli.tap:tap", "Watch what the bus decides."),
+    "trace": ("bus.cli.trace:trace", "Show a conversation as a tree, hop by hop."),
+    "agents": ("bus.cli.agents:agents", "List the declared agents, or run them."),
+    "topology": ("bus.cli.topology:topology", "Show, make or export exchanges and queues."),
+    "dlq": ("bus.cli.dlq:dlq", "See and redrive dead and invalid letters."),
+    "doctor": ("bus.cli.doctor:doctor", "Check everything that a bus needs."),
+    "job": ("bus.cli.job:job", "Run the main job: everything, and a stream of inquiries."),
 }
-"""Command to `module:attribute`. Adding a command is one file and one line here."""
+"""Command to (`module:attribute`, one line for `bus --help`). Adding a command is one file and one line here."""
 
 
 class CommandTable(click.RichGroup):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when one is run; its own help needs none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        module, _, attribute = place.partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
+        entry = COMMANDS.get(cmd_name)
+        return None if entry is None else click.RichCommand(name=cmd_name, help=entry[1])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        if name is not None and found is not None:
+            module, _, attribute = COMMANDS[name][0].partition(":")
+            found = getattr(import_module(module), attribute)
+        return name, found, rest
 
 
 @click.command(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})

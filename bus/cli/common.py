@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 import rich_click as click
 
@@ -42,6 +45,11 @@ class Printer:
         """Tell people something that is no result; programs are not told."""
         if self.form == "text":
             click.echo(printable(text), err=True)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `1 route`, `2 routes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def dumps(value: object) -> str:
@@ -86,6 +94,20 @@ def settings_options(command: Command) -> Command:
 def settings_of(flags: Mapping[str, Any], **more: Any) -> Settings:
     """Build the settings from a command's flags, then the environment, then the defaults."""
     return Settings.from_environment(**{**flags, **more})
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Have SIGTERM end the block as Ctrl-C does, so that what it started is stopped."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def folders_of(paths: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
-from bus.cli.common import Printer, folders_of, output_option, settings_of, settings_options
+from bus.cli.common import Printer, count, folders_of, output_option, settings_of, settings_options
 from bus.core.errors import BusError, StoreFailed, Unreachable
 
 if TYPE_CHECKING:
@@ -97,11 +97,13 @@ def _configuration(paths: tuple[Path, ...]) -> tuple[Catalog | None, list[Check]
     errors = sum(each.severity == "error" for each in loaded.findings)
     warnings = len(loaded.findings) - errors
     if errors or loaded.catalog is None:
-        return None, [Check("configuration", "fail", f"{errors} errors", "run `bus lint`")]
-    count = f"{len(loaded.catalog.routes)} routes, {len(loaded.catalog.agents)} agents"
+        return None, [Check("configuration", "fail", count(errors, "error"), "run `bus lint`")]
+    size = f"{count(len(loaded.catalog.routes), 'route')}, {count(len(loaded.catalog.agents), 'agent')}"
     if warnings:
-        return loaded.catalog, [Check("configuration", "warn", f"{count}, {warnings} warnings", "run `bus lint`")]
-    return loaded.catalog, [Check("configuration", "ok", count)]
+        return loaded.catalog, [
+            Check("configuration", "warn", f"{size}, {count(warnings, 'warning')}", "run `bus lint`")
+        ]
+    return loaded.catalog, [Check("configuration", "ok", size)]
 
 
 def _broker(settings: Settings, catalog: Catalog | None) -> Iterator[Check]:
@@ -182,5 +184,5 @@ def _store(settings: Settings) -> Check:
         log.close()
     except StoreFailed as error:
         return Check("store", "fail", str(error), "name another --home, or restore the file", unreachable=True)
-    shown = ", ".join(f"{count} {end}" for end, count in sorted(ends.items())) or "empty"
+    shown = ", ".join(f"{number} {end}" for end, number in sorted(ends.items())) or "empty"
     return Check("store", "ok", f"{settings.store_path}; of the newest 1000: {shown}")

@@ -11,10 +11,11 @@ import rich_click as click
 from bus.cli.common import Printer, dumps, folders_of, output_option, read_json
 from bus.cli.dlq import finding_text
 from bus.cli.send import new_message
+from bus.cli.tap import failure_data
 from bus.core.message import REPLYTO, Json, Message
 
 if TYPE_CHECKING:
-    from bus.core.actions import Decision, Delivery, Failure, Output
+    from bus.core.actions import Decision, Delivery, Output
 
 _STRUCTURED = "application/cloudevents+json"
 
@@ -75,21 +76,8 @@ def _record(decision: Decision) -> dict[str, Any]:
         "why": decision.why,
         "reason": decision.reason,
         "steps": list(decision.steps),
-        "failure": None if decision.failure is None else _failure(decision.failure),
+        "failure": None if decision.failure is None else failure_data(decision.failure),
         "outputs": [_output(each) for each in decision.outputs],
-    }
-
-
-def _failure(failure: Failure) -> dict[str, Any]:
-    return {
-        "class": failure.failure,
-        "code": failure.code,
-        "reason": failure.reason,
-        "step": failure.step,
-        "agent": failure.agent,
-        "findings": [
-            {"pointer": each.pointer, "expected": each.expected, "got": each.got} for each in failure.findings
-        ],
     }
 
 
@@ -120,7 +108,7 @@ def _text(decision: Decision) -> str:
     lines += [f"  step {each}" for each in decision.steps]
     if decision.failure is not None:
         lines.append(f"  {decision.failure.failure} [{decision.failure.code}]: {decision.failure.reason}")
-        lines += [f"  invalid: {finding_text(each)}" for each in _failure(decision.failure)["findings"]]
+        lines += [f"  invalid: {finding_text(each)}" for each in failure_data(decision.failure)["findings"]]
     elif decision.reason:
         lines.append(f"  {decision.reason}")
     lines += [f"  -> {each.target}  {each.type}  {dumps(_data(each))}" for each in decision.outputs]

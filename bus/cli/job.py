@@ -26,7 +26,7 @@ import rich_click as click
 import bus
 from bus.cli.common import Printer, dumps, printable, settings_of, settings_options
 from bus.cli.job_desk import FRONTDESK, FrontDesk, Heard
-from bus.cli.job_input import Inquiry, read_inquiries
+from bus.cli.job_input import JSON_LINES, Inquiry, read_inquiries
 from bus.cli.job_tally import Summary, Watched, summarise
 from bus.core.errors import BusError
 
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from bus.shell.supervisor import Part
 
 ROUTES = Path(bus.__file__).parent.parent / "routes" / "customer_service"
+SHIPPED = ROUTES / "data" / "inquiries.csv"
 READY_S = 120.0  # for the bus and the agents; a classifier trains for seconds on a busy machine
 _SHOWN_CHARS = 60  # of a question and of an answer on a line for people
 _NOT_MEDIATED = ("duplicate", "woken")
+_CATEGORIES = 3  # a classifier of fewer is not worth measuring
 
 
 @click.command()
@@ -67,18 +69,19 @@ def job(file: Path | None, limit: int | None, once: bool, window: int, form: str
 
     if not ROUTES.is_dir():
         raise BusError(f"there is no {ROUTES}; run this from a checkout of agentbus, with `deploy/run`")
-    path = file or ROUTES / "data" / "inquiries.csv"
-    inquiries = read_inquiries(path, limit)
+    path = file or SHIPPED
+    inquiries = read_inquiries(path)
     wanted = settings_of(flags)
     with _terminable(), choose_home(wanted.home) as home:
         settings = dataclasses.replace(wanted, home=home)
         if home != wanted.home.absolute():
             progress(f"      another bus works in {wanted.home}; this one takes {home}")
         begun = time.monotonic()
-        broker = bootstrap.open_broker(settings, lambda text: progress(f"      {text}"))
+        broker = bootstrap.open_broker(settings, _now_and_then)
         try:
             progress(f"[3/4] broker up {time.monotonic() - begun:.0f} s")
-            plan = Plan(settings, broker.settings, path, inquiries, window, Printer(form), once)
+            labels = path if measurable(path, inquiries) else None
+            plan = Plan(settings, broker.settings, inquiries[:limit], labels, window, Printer(form), once)
             return asyncio.run(run_job(plan))
         finally:
             with _uninterrupted():
@@ -92,14 +95,14 @@ class Plan:
     Args:
         settings: as the children get them: without URLs where the broker is private.
         connected: the same, with the broker's URLs.
-        path: the file of the inquiries, which the classifier trains on if it has categories.
+        labels: the file that the classifier trains on and is measured by; None leaves both.
         window: inquiries in flight.
     """
 
     settings: Settings
     connected: Settings
-    path: Path
     inquiries: Sequence[Inquiry]
+    labels: Path | None
     window: int
     printer: Printer
     once: bool
@@ -140,8 +143,10 @@ async def _parts(plan: Plan) -> AsyncIterator[tuple[Part, Part]]:
         running[-1].add_done_callback(lambda task: None if task.cancelled() or not task.exception() else block.cancel())
 
     try:
+        progress("      bus starting")
         watch(the_bus)
         await _ready(the_bus)
+        progress("      agents starting; the classifier trains for some seconds")
         watch(the_agents)
         await _ready(the_agents)
         names = the_agents.announced.get("agents")
@@ -170,11 +175,16 @@ async def _ready(part: Part) -> None:
 def _environment(plan: Plan) -> dict[str, str]:
     """Settings of the children that this process was given by flags; URLs hold passwords, so none is an argument."""
     settings = plan.settings
-    values = {"BUS_HOME": str(settings.home), "BUS_NAMESPACE": settings.namespace, "BUS_LOG_FORMAT": "json"}
+    values = {
+        "BUS_HOME": str(settings.home),
+        "BUS_NAMESPACE": settings.namespace,
+        "BUS_LOG_FORMAT": "json",
+        "PYTHONPATH": str(ROUTES.parents[1]),  # the same agentbus as ours, installed or not
+    }
     if settings.amqp_url:
         values["BUS_AMQP_URL"] = settings.amqp_url
-    if _labelled(plan.inquiries):
-        values["BUS_JOB_TRAINING"] = "" if plan.path.is_relative_to(ROUTES) else str(plan.path.absolute())
+    # The shipped inquiries are what the classifier trains on by itself, together with the help articles.
+    values["BUS_JOB_TRAINING"] = str(plan.labels.absolute()) if plan.labels and plan.labels != SHIPPED else ""
     return values
 
 
@@ -197,7 +207,7 @@ async def _inquire(plan: Plan, run: str, the_bus: Part, the_agents: Part) -> Sum
         bus_restarts=the_bus.restarts,
         agent_restarts=the_agents.restarts,
     )
-    trained_on = training_split() if _labelled(plan.inquiries) else None
+    trained_on = training_split() if plan.labels else None
     return summarise(desk.tally, len(plan.inquiries), trained_on, watched)
 
 
@@ -277,8 +287,12 @@ def _mediated(follow: Callable[[], Tail]) -> int:
     return count
 
 
-def _labelled(inquiries: Sequence[Inquiry]) -> bool:
-    return any(inquiry.category for inquiry in inquiries)
+def measurable(path: Path, inquiries: Sequence[Inquiry]) -> bool:
+    """Tell whether a classifier can be trained on a file: CSV whose training rows have at least three categories."""
+    if path.suffix in JSON_LINES:
+        return False
+    is_training = training_split()
+    return len({each.category for each in inquiries if each.category and is_training(each.text)}) >= _CATEGORIES
 
 
 def training_split() -> Callable[[str], bool]:
@@ -298,6 +312,13 @@ def training_split() -> Callable[[str], bool]:
 def progress(text: str) -> None:
     """Say on standard error how far it is; a line, without control characters."""
     click.echo(printable(text), err=True)
+
+
+def _now_and_then(text: str) -> None:
+    """Show the waiting for the broker, which is told every second, as a line every five."""
+    seconds = text.removesuffix(" s").rpartition(" ")[2]
+    if not seconds.isdigit() or int(seconds) % 5 == 0:
+        progress(f"      {text}")
 
 
 @contextmanager

@@ -29,8 +29,8 @@ from bus.ports import AgentLink, Inbound
 
 FRONTDESK = "frontdesk"
 INQUIRY = "customer.inquiry.received"
-IDLE_S = 30.0  # with nothing coming back for so long while the bus is up, what is open counts as lost
-SETTLE_S = 1.0  # after the last answer, for second answers that should not come
+IDLE_S = 30.0
+SETTLE_S = 1.0
 _ANSWERED = ".replied"
 
 
@@ -56,11 +56,16 @@ class FrontDesk:
     run: names this run; conversations are `<run>-<row>`.
     window: inquiries in flight at most.
     show: told of everything that belongs to an inquiry of this run.
+    idle_s: with nothing coming back for so long while the bus is up, what is open counts as lost.
+    settle_s: how long to listen after the last answer, for second answers that should not come.
     """
 
-    def __init__(self, link: AgentLink, namespace: str, run: str, window: int, show: Callable[[Heard], None]) -> None:
+    def __init__(
+        self, link: AgentLink, namespace: str, run: str, window: int, show: Callable[[Heard], None],
+        *, idle_s: float = IDLE_S, settle_s: float = SETTLE_S,
+    ) -> None:  # fmt: skip
         self._link, self._namespace, self._run, self._show = link, namespace, run, show
-        self._window = window
+        self._window, self._idle_s, self._settle_s = window, idle_s, settle_s
         self._free = asyncio.Semaphore(window)
         self._moved = asyncio.Event()
         self.tally = Tally()
@@ -82,7 +87,7 @@ class FrontDesk:
                 await asyncio.wait({sending})
             if not sending.cancelled():
                 sending.result()  # a defect in sending must not look like a loss
-            await asyncio.sleep(SETTLE_S)
+            await asyncio.sleep(self._settle_s)
         finally:
             await self._link.close()
 
@@ -122,19 +127,19 @@ class FrontDesk:
         try:
             await self._link.send(message)
         except BusError as error:  # the broker or our own codec refuses it: nobody else will tell
-            self._book(message.id, message.conversation, False, {"class": "refusal", "reason": str(error)})
+            self._book(message.id, None, message.conversation, False, {"class": "refusal", "reason": str(error)})
 
     async def _hear(self, inbound: Inbound) -> None:
         message = inbound.message
         good = message.type.endswith(_ANSWERED)
-        self._book(message.text(CORRELATION), message.conversation, good, message.data)
+        self._book(message.text(CORRELATION), message.id, message.conversation, good, message.data)
         await inbound.settle(True)
 
-    def _book(self, correlation: str | None, conversation: str, good: bool, data: Json) -> None:
+    def _book(self, correlation: str | None, message_id: str | None, conversation: str, good: bool, data: Json) -> None:
         fields = data if isinstance(data, dict) else {}
         intent = fields.get("intent")
         what = self.tally.come(
-            correlation, time.monotonic(), good=good, intent=intent if isinstance(intent, str) else None
+            correlation, message_id, time.monotonic(), good=good, intent=intent if isinstance(intent, str) else None
         )
         if what == "stray":
             return
@@ -148,7 +153,7 @@ class FrontDesk:
             self._moved.clear()
             moved = asyncio.create_task(self._moved.wait())
             waiting = {moved} if sending.done() else {moved, sending}
-            done, _ = await asyncio.wait(waiting, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waiting, timeout=self._idle_s, return_when=asyncio.FIRST_COMPLETED)
             moved.cancel()
             if not done and bus_up():
                 return

@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from bus.core.errors import BusError
@@ -26,8 +25,12 @@ class Inquiry:
     category: str | None = None
 
 
-def read_inquiries(path: Path, limit: int | None = None) -> list[Inquiry]:
-    """Read the first `limit` inquiries of a file, or all.
+JSON_LINES = (".jsonl", ".ndjson")
+"""Endings of files that hold an object per line; any other file is CSV."""
+
+
+def read_inquiries(path: Path) -> list[Inquiry]:
+    """Read the inquiries of a file.
 
     Args:
         path: CSV with a column `text`, or JSON Lines (`*.jsonl`, `*.ndjson`) whose objects have `text`; both may have
@@ -37,8 +40,8 @@ def read_inquiries(path: Path, limit: int | None = None) -> list[Inquiry]:
         BusError: the file cannot be read as such, or is empty.
     """
     try:
-        rows = _json_lines(path) if path.suffix in (".jsonl", ".ndjson") else _csv(path)
-        found = list(islice(rows, limit))
+        rows = _json_lines(path) if path.suffix in JSON_LINES else _csv(path)
+        found = list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BusError(f"cannot read {path}: {error}; write a CSV file with a column `text`, or JSON Lines") from error
     if not found:

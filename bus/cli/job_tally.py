@@ -15,12 +15,13 @@ What = Literal["answer", "failure", "duplicate", "stray"]
 
 @dataclass(slots=True)
 class Sent:
-    """An inquiry on its way: when it was sent and how it ended, in seconds of one monotonic clock."""
+    """An inquiry on its way: when it was sent, how it ended (seconds of one monotonic clock), and by which message."""
 
     inquiry: Inquiry
     sent_s: float
     ended_s: float | None = None
     answered: bool = False
+    ended_by: str | None = None
     intent: str | None = None
 
 
@@ -30,17 +31,21 @@ class Tally:
 
     sent: dict[str, Sent] = field(default_factory=dict)
     duplicates: int = 0
+    repeats: int = 0
     strays: int = 0
 
     def send(self, message_id: str, inquiry: Inquiry, now_s: float) -> None:
         """Note that an inquiry leaves."""
         self.sent[message_id] = Sent(inquiry, now_s)
 
-    def come(self, correlation: str | None, now_s: float, *, good: bool, intent: str | None = None) -> What:
+    def come(
+        self, correlation: str | None, message_id: str | None, now_s: float, *, good: bool, intent: str | None = None
+    ) -> What:
         """Note what came back; says what it is. A second one for an inquiry is a duplicate, whatever its id.
 
         Args:
             correlation: id of the inquiry it answers; anything unknown is a stray, of an earlier run.
+            message_id: its own id; a duplicate under the id of the first is counted as a repeat besides.
             good: an answer, not a failure.
         """
         sent = self.sent.get(correlation or "")
@@ -49,8 +54,9 @@ class Tally:
             return "stray"
         if sent.ended_s is not None:
             self.duplicates += 1
+            self.repeats += sent.ended_by == message_id
             return "duplicate"
-        sent.ended_s, sent.answered, sent.intent = now_s, good, intent
+        sent.ended_s, sent.ended_by, sent.answered, sent.intent = now_s, message_id, good, intent
         return "answer" if good else "failure"
 
     @property
@@ -84,7 +90,9 @@ class Summary:
         answered: inquiries with an answer.
         failed: inquiries whose asker was told of a failure.
         lost: inquiries that nothing came back for.
-        duplicates: answers beyond the first of an inquiry.
+        duplicates: answers beyond the first of an inquiry, whatever their ids.
+        repeats: those of the duplicates that were the first message again, under its own id, as at-least-once delivery
+            permits when the bus dies between publishing and noting it. An agent on the SDK never sees them.
         p50_ms, p99_ms: from sending an inquiry to its answer, at the load of the run; None without answers.
         messages_per_s: messages through the bus, between the first inquiry and the last answer.
         intent_accuracy: share of right intents among answered rows that were not trained on; None without such.
@@ -97,6 +105,7 @@ class Summary:
     failed: int
     lost: int
     duplicates: int
+    repeats: int
     dead_lettered: int
     invalid: int
     p50_ms: float | None
@@ -119,7 +128,8 @@ class Summary:
 
     def text(self) -> str:
         """One line for people; what went wrong is named when there is any."""
-        parts = [f"{self.answered} answered", f"{self.lost} lost", f"{self.duplicates} duplicates"]
+        again = f" ({self.repeats} the same message again)" if self.repeats else ""
+        parts = [f"{self.answered} answered", f"{self.lost} lost", f"{self.duplicates} duplicates{again}"]
         for count, what in ((self.failed, "failed"), (self.dead_lettered, "dead-lettered"), (self.invalid, "invalid")):
             if count:
                 parts.append(f"{count} {what}")
@@ -155,6 +165,7 @@ def summarise(tally: Tally, inquiries: int, trained_on: Callable[[str], bool] | 
         failed=len(ended) - len(answered),
         lost=inquiries - len(ended),
         duplicates=tally.duplicates,
+        repeats=tally.repeats,
         dead_lettered=watched.dead_lettered,
         invalid=watched.invalid,
         p50_ms=percentile(times_ms, 0.50),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bus.cli.common import Printer, folders_of, output_option
+from bus.cli.common import Printer, count, folders_of, output_option
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
@@ -38,7 +38,7 @@ def lint(paths: tuple[Path, ...], printer: Printer) -> int:
             printer.emit(finding.as_dict(), str(finding))
     errors = sum(each.severity == "error" for each in loaded.findings)
     warnings = len(loaded.findings) - errors
-    printer.note(f"{errors} errors, {warnings} warnings" if loaded.findings else _found(loaded))
+    printer.note(f"{count(errors, 'error')}, {count(warnings, 'warning')}" if loaded.findings else _found(loaded))
     return 1 if errors else 0
 
 
@@ -46,4 +46,9 @@ def _found(loaded: Loaded) -> str:
     catalog = loaded.catalog
     if catalog is None:
         return "nothing to check"
-    return f"no findings: {len(catalog.routes)} routes, {len(catalog.agents)} agents, {len(catalog.types)} types"
+    found = (
+        count(len(catalog.routes), "route"),
+        count(len(catalog.agents), "agent"),
+        count(len(catalog.types), "type"),
+    )
+    return f"no findings: {', '.join(found)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from bus.cli.common import Printer, folders_of, output_option, settings_of, settings_options
+from bus.cli.common import Printer, count, folders_of, output_option, settings_of, settings_options, terminable
 
 
 @click.command()
@@ -39,18 +39,19 @@ def run(paths: tuple[Path, ...], printer: Printer, **flags: Any) -> int:
     for finding in loaded.findings:
         printer.note(str(finding))
     table = bootstrap.table(loaded)
-    broker = bootstrap.open_broker(settings, printer.note)
 
     def ready(metrics_port: int | None) -> None:
         where = f", metrics on http://127.0.0.1:{metrics_port}/metrics" if metrics_port is not None else ""
         printer.emit(
             {"event": "ready", "namespace": settings.namespace, "config": table.catalog.version,
              "routes": len(table.catalog.routes), "metrics_port": metrics_port},
-            f"ready, {len(table.catalog.routes)} routes, configuration {table.catalog.version}{where}",
+            f"ready, {count(len(table.catalog.routes), 'route')}, configuration {table.catalog.version}{where}",
         )  # fmt: skip
 
-    try:
-        bootstrap.run_bus(broker.settings, table, ready)
-    finally:
-        broker.stop()
+    with terminable():
+        broker = bootstrap.open_broker(settings, printer.note)
+        try:
+            bootstrap.run_bus(broker.settings, table, ready)
+        finally:
+            broker.stop()
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import time
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from bus.core.message import (
 
 if TYPE_CHECKING:
     from bus.ports import AgentLink, Inbound
+
+_CONNECT_S = 10.0
 
 
 @click.command()
@@ -69,6 +72,8 @@ def send(
     message = new_message(message_type, None if data is None else read_json(data), source, conversation)
     limit_s = duration_s(timeout)
     settings = bootstrap.running(settings_of(flags))
+    # A person waits: what does not answer soon is not there.
+    settings = dataclasses.replace(settings, connect_timeout_s=min(settings.connect_timeout_s, _CONNECT_S))
     link = bootstrap.agent_link(settings, source)
     answer = asyncio.run(exchange(link, message, limit_s if wait else None))
     if not wait:

@@ -13,6 +13,7 @@ from bus.cli.common import Printer, output_option, settings_of, settings_options
 
 if TYPE_CHECKING:
     from bus.audit.record import Record
+    from bus.core.actions import Failure
 
 _POLL_S = 0.2  # how far behind the log a tap may be; a look at an idle log costs well under a millisecond
 
@@ -73,6 +74,20 @@ def clock(epoch_s: float) -> str:
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
+def failure_data(failure: Failure) -> dict[str, Any]:
+    """A failure for programs."""
+    return {
+        "class": failure.failure,
+        "code": failure.code,
+        "reason": failure.reason,
+        "step": failure.step,
+        "agent": failure.agent,
+        "findings": [
+            {"pointer": each.pointer, "expected": each.expected, "got": each.got} for each in failure.findings
+        ],
+    }
+
+
 def as_data(record: Record) -> dict[str, Any]:
     """One record for programs."""
     return {
@@ -92,5 +107,6 @@ def as_data(record: Record) -> dict[str, Any]:
         "where": record.where,
         "why": record.why,
         "steps": list(record.steps),
+        "failure": None if record.failure is None else failure_data(record.failure),
         "outputs": [{"target": each.target, "id": each.id, "type": each.type} for each in record.outputs],
     }

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from bus.cli.common import Printer, output_option, settings_of, settings_options
-from bus.cli.tap import as_data, clock
+from bus.cli.dlq import finding_text
+from bus.cli.tap import as_data, clock, failure_data
 
 if TYPE_CHECKING:
     from bus.audit.trace import Fate, Leg, Node
@@ -54,6 +55,9 @@ def _node(node: Node, depth: int) -> Iterator[str]:
     fate = "" if record.end == "routed" else f"  {record.end}"
     reason = f": {record.reason}" if record.reason else ""
     yield f"{pad}{record.type or '(not a message)'}  {record.source or '?'} -> {decided}{fate}{reason}  {_took(node)}"
+    if record.failure is not None:
+        for finding in failure_data(record.failure)["findings"]:
+            yield f"{pad}    invalid: {finding_text(finding)}"
     for step in record.steps:
         yield f"{pad}    {step}"
     for leg in node.legs:

@@ -6,7 +6,7 @@ besides `attributes` and `config`; names, types and paths are never interpolated
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from bus.config.assets import Assets
@@ -17,14 +17,15 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.reader import Reader
 from bus.config.secrets import Secrets
+from bus.core.identity import CLIENT
 from bus.core.message import Json
+from bus.core.outputs import BUS
 from bus.core.route import Agent
 
 AGENT_KEYS = (
-    "adapter", "capabilities", "version", "attributes", "subscribes", "publishes", "concurrency", "timeout",
-    "description",
+    "adapter", "capabilities", "version", "attributes", "subscribes", "publishes", "concurrency", "timeout"
 )  # fmt: skip
-CAPABILITY_KEYS = ("request", "reply", "idempotent", "description")
+CAPABILITY_KEYS = ("request", "reply", "idempotent")
 ADAPTERS: Mapping[str, tuple[str, ...]] = {
     "sdk": ("run", "env"),
     "stdio": ("command", "env", "restart"),
@@ -44,7 +45,7 @@ class AgentsReader:
     namespace: Namespace
 
     def read(self, document: Document) -> None:
-        self.reader.keys(document.node, ("agents", "capabilities", "description"), "an agents document")
+        self.reader.keys(document.node, ("agents", "capabilities"), "an agents document")
         capabilities = document.node.get("capabilities")
         if capabilities is not None and (found := self.reader.mapping(capabilities, "capabilities")) is not None:
             for key, value in found.pairs:
@@ -90,6 +91,9 @@ class AgentsReader:
         body = self.reader.mapping(value, key.text, "`{adapter: sdk, run: file.py:agent}`")
         if name is None or not self._free(key, "agent", self.namespace.agents):
             return
+        if name in (CLIENT, BUS):
+            what = f"`{name}` is the source of the bus's own messages"
+            self.reader.report(key, "bad-name", what, "another name")
         if body is None:
             body = MappingNode(value.source, value.start, ())
             self.namespace.agents[name] = DeclaredAgent(key, body, Agent(name, "external"))
@@ -97,7 +101,7 @@ class AgentsReader:
         adapter_node = self.reader.required(body, "adapter", f"agent `{name}`", key)
         adapter = None if adapter_node is None else self.reader.choice(adapter_node, "adapter", ADAPTERS)
         adapter_keys = ADAPTERS[adapter] if adapter else tuple(key for keys in ADAPTERS.values() for key in keys)
-        self.reader.keys(body, (*AGENT_KEYS, *adapter_keys), f"an agent with adapter `{adapter or '...'}`", ("cwd",))
+        self.reader.keys(body, (*AGENT_KEYS, *adapter_keys), f"an agent with adapter `{adapter or '...'}`")
         settings = self._settings(name, key, adapter, body, folder)
         agent = Agent(
             name=name,
@@ -206,16 +210,18 @@ class AgentsReader:
 
 def check_agents(namespace: Namespace, reader: Reader) -> None:
     """Report capabilities and types that agents name and nobody declares."""
-    from_types = sorted(namespace.type_names())
+    known = frozenset(namespace.type_names())
     for declared in namespace.agents.values():
-        for slot in ("capabilities", "publishes", "subscribes"):
+        agent = declared.agent
+        slots = (("capabilities", agent.capabilities), ("publishes", agent.publishes), ("subscribes", agent.subscribes))
+        for slot, names in slots:
             node = declared.body.get(slot)
             for each in node.items if isinstance(node, Sequence) else ():
-                if isinstance(each, Scalar) and isinstance(each.value, str):
-                    _check_name(slot, each, namespace, reader, from_types)
+                if isinstance(each, Scalar) and each.text in names:
+                    _check_name(slot, each, namespace, reader, known)
 
 
-def _check_name(slot: str, node: Scalar, namespace: Namespace, reader: Reader, types: list[str]) -> None:
+def _check_name(slot: str, node: Scalar, namespace: Namespace, reader: Reader, types: Collection[str]) -> None:
     if slot == "capabilities":
         check_capability(node, namespace, reader, declared=True)
     else:

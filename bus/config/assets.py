@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus.config.contracts import LoadedContract, load_contract
-from bus.config.documents import load_document
-
+from bus.config.documents import LoadedDocument, load_document
 from bus.config.files import Files, Folder, inside, is_file, shown
 from bus.config.nodes import Node
 from bus.config.problem import Problem
@@ -15,7 +15,9 @@ from bus.config.reader import Reader
 from bus.config.source import Source
 from bus.config.suggest import instead_of
 from bus.config.yamlfaults import clip
-from bus.core.expression import Document
+
+_INCLUDED = re.compile(rb"""["']([^"']+\.j2)["']""")
+_REFERENCE = re.compile(rb'"\$(?:dynamicRef|ref)"\s*:\s*"([^"\\]*)"')
 
 
 @dataclass(slots=True)
@@ -25,7 +27,7 @@ class Assets:
     reader: Reader
     files: Files
     _contracts: dict[Path, LoadedContract | None] = field(default_factory=dict)
-    _documents: dict[Path, Document | None] = field(default_factory=dict)
+    _documents: dict[Path, LoadedDocument | None] = field(default_factory=dict)
 
     def contract(self, node: Node, slot: str, folder: Folder) -> LoadedContract | None:
         """The JSON Schema that a node names."""
@@ -37,23 +39,21 @@ class Assets:
         return self._contracts[path]
 
     def _load_contract(self, path: Path, folder: Folder) -> LoadedContract | None:
-        loaded = load_contract(path, folder.path)
+        self._remember_schemas(path, folder)
+        loaded = load_contract(path.resolve(), folder.root)
         if isinstance(loaded, tuple):
-            self._remember(path, folder)
             self._problems(path, folder, loaded)
             return None
-        for each in loaded.files:
-            self._remember(each, folder)
         return loaded
 
-    def document(self, node: Node, slot: str, folder: Folder) -> Document | None:
+    def document(self, node: Node, slot: str, folder: Folder) -> LoadedDocument | None:
         """The template that a node names."""
         path = self.file(node, slot, folder, ".j2")
         if path is None:
             return None
         if path not in self._documents:
-            self._remember(path, folder)
-            loaded = load_document(path, folder.path)
+            self._remember_templates(path, folder)
+            loaded = load_document(path.resolve(), folder.root)
             if isinstance(loaded, tuple):
                 self._problems(path, folder, loaded)
             self._documents[path] = None if isinstance(loaded, tuple) else loaded
@@ -76,11 +76,35 @@ class Assets:
             return None
         return path
 
-    def _remember(self, path: Path, folder: Folder) -> None:
+    def _remember(self, path: Path, folder: Folder) -> bytes:
         try:
-            self.files.read(path, folder)
+            return self.files.read(path, folder)
         except OSError:
-            return  # the loader of the file reports what it could not read
+            return b""  # the loader of the file reports what it could not read
+
+    def _remember_templates(self, path: Path, folder: Folder) -> None:
+        """Remember a template and those that it includes, which are named from the folder."""
+        waiting, seen = [path], {path}
+        while waiting:
+            for name in _INCLUDED.findall(self._remember(waiting.pop(), folder)):
+                target = inside(folder, name.decode("utf-8", "replace"))
+                if target is not None and target not in seen and is_file(target):
+                    seen.add(target)
+                    waiting.append(target)
+
+    def _remember_schemas(self, path: Path, folder: Folder) -> None:
+        """Remember a schema and the files that it refers to: a change in them changes the contract."""
+        waiting, seen = [path], {path}
+        while waiting:
+            file = waiting.pop()
+            for reference in _REFERENCE.findall(self._remember(file, folder)):
+                name = reference.decode("utf-8", "replace").partition("#")[0]
+                beside = file.parent.relative_to(folder.path) / name
+                target = inside(folder, beside.as_posix()) if name and ":" not in name else None
+                target = None if target is None else folder.path / target.resolve().relative_to(folder.root)
+                if target is not None and target not in seen and is_file(target):
+                    seen.add(target)
+                    waiting.append(target)
 
     def _problems(self, path: Path, folder: Folder, problems: tuple[Problem, ...]) -> None:
         for problem in problems:

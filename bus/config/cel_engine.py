@@ -1,6 +1,26 @@
 """The CEL engine: the only file that knows which package evaluates expressions.
 
-CONFORMANCE TABLE HERE
+Two packages evaluate CEL natively. Chosen is cel-expr-python 0.1 (C++), over common-expression-language 0.10 (Rust):
+
+- Conformance. Of the 1723 cases of cel-spec's suite that need no protocol buffer messages it passes 1595 (93 %), the other
+  1118 (65 %). Cases passed, C++ and Rust of all, where they differ:
+
+      comparisons 334 332 of 334    conversions 109 73 of 109     bindings_ext   8  0 of 8      encoders_ext  4  0 of 4
+      fields       58  44 of 60     integer_math 64 62 of 64      lists         39 38 of 39     macros       44 43 of 44
+      math_ext    199  17 of 199    namespace    11  7 of 14      optionals     59 26 of 59     string       51 49 of 51
+      string_ext  212  49 of 212    timestamps   73 48 of 73
+
+  Both pass all of basic, fp_math, logic, parse, plumbing and type_deduction, and fail alike what only other engines have:
+  block_ext (0 of 25), network_ext (9 of 69) and the two-variable macros of macros2 (8 of 46).
+- Checking. It has a type checker and gives its tree away, from which our own checks and closures are made; the other
+  parses only, and has neither `.?` nor most string functions.
+- Speed. 17 to 20 us an evaluation; the other takes 4 with a prepared context and 18 when `data` is set for each message,
+  as it is here. So neither is fast, and what is frequent does not go through it (`cel_fast`).
+- Safety. It stops after 10,000 iterations and at 32 levels of nesting, where the other goes on. What it does not bound is
+  in `cel_cost`.
+
+`eval` returns error values instead of raising, so every result is looked at. The extensions for optionals, strings, math
+and base64 are on; `cel.bind` is off, because nested bindings double texts without end.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from bus.config.cel_engine import Fault
 from bus.config.problem import Found, Problem, did_you_mean
@@ -15,17 +15,18 @@ _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _OVERLOAD = re.compile(r"found no matching overload for '([^']*)' applied to '([^']*)'")
 _UNEXPECTED = re.compile(r"(?:mismatched input|extraneous input|no viable alternative at input|missing .* at) '(.*)'")
 
-_FOREIGN: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = (
-    (re.compile(r"(?<![\w.])and(?!\w)"), lambda found: "`&&`"),
-    (re.compile(r"(?<![\w.])or(?!\w)"), lambda found: "`||`"),
-    (re.compile(r"(?<![\w.])not(?!\w)"), lambda found: "`!`"),
-    (re.compile(r"(?<!\|)\|(?!\|)\s*(\w*)"), lambda found: f"`x.{found[1]}()`" if found[1] else "`||`"),
-    (re.compile(r"(?<!&)&(?!&)"), lambda found: "`&&`"),
-    (re.compile(r"==="), lambda found: "`==`"),
-    (re.compile(r"<>"), lambda found: "`!=`"),
-    (re.compile(r"(?<![=!<>])=(?!=)"), lambda found: "`==`"),
-    (re.compile(r"(?<![\w.])is(?!\w)"), lambda found: "`==`"),
-    (re.compile(r"\?\?"), lambda found: "`.?field.orValue(default)`"),
+_FOREIGN: Sequence[tuple[re.Pattern[str], str]] = (  # what other languages write, and what CEL does
+    (re.compile(r"(?<![\w.])(?P<token>and)(?!\w)"), "`&&`"),
+    (re.compile(r"(?<![\w.])(?P<token>or)(?!\w)"), "`||`"),
+    (re.compile(r"(?<![\w.])(?P<token>not)(?!\w)"), "`!`"),
+    (re.compile(r"(?P<left>[\w.?]+)\s*(?P<token>(?<!\|)\|(?!\|))\s*(?P<right>\w+)"), "`{left}.{right}()`"),
+    (re.compile(r"(?P<token>(?<!\|)\|(?!\|))"), "`||`"),
+    (re.compile(r"(?P<token>(?<!&)&(?!&))"), "`&&`"),
+    (re.compile(r"(?P<token>===)"), "`==`"),
+    (re.compile(r"(?P<token><>)"), "`!=`"),
+    (re.compile(r"(?P<token>(?<![=!<>])=(?!=))"), "`==`"),
+    (re.compile(r"(?<![\w.])(?P<token>is)(?!\w)"), "`==`"),
+    (re.compile(r"(?P<token>\?\?)"), "`.?field.orValue(default)`"),
 )
 _SPELLED = {"True": "true", "False": "false", "None": "null", "nil": "null", "undefined": "null", "len": "size"}
 FUNCTIONS = (
@@ -64,8 +65,7 @@ def syntax(text: str, faults: Sequence[Fault]) -> Problem:
     for pattern, instead in _FOREIGN:
         found = pattern.search(blank)
         if found:
-            token = found[0].strip().split()[0] if found[0].strip() else found[0]
-            return Problem(found.start(), "not-cel", f"`{token}` is not CEL", instead(found))
+            return Problem(found.start("token"), "not-cel", f"`{found['token']}` is not CEL", instead.format(**found.groupdict()))
     fault = faults[0]
     if "recursion" in fault.message:
         return Problem(0, "bad-cel", "the expression nests deeper than 32 levels", "several steps with `vars`")
@@ -119,6 +119,9 @@ def _unknown(text: str, offset: int, name: str, names: Mapping[str, Type]) -> Pr
         close = _ELSEWHERE.get(name) or did_you_mean(name, FUNCTIONS)
         at = max(text.rfind(name, 0, offset), 0)
         return Problem(at, "unknown-name", f"there is no function `{name}`", f"`{close}`" if close else "")
+    if "." in name:  # the engine takes `dat.text` for one qualified name
+        name = name.partition(".")[0]
+        offset = max((each.start() for each in re.finditer(rf"(?<![\w.]){name}\b", text[: offset + 1])), default=offset)
     if name in _SPELLED:
         return Problem(offset, "not-cel", f"`{name}` is not CEL", f"`{_SPELLED[name]}`")
     for root, type_ in names.items():

@@ -77,6 +77,7 @@ def load_contract(path: Path, root: Path) -> LoadedContract | tuple[Problem, ...
     files = SchemaFiles(root)
     try:
         uri, schema = files.read(path)
+        path = (root / path).resolve()
         name = path.name.removesuffix(".json")
         validator = _compile(files, uri, schema, path)
         _refuse_explosion(files, uri, schema, path)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bus.config.contracts import LoadedContract
-
 from bus.config.files import Folder
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar

@@ -35,8 +35,18 @@ def _documents(path: Path) -> tuple[Path, ...]:
 
 
 def _folder(path: Path) -> Folder | None:
-    files = _documents(path)
-    return Folder(path, path.resolve(), files) if files else None
+    try:
+        files = _documents(path)
+        return Folder(path, path.resolve(), files) if files else None
+    except (OSError, RuntimeError):  # not readable, or a loop of links
+        return None
+
+
+def _below(path: Path) -> list[Path]:
+    try:
+        return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        return []
 
 
 def discover(folders: Sequence[Path]) -> tuple[tuple[Folder, ...], tuple[Path, ...]]:
@@ -54,8 +64,7 @@ def discover(folders: Sequence[Path]) -> tuple[tuple[Folder, ...], tuple[Path, .
         here: list[Folder] = []
         if path.is_dir():
             own = _folder(path)
-            below = () if own else sorted(each for each in path.iterdir() if each.is_dir())
-            here = [own] if own else [each for each in map(_folder, below) if each]
+            here = [own] if own else [each for each in map(_folder, _below(path)) if each]
         if not here:
             empty.append(path)
         for folder in here:

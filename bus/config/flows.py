@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from bus.config.names import check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, Names, merged, unknown, with_error, written
+from bus.config.places import AFTER, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
@@ -26,7 +27,7 @@ LATER_STEPS = (
     "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
     "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
 )  # fmt: skip
-RULE_KEYS = ("class", "when", "then", "description")
+RULE_KEYS = ("class", "when", "then")
 WORDS = ("dead_letter", "invalid", "reply", "continue")
 
 _Then = Flow | Literal["dead_letter", "invalid", "reply", "continue"]
@@ -83,7 +84,8 @@ class FlowReader:
         rules_node = body.get("on_error")
         rules = () if rules_node is None else self.rules(rules_node, names)
         if parsed is BAD:
-            return None, self._after_bad(spec.kind, names, shape.flows)
+            return None, _together(unsure(names, spec.kind, cast(Node, body.get(kind.text))), shape.flows)
+        self._renamed(body.get(kind.text), shape, parsed)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)
@@ -97,6 +99,19 @@ class FlowReader:
             self.slots.reader.report(kind, "bad-step", f"{spec.kind}: {what}", str(instead))
             return None
 
+    def _renamed(self, node: Node | None, shape: ShapeReader, parsed: Any) -> None:
+        """Check a step that says which type its `data` now has (`translate`): declared, and the data keeps it."""
+        if not isinstance(node, MappingNode) or not isinstance(parsed, dict):
+            return
+        type_node, data_node = node.get("type"), node.get("data")
+        if not isinstance(type_node, Scalar) or data_node is None:
+            return
+        namespace = self.targets.namespace
+        if check_type(type_node, namespace, self.slots.reader, self.targets.known):
+            contract = namespace.contract_of(type_node.text)
+            if contract is not None:
+                self.slots.check(data_node, shape.type_of(parsed.get("data")), contract)
+
     def _after(self, spec: Spec, parsed: Any, names: Names, shape: ShapeReader) -> Names:
         """The scope after a step: by its kind, or by its nested flows and the paths it says it writes."""
         if spec.kind in AFTER:
@@ -105,10 +120,6 @@ class FlowReader:
         for path in spec.writes(parsed):
             names = written(names, path, ANY)
         return names
-
-    def _after_bad(self, kind: str, names: Names, flows: list[FlowRead]) -> Names:
-        """The scope after a step with findings: as much as can be kept, so that those after it are still checked."""
-        return unknown(names) if kind in AFTER else _together(names, flows)
 
     def _kind(self, body: MappingNode) -> Scalar | None:
         """The key that says which step this is."""

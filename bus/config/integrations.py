@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bus.config.contracts import LoadedContract
-
 from bus.config.assets import Assets
+from bus.config.contracts import LoadedContract
 from bus.config.declared import DeclaredType, Document, Integration, Namespace
 from bus.config.files import Folder
 from bus.config.nodes import Mapping as MappingNode
@@ -18,10 +17,10 @@ from bus.config.suggest import instead_of
 from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
 from bus.core.message import Json
 
-KEYS = ("integration", "uses", "config", "types", "defaults", "description")
+KEYS = ("integration", "uses", "config", "types", "defaults")
 LATER_KEYS = ("gateway", "schedules", "labels", "coverage")
-TYPE_KEYS = ("contract", "unrouted", "description")
-CONFIG_KEYS = ("type", "default", "env", "description")
+TYPE_KEYS = ("contract", "unrouted")
+CONFIG_KEYS = ("type", "default", "env")
 CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
 
 
@@ -118,7 +117,7 @@ class IntegrationReader:
         if variable is not None and env and self.secrets.environment.get(env):
             found, value = converted(self.secrets.environment[env], kind)
             if not found:
-                self.reader.report(variable, "wrong-type", f"the variable {env} is no {kind}", f"a {kind} into it")
+                self.reader.report(variable, "wrong-type", f"the variable {env} is no {kind}", f"{_an(kind)} into it")
             return value
         default = body.get("default")
         if default is None:
@@ -130,8 +129,12 @@ class IntegrationReader:
         if not found and not (isinstance(default, Scalar) and default.broken):
             text = default.text if isinstance(default, Scalar) else "..."
             written = isinstance(raw, str) and raw != text
-            self.reader.report(default, "wrong-type", f"`default` is no {kind}", "" if written else f"a {kind}")
+            self.reader.report(default, "wrong-type", f"`default` is no {kind}", "" if written else _an(kind))
         return value
+
+
+def _an(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def converted(value: Json, kind: str) -> tuple[bool, Json]:

@@ -215,8 +215,7 @@ class _Loader:
                 if (capability := _capability(name, each)) is not None
             },
             types={
-                name: MessageType(name, each.contract.contract if each.contract else None, each.unrouted)
-                for name, each in self.namespace.types.items()
+                name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
             },
             routes=routes,
         )
@@ -225,4 +224,4 @@ class _Loader:
 def _capability(name: str, declared: DeclaredCapability) -> Capability | None:
     if declared.request is None or declared.reply is None:
         return None  # has findings, so there is no catalog
-    return Capability(name, declared.request.contract, declared.reply.contract, declared.idempotent)
+    return Capability(name, declared.request, declared.reply, declared.idempotent)

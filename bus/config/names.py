@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from bus.config.declared import Namespace
 from bus.config.nodes import Scalar
@@ -31,14 +31,13 @@ def check_capability(node: Scalar, namespace: Namespace, reader: Reader, *, decl
     return True
 
 
-def check_type(node: Scalar, namespace: Namespace, reader: Reader, known: Iterable[str]) -> bool:
+def check_type(node: Scalar, namespace: Namespace, reader: Reader, known: Collection[str]) -> bool:
     """Report a message type, or a glob, that fits no declared type.
 
     Args:
-        known: all names of types, made once by the caller because there may be many.
+        known: all names of types, as a set made once by the caller, because there may be many.
     """
     name = node.text
-    known = tuple(known)
     if name in known or (is_glob(name) and any(fits(name, each) for each in known)):
         return True
     if namespace.types_unread():

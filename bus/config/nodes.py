@@ -176,7 +176,7 @@ class _Composer:
         if depth > MAX_DEPTH:
             raise _TooDeep(start)
         if isinstance(event, yaml.AliasEvent):
-            what = f"`*{yamlfaults.clip(event.anchor)}` is a YAML alias"
+            what = f"`*{yamlfaults.clip(str(event.anchor))}` is a YAML alias"
             return self._refused(event, "yaml-alias", what, "the value itself")
         if event.anchor is not None:
             what = f"`&{yamlfaults.clip(event.anchor)}` is a YAML anchor"
@@ -209,7 +209,7 @@ class _Composer:
             elif not key.broken:
                 pairs[key.text] = (key, value)
         if brace:
-            end = each.end_mark.index + self.base
+            end = _index(each.end_mark) + self.base
             self.findings.append(yamlfaults.brace(self.source, start, end))
             return Scalar(self.source, start, end, "", None, broken=True)
         return Mapping(self.source, start, tuple(pairs.values()), bool(event.flow_style))
@@ -229,6 +229,10 @@ class _Composer:
         start, end = event.start_mark.index + self.base, event.end_mark.index + self.base
         self.findings.append(self.source.finding(start, code, what, instead))
         return Scalar(self.source, start, end, "", None, broken=True)
+
+
+def _index(mark: Any) -> int:
+    return int(mark.index)
 
 
 def _resolve(text: str) -> tuple[Json, str]:

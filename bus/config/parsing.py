@@ -15,10 +15,11 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
 from bus.config.places import Names, written
 from bus.config.slots import Slots
+from bus.config.suggest import instead_of
 from bus.config.types import ANY, Type
 from bus.config.yamlfaults import clip
 from bus.core import spec
-from bus.core.expression import Path
+from bus.core.expression import Document, Path
 from bus.core.work import Flow, Target
 
 BAD: Final = object()
@@ -81,12 +82,12 @@ class ShapeReader:
             return self.slots.expression(node, slot, self.names, shape.type)
         if isinstance(shape, spec.Leaves):
             value = self.slots.value(node, self.names)
-            return None if value is None else self._typed(value.leaf, value.type)
+            return None if value is None else self._typed(value.expression, value.type)
         if isinstance(shape, spec.SchemaFile):
             contract = self.slots.assets.contract(node, slot, self.slots.folder)
-            return None if contract is None else self._typed(contract.contract, contract.type)
+            return None if contract is None else self._typed(contract, contract.type)
         if isinstance(shape, spec.TemplateFile):
-            return self.slots.assets.document(node, slot, self.slots.folder)
+            return self._document(node, slot)
         if isinstance(shape, spec.PathTo):
             return self.path(node, slot)
         if isinstance(shape, spec.TargetShape):
@@ -98,6 +99,15 @@ class ShapeReader:
         if isinstance(shape, spec.Choice):
             return reader.choice(node, slot, shape.values, "unknown-class" if slot == "class" else "wrong-type")
         return reader.text(node, slot)
+
+    def _document(self, node: Node, slot: str) -> Document | None:
+        """A template that reads only names that this place has."""
+        document = self.slots.assets.document(node, slot, self.slots.folder)
+        unknown = sorted(document.names - self.names.keys()) if document is not None else []
+        for name in unknown:
+            instead = instead_of(name, self.names)
+            self.slots.reader.report(node, "unknown-name", f"the template reads `{name}`, which is not here", instead)
+        return None if unknown else document
 
     def _branch(self, shape: spec.MapOf | spec.ListOf | spec.Record | spec.FlowShape, node: Node, slot: str) -> Any:
         reader = self.slots.reader

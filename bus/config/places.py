@@ -6,9 +6,10 @@ A scope is a value: each step gives the one for the next. Where ways disagree (b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.types import (
     ANY,
     INT,
@@ -81,6 +82,33 @@ def with_error(names: Names) -> Names:
 def unknown(names: Names) -> Names:
     """The scope after a step that could not be read."""
     return {**names, "data": ANY, "vars": OPEN}
+
+
+def unsure(names: Names, kind: str, node: Node) -> Names:
+    """The scope after a step with findings: what it may have written is open, the rest is still known and checked."""
+    touched = {text.split(".")[0] for text in _texts(node)}
+    if kind == "translate" or (kind == "keep" and touched):
+        touched.add("data")
+    if kind not in AFTER or kind == "contract":
+        return names
+    found = dict(names)
+    if "data" in touched:
+        found["data"] = ANY
+    if "vars" in touched:
+        found["vars"] = OPEN
+    return found
+
+
+def _texts(node: Node) -> Iterator[str]:
+    if isinstance(node, Scalar):
+        yield node.text
+    elif isinstance(node, Sequence):
+        for item in node.items:
+            yield from _texts(item)
+    else:
+        for key, value in node.pairs:
+            yield key.text
+            yield from _texts(value)
 
 
 def written(names: Names, path: Path, value: Type) -> Names:

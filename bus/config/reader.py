@@ -50,10 +50,17 @@ class Reader:
     findings: Findings
 
     def report(
-        self, node: Node, code: str, what: str, instead: str = "", *, offset: int = 0, severity: Severity = "error"
+        self,
+        node: Node,
+        code: str,
+        what: str,
+        instead: str = "",
+        *,
+        offset: int | None = None,
+        severity: Severity = "error",
     ) -> None:
         """Add a finding at a node, or at a character of a scalar's text."""
-        index = node.index(offset) if isinstance(node, Scalar) and offset else node.start
+        index = node.index(offset) if isinstance(node, Scalar) and offset is not None else node.start
         self.findings.add(node.source.finding(index, code, what, instead, severity))
 
     def wrong(self, node: Node, slot: str, expected: str, instead: str = "") -> None:
@@ -75,8 +82,10 @@ class Reader:
         return None
 
     def keys(self, node: MappingNode, known: Collection[str], owner: str, later: Collection[str] = ()) -> None:
-        """Report every key that is not known in `owner`, e.g. `a route`."""
+        """Report every key that is not known in `owner`, e.g. `a route`. Any object may have a `description`."""
         for key, _ in node.pairs:
+            if key.text == "description":
+                continue
             if key.text in later:
                 what = f"`{key.text}` in {owner} is not in this version"
                 self.report(key, "unknown-key", what, f"{owner} without it")

@@ -21,7 +21,7 @@ from bus.core.spec import Spec
 from bus.core.table import is_glob
 from bus.core.work import OnError
 
-KEYS = ("route", "match", "observe", "deadline", "on_error", "steps", "to", "description")
+KEYS = ("route", "match", "observe", "deadline", "on_error", "steps", "to")
 LATER_KEYS = ("serial_by", "budget", "key")
 MATCH_KEYS = ("type", "source", "labels", "when")
 

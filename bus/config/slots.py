@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bus.config.contracts import LoadedContract
-from bus.config.leaves import mismatches
-
 from bus.config.assets import Assets
-from bus.config.expressions import Scope, compile_expression
+from bus.config.contracts import LoadedContract
+from bus.config.expressions import Compiled, Scope, compile_expression
 from bus.config.files import Folder
 from bus.config.interpolate import references
+from bus.config.leaves import compile_leaf_string, literal, mapping, sequence
+from bus.config.mismatch import mismatches
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.places import Names
@@ -18,16 +18,8 @@ from bus.config.problem import Problem
 from bus.config.reader import Reader
 from bus.config.types import Type
 from bus.config.yamlfaults import clip
-from bus.core.expression import Expression, Leaf
+from bus.core.expression import Expression
 from bus.core.spec import ExprType
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A compiled value: the leaf, and its static type."""
-
-    leaf: Leaf
-    type: Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +64,30 @@ class Slots:
         self.problems(node, compiled.warnings)
         return compiled.expression
 
+    def value(self, node: Node, names: Names) -> Compiled | None:
+        """Compile a YAML value whose strings may be `{{ CEL }}`."""
+        if isinstance(node, Scalar):
+            return self._scalar(node, names)
+        if isinstance(node, Sequence):
+            items = [self.value(item, names) for item in node.items]
+            good = [item for item in items if item is not None]
+            return sequence(good) if len(good) == len(items) else None
+        fields = [(key.text, self.value(item, names)) for key, item in node.pairs]
+        found = {key: item for key, item in fields if item is not None}
+        return mapping(found) if len(found) == len(fields) else None
+
+    def _scalar(self, node: Scalar, names: Names) -> Compiled | None:
+        if node.broken or self.env(node):
+            return None
+        if not isinstance(node.value, str):
+            return literal(node.value)
+        compiled = compile_leaf_string(node.text, Scope(names))
+        if isinstance(compiled, tuple):
+            self.problems(node, compiled)
+            return None
+        self.problems(node, compiled.warnings)
+        return compiled
+
     def problems(self, node: Scalar, problems: tuple[Problem, ...]) -> None:
         """Report what is wrong in a scalar's text, at the token."""
         for each in problems:
@@ -83,7 +99,7 @@ class Slots:
         Args:
             node: the value, or the name of a target that gets the current data.
         """
-        for each in mismatches(produced, contract.type, contract.name):
+        for each in mismatches(produced, contract):
             at = self._at(node, each.pointer)
             self.reader.report(at, each.code, each.what, each.instead, severity=each.severity)
 

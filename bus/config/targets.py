@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bus.config.contracts import LoadedContract
-
 from bus.config.declared import ASKED, Namespace
+from bus.config.expressions import Compiled
 from bus.config.finding import Severity
 from bus.config.names import check_agent, check_capability, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.places import Names
 from bus.config.reader import Reader
-from bus.config.slots import Slots, Value
+from bus.config.slots import Slots
 from bus.config.suggest import instead_of
 from bus.core.message import FAILED
 from bus.core.table import fits
@@ -49,7 +49,7 @@ class TargetReader:
         body = reader.mapping(node, "to", "`{capability: ...}`")
         if body is None:
             return None
-        reader.keys(body, (*KINDS, "data", "description"), "a target", LATER_KEYS)
+        reader.keys(body, (*KINDS, "data"), "a target", LATER_KEYS)
         kinds = [key for key, _ in body.pairs if key.text in KINDS]
         data_node = body.get("data")
         value = None if data_node is None else self.slots.value(data_node, names)
@@ -86,8 +86,8 @@ class TargetReader:
             return False
         return not name.broken and self.slots.reader.text(name, kind) is not None and not self.slots.env(name)
 
-    def _named(self, kind: str, name: Scalar, value: Value | None) -> tuple[Target, LoadedContract | None] | None:
-        leaf = None if value is None else value.leaf
+    def _named(self, kind: str, name: Scalar, value: Compiled | None) -> tuple[Target, LoadedContract | None] | None:
+        leaf = None if value is None else value.expression
         if kind == "agent":
             capability = self._pinned(name)
             return None if capability is None else self._request("agent", name.text, capability, value)
@@ -102,7 +102,7 @@ class TargetReader:
             return None
         contract = self._asked_contract() if word == "ok" else None
         type_ = FAILED if word == "error" else ""
-        return Target("reply", word, type_, leaf, contract.contract if contract else None), contract
+        return Target("reply", word, type_, leaf, contract), contract
 
     def _pinned(self, name: Scalar) -> str | None:
         """The one capability of a pinned agent."""
@@ -117,18 +117,23 @@ class TargetReader:
         return None
 
     def _request(
-        self, kind: _Kind, name: str, capability: str, value: Value | None
+        self, kind: _Kind, name: str, capability: str, value: Compiled | None
     ) -> tuple[Target, LoadedContract | None]:
         declared = self.namespace.capabilities.get(capability)
         contract = None if declared is None else declared.request
-        leaf = None if value is None else value.leaf
-        return Target(kind, name, f"{capability}.{ASKED}", leaf, contract.contract if contract else None), contract
+        leaf = None if value is None else value.expression
+        return Target(kind, name, f"{capability}.{ASKED}", leaf, contract), contract
 
-    def _event(self, name: Scalar, value: Value | None) -> tuple[Target, LoadedContract | None] | None:
+    def _event(self, name: Scalar, value: Compiled | None) -> tuple[Target, LoadedContract | None] | None:
         if "*" in name.text:
             self.slots.reader.report(name, "bad-name", "an event has one type", instead_of(name.text, self.known))
             return None
         if not check_type(name, self.namespace, self.slots.reader, self.known):
+            return None
+        capability, _, last = name.text.rpartition(".")
+        if last == ASKED and capability in self.namespace.capabilities:
+            what = f"`{name.text}` is no event but what the capability `{capability}` is asked with"
+            self.slots.reader.report(name, "bad-target", what, f"`capability: {capability}`")
             return None
         self.published.append(name)
         contract = self.namespace.contract_of(name.text)
@@ -136,8 +141,8 @@ class TargetReader:
             "event",
             name.text,
             name.text,
-            None if value is None else value.leaf,
-            contract.contract if contract else None,
+            None if value is None else value.expression,
+            contract,
             to_route=any(fits(pattern, name.text) for pattern in self.namespace.matched),
             to_subscribers=bool(subscribers(self.namespace, name.text)),
         )

@@ -94,6 +94,11 @@ def explain(source: Source, base: int, error: yaml.YAMLError) -> ConfigFinding:
     match = _BANG.search(line)
     if match and match.start(1) <= at - start:
         return _bang(source, start, line, match.start(1))
+    opened: Any = getattr(error, "context_mark", None)
+    if "expected ','" in problem and opened is not None and opened.line < mark.line:
+        # The parser notices at the next key; the author wants to know which bracket it was.
+        what = f"the `{source.text[opened.index + base]}` here is not closed"
+        return source.finding(opened.index + base, "yaml-syntax", what, "the missing bracket")
     inline = "expected ','" in problem and (source.text[at : at + 1] == ":" or " : " in line)
     if "mapping values are not allowed" in problem or inline:
         return _colon(source, start, line, at)
@@ -107,7 +112,8 @@ def _colon(source: Source, start: int, line: str, at: int) -> ConfigFinding:
         return source.finding(at, "yaml-syntax", "the lines before are not `key: value`", "each as `key: value`")
     match = _VALUE.match(line)
     value = _uncommented(match.group(2)) if match else ""
-    instead = f"`{quoted(value)}`" if value and not line.lstrip().startswith("{") else "the whole expression in quotes"
+    inline = not value or value[0] in "{[" or line.lstrip()[0] in "{["
+    instead = "the whole value in quotes" if inline else f"`{quoted(value)}`"
     return source.finding(at, "yaml-colon", "`: ` ends an unquoted value", instead)
 
 

@@ -22,8 +22,9 @@ Path: TypeAlias = tuple[str, ...]
 class Expression(Protocol):
     """A compiled CEL expression."""
 
-    text: str
-    """The expression as the author wrote it."""
+    @property
+    def text(self) -> str:
+        """The expression as the author wrote it."""
 
     def __call__(self, names: Names) -> Json:
         """Evaluate.
@@ -41,8 +42,9 @@ Leaf: TypeAlias = Callable[[Names], Json]
 class Contract(Protocol):
     """A compiled JSON Schema."""
 
-    name: str
-    """Name and version as people say it, e.g. `inquiry.v1`."""
+    @property
+    def name(self) -> str:
+        """Name and version as people say it, e.g. `inquiry.v1`."""
 
     def check(self, data: Json) -> tuple[Finding, ...]:
         """Return every failing field, or () when `data` keeps the contract."""
@@ -52,7 +54,9 @@ class Contract(Protocol):
 class Document(Protocol):
     """A compiled, sandboxed Jinja2 template file."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The file, relative to the integration's folder."""
 
     def render(self, names: Names) -> str:
         """Render to text of bounded size.

@@ -84,7 +84,7 @@ def _explain(body: bytes, error: orjson.JSONDecodeError, limits: Limits) -> NoRe
         _too_deep(limits.depth)
     if "infinity" in error.msg:
         raise Refused("number-too-big", f"{where}: the number is too large for a 64-bit float") from error
-    raise Refused("not-json", f"{where}: {error.msg.partition(': line')[0]}") from error
+    raise Refused("not-json", f"the body is not JSON: {where}: {error.msg.partition(': line')[0]}") from error
 
 
 def _too_deep(depth: int) -> NoReturn:

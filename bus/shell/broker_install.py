@@ -47,6 +47,8 @@ def link_server(folder: Path, script: Path, plugins: tuple[str, ...]) -> Path:
     """
     home = script.resolve().parent.parent
     applications = _needed(home / "plugins", (*_ROOTS, *plugins))
+    if re.search(r"\s", str(folder)):
+        return script.parent  # RabbitMQ's scripts do not quote their own folder; a slow start is better than none
     if not all((home / name).is_dir() for name in ("sbin", "escript", "plugins")) or applications is None:
         return script.parent
     shutil.rmtree(folder, ignore_errors=True)

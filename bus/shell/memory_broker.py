@@ -1,8 +1,8 @@
 """A broker in memory, for tests and the route tester: deterministic, with a clock that only moves by hand.
 
 It takes the same `Topology` as RabbitMQ and does what the bus relies on: default exchange, fanout, topic and hash
-exchanges, mandatory returns, queue limits that refuse publishes, times to live and dead-letter exchanges, delivery counts
-and requeueing in order. It keeps nothing over a restart. One lock makes it usable from several threads.
+exchanges, mandatory returns, queue limits that refuse publishes, times to live and dead-letter exchanges, delivery
+counts and requeueing in order. It keeps nothing over a restart. One lock makes it usable from several threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The transport over a `MemoryBroker`: same contract as RabbitMQ's, no sockets, no waiting.
 
-`run` is a loop over `step`, which does one turn: calls from other threads, due timers, outcomes, one batch. A test that
-wants every turn in its own hands calls `start` and then `step` until it returns False. Time is the broker's: it moves by
-`MemoryBroker.advance` alone.
+`run` is a loop over `step`, which does one turn: calls from other threads, due timers, outcomes, one batch. A test
+that wants every turn in its own hands calls `start` and then `step` until it returns False. Time is the broker's: it
+moves by `MemoryBroker.advance` alone.
 """
 
 from __future__ import annotations

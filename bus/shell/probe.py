@@ -53,9 +53,9 @@ def connection(url: str) -> Iterator[Any]:
         raise BusError(f"`{shown(url)}` is no broker URL; write amqp://USER:PASSWORD@HOST:PORT/VHOST") from error
     parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = _TIMEOUT_S
     parameters.connection_attempts = 1
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs each refusal with a traceback; we say it once
     try:
-        opened = pika.BlockingConnection(parameters)
+        with _quiet(logging.getLogger("pika")):
+            opened = pika.BlockingConnection(parameters)
     except (AMQPError, OSError) as error:
         raise Unreachable(f"no broker answers at {shown(url)} ({_why(error)}); is `bus run` or RabbitMQ up?") from error
     try:
@@ -65,6 +65,17 @@ def connection(url: str) -> Iterator[Any]:
     finally:
         with contextlib.suppress(AMQPError, OSError):
             opened.close()
+
+
+@contextlib.contextmanager
+def _quiet(log: logging.Logger) -> Iterator[None]:
+    """Silence a library that logs a refused connection with a traceback; we say it once, in a sentence."""
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def queue_states(opened: Any, names: Iterable[str]) -> Mapping[str, QueueState | None]:

@@ -170,7 +170,7 @@ async def test_the_program_ends_with_the_agent_even_when_it_ignores_its_stdin(tm
     pid = tmp_path / "pid"
     async with running(StdioAgent(declared(tmp_path, script), os.environ)):
         async with asyncio.timeout(PATIENCE_S):
-            while not (pid.exists() and pid.read_text()):  # noqa: ASYNC110 - another process writes it
+            while not (pid.exists() and pid.read_text()):
                 await asyncio.sleep(0.02)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.audit.record import OutputNote, Record, decode, encode
@@ -51,6 +51,7 @@ def test_what_could_not_be_decoded_is_recorded_under_what_the_wire_claimed() -> 
     assert (record.end, record.reason) == ("invalid", "not JSON")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters()), st.binary(), st.integers())
 def test_no_text_of_an_agent_keeps_its_input_from_being_recorded(text: str, binary: bytes, number: int) -> None:
     attributes: dict[str, Attribute] = {

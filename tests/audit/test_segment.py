@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.audit.segment import pack, records, split, unpack
@@ -21,6 +21,7 @@ ENTRIES = [
 ]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), runs())
 def test_what_is_packed_is_unpacked(partition: int, entries: list[Entry]) -> None:
     blob = pack(partition, entries)
@@ -33,6 +34,7 @@ def test_what_is_packed_is_unpacked(partition: int, entries: list[Entry]) -> Non
     assert records(partition, entries[0].seq, blob) == [each.record for each in entries]
 
 
+@settings(max_examples=50, deadline=None)
 @given(runs(max_size=3), st.data())
 def test_any_flipped_byte_is_noticed(entries: list[Entry], data: st.DataObject) -> None:
     blob = bytearray(pack(3, entries))
@@ -62,6 +64,7 @@ def test_a_gap_is_not_packed() -> None:
         pack(3, [ENTRIES[0], replace(ENTRIES[1], seq=43)])
 
 
+@settings(max_examples=50, deadline=None)
 @given(runs(), st.integers(1, 100))
 def test_splitting_keeps_order_and_every_entry(entries: list[Entry], limit: int) -> None:
     parts = list(split(entries, limit))

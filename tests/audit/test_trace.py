@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.audit.record import OutputNote, Record
@@ -90,6 +90,7 @@ def test_a_long_chain_needs_no_deep_stack() -> None:
 IDS = st.sampled_from("abcd")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(IDS, st.none() | IDS, st.none() | IDS, st.lists(IDS, max_size=2)), max_size=12))
 def test_every_record_stands_in_the_tree_once_whatever_agents_claim(
     claims: list[tuple[str, str | None, str | None, list[str]]],

@@ -12,6 +12,8 @@ import pytest
 
 from bus.cli import run_command
 
+NAMED = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
+
 FILES = {
     "integration.yaml": """\
 integration: hello
@@ -29,9 +31,9 @@ route: hello
 match: {type: hello.asked}
 to: {capability: greeting, data: {name: "{{ data.name }}"}}
 """,
-    "schemas/hello.v1.json": '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}',
-    "schemas/greeting.request.v1.json": '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}',
-    "schemas/greeting.reply.v1.json": '{"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}',
+    "schemas/hello.v1.json": NAMED,
+    "schemas/greeting.request.v1.json": NAMED,
+    "schemas/greeting.reply.v1.json": NAMED.replace("name", "text"),
 }
 
 

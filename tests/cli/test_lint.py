@@ -10,7 +10,7 @@ from tests.cli.conftest import Bus
 def test_nothing_found_is_0(bus: Bus, hello: Path) -> None:
     text = bus("lint", hello, "--output", "text")
     assert (text.code, text.out) == (0, "")
-    assert "no findings: 1 routes, 1 agents, 1 types" in text.err
+    assert "no findings: 1 route, 1 agent, 1 type" in text.err
     assert bus("lint", hello).out == ""
 
 
@@ -24,7 +24,7 @@ def test_findings_are_1_with_place_and_advice(bus: Bus, broken: Path) -> None:
     assert "hello.yaml:3:" in ran.out
     assert "error[unknown-field]" in ran.out
     assert "write `data.name`" in ran.out
-    assert "1 errors, 0 warnings" in ran.err
+    assert "1 error, 0 warnings" in ran.err
 
 
 def test_without_a_terminal_findings_are_json_lines(bus: Bus, broken: Path) -> None:

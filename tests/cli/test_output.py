@@ -7,6 +7,7 @@ import rich_click as click
 
 from bus.cli.common import duration_s, printable
 from bus.cli.send import failure_text
+from bus.core.message import Json
 
 
 def test_control_and_direction_characters_become_escapes() -> None:
@@ -22,11 +23,11 @@ def test_durations() -> None:
 
 
 def test_a_failure_names_each_field_or_else_its_reason() -> None:
-    findings = [
+    findings: list[Json] = [
         {"pointer": "/name", "expected": "string", "got": "nothing"},
         {"pointer": "", "expected": "x", "got": "y"},
     ]
-    assert failure_text({"class": "contract", "findings": list(findings)}) == (
+    assert failure_text({"class": "contract", "findings": findings}) == (
         "invalid: /name expected string, got nothing\ninvalid: / expected x, got y"
     )
     assert failure_text({"class": "timeout", "reason": "no answer"}) == "timeout: no answer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import pika
@@ -20,8 +20,6 @@ from bus.core.message import Message
 from bus.core.naming import ingress_exchange, ingress_queue
 from bus.ports import AgentLink
 from bus.settings import Settings
-
-_POLL_S = 0.02
 
 
 class World(Protocol):
@@ -113,6 +111,7 @@ class RabbitWorld:
     def __init__(self, bus_url: str, agent_url: str, namespace: str) -> None:
         self.namespace, self._bus_url, self._agent_url = namespace, bus_url, agent_url
         self._queues: list[str] = []
+        self._sent: asyncio.Queue[Message] = asyncio.Queue()
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[RabbitWorld]:
@@ -127,6 +126,9 @@ class RabbitWorld:
         await self._line.call("exchange_declare", exchange=exchange, exchange_type="x-consistent-hash", durable=True)
         await self.declare(ingress_queue(self.namespace, 0))
         await self._line.call("queue_bind", queue=ingress_queue(self.namespace, 0), exchange=exchange, routing_key="1")
+        await self._line.call(
+            "basic_consume", queue=ingress_queue(self.namespace, 0), on_message_callback=self._on_sent, auto_ack=True
+        )
         try:
             yield self
         finally:
@@ -154,13 +156,14 @@ class RabbitWorld:
         self._line.channel.basic_publish("", queue, encode(message.attributes, message.data), properties)
 
     async def sent(self) -> Message:
-        while True:
-            got: asyncio.Future[Delivery | None] = asyncio.get_running_loop().create_future()
-            _get(self._line, ingress_queue(self.namespace, 0), got)
-            delivery = await got
-            if delivery is not None:
-                return decode(delivery, Limits())
-            await asyncio.sleep(_POLL_S)
+        return await self._sent.get()
+
+    def _on_sent(self, _channel: object, method: Any, properties: Any, body: bytes) -> None:
+        headers = properties.headers or {}
+        kind, queue = properties.content_type, ingress_queue(self.namespace, 0)
+        user, identity = properties.user_id, properties.message_id
+        delivery = Delivery(body, kind, headers, user, identity, properties.type, method.routing_key, queue)
+        self._sent.put_nowait(decode(delivery, Limits()))
 
     async def ready(self, queue: str) -> int:
         frame = await self._line.call("queue_declare", queue=queue, passive=True)
@@ -173,22 +176,3 @@ class RabbitWorld:
         """Take the ingress queue away from its exchange, as if the bus had never run."""
         queue, exchange = ingress_queue(self.namespace, 0), ingress_exchange(self.namespace)
         await self._line.call("queue_unbind", queue=queue, exchange=exchange, routing_key="1")
-
-
-def _get(line: Line, queue: str, got: asyncio.Future[Delivery | None]) -> None:
-    def on_get(_channel: object, method: pika.spec.Basic.GetOk, properties: pika.BasicProperties, body: bytes) -> None:
-        got.set_result(
-            Delivery(
-                body,
-                properties.content_type,
-                properties.headers or {},
-                properties.user_id,
-                properties.message_id,
-                properties.type,
-                method.routing_key,
-                queue,
-            )
-        )
-
-    line.channel.basic_get(queue, on_get, auto_ack=True)
-    line.channel.add_callback(lambda _frame: got.set_result(None), [pika.spec.Basic.GetEmpty], True)

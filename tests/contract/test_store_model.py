@@ -152,8 +152,8 @@ class SqliteMachine(StoreMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestMemory.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -95,8 +95,8 @@ class _Content:
     chunks: list[bytes] | None = None
 
 
-_Properties = tuple[str | None, bytes, str | None, str | None, str | None]
-"""content type, header table, message id, type, user id."""
+_Properties = tuple[str | None, bytes, str | None, str | None, str | None, str | None]
+"""content type, header table, reply-to, message id, type, user id."""
 
 
 class Scanner:
@@ -213,7 +213,7 @@ class Scanner:
         self, content: _Content, deliveries: list[tuple[int, Delivery]], signals: list[Confirm | Return]
     ) -> None:
         assert content.properties is not None
-        content_type, table, message_id, kind, user_id = content.properties
+        content_type, table, reply_to, message_id, kind, user_id = content.properties
         if content.method == RETURN:
             signals.append(Return(content.code, content.reason, content.exchange, content.routing_key, message_id))
             return
@@ -223,7 +223,7 @@ class Scanner:
         # An agent can forge the count in its own headers; the broker replaces it once it has delivered before.
         count = _delivery_count(table) if content.redelivered else 0
         delivery = Delivery(
-            body, content_type, headers, user_id, message_id, kind, content.routing_key, content.queue, count
+            body, content_type, headers, user_id, message_id, kind, content.routing_key, content.queue, count, reply_to
         )
         deliveries.append((content.tag, delivery))
 
@@ -266,7 +266,7 @@ def _read_properties(buffer: bytes, at: int, stop: int, flags: int) -> _Properti
     """Decode the few properties that the bus needs; they stand in the order of their flags, highest bit first."""
     if flags & _MORE_FLAGS:
         raise WireFault("content with more properties than AMQP 0-9-1 knows")
-    content_type = message_id = kind = user_id = None
+    content_type = reply_to = message_id = kind = user_id = None
     table = b""
     if flags & _CONTENT_TYPE:
         end = at + 1 + buffer[at]
@@ -279,7 +279,7 @@ def _read_properties(buffer: bytes, at: int, stop: int, flags: int) -> _Properti
     if flags & _DELIVERY_MODE:
         at += 1
     if flags & (_PRIORITY | _CORRELATION_ID | _REPLY_TO | _EXPIRATION):
-        at = _skip_rare(buffer, at, flags)
+        reply_to, at = _read_rare(buffer, at, flags)
     if flags & _MESSAGE_ID:
         end = at + 1 + buffer[at]
         message_id, at = buffer[at + 1 : end].decode("utf-8", "replace"), end
@@ -293,16 +293,21 @@ def _read_properties(buffer: bytes, at: int, stop: int, flags: int) -> _Properti
         user_id, at = buffer[at + 1 : end].decode("utf-8", "replace"), end
     if at > stop:
         raise WireFault("properties run over the end of their frame")
-    return content_type, table, message_id, kind, user_id
+    return content_type, table, reply_to, message_id, kind, user_id
 
 
-def _skip_rare(buffer: bytes, at: int, flags: int) -> int:
+def _read_rare(buffer: bytes, at: int, flags: int) -> tuple[str | None, int]:
+    reply_to = None
     if flags & _PRIORITY:
         at += 1
-    for flag in (_CORRELATION_ID, _REPLY_TO, _EXPIRATION):
-        if flags & flag:
-            at += 1 + buffer[at]
-    return at
+    if flags & _CORRELATION_ID:
+        at += 1 + buffer[at]
+    if flags & _REPLY_TO:
+        end = at + 1 + buffer[at]
+        reply_to, at = buffer[at + 1 : end].decode("utf-8", "replace"), end
+    if flags & _EXPIRATION:
+        at += 1 + buffer[at]
+    return reply_to, at
 
 
 def _delivery_count(table: bytes) -> int:

@@ -1,0 +1,155 @@
+"""A live bus for the acceptance tests: `bus run` as a process of its own, and what stands around it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pika
+
+from adapters import Agent
+from adapters.link import AmqpLink
+from bus.core.message import Json, Message
+from bus.core.naming import ingress_exchange
+from bus.settings import Settings
+
+HELLO = Path(__file__).parent / "hello"
+
+
+class LiveBus:
+    """Args:
+    folder: the integration.
+    home: for the store and state.
+    namespace: its own.
+    bus_url, agent_url: the broker.
+    """
+
+    def __init__(self, folder: Path, home: Path, namespace: str, bus_url: str, agent_url: str) -> None:
+        self.folder, self.home, self.namespace = folder, home, namespace
+        self.bus_url, self.agent_url = bus_url, agent_url
+        self.metrics_port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("BUS_")},
+            "BUS_AMQP_URL": self.bus_url,
+            "BUS_AGENT_AMQP_URL": self.agent_url,
+            "BUS_NAMESPACE": self.namespace,
+            "BUS_HOME": str(self.home),
+            "BUS_IDENTITY": "shared",
+        }
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.environment)
+
+    def start(self, **environment: str) -> None:
+        """Start it and wait until it takes messages."""
+        self.home.mkdir(exist_ok=True)
+        log = (self.home / "bus.log").open("a")
+        command = [sys.executable, "-m", "bus", "run", str(self.folder), "--output", "json"]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env={**self.environment, **environment}
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            if said.get("event") == "ready":
+                self.metrics_port = said["metrics_port"]
+                return
+        raise AssertionError(f"the bus did not start: {(self.home / 'bus.log').read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=30)
+
+    def command(self, *arguments: str, input_: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a `bus` command against it."""
+        return subprocess.run(
+            [sys.executable, "-m", "bus", *arguments],
+            capture_output=True, text=True, env=self.environment, input=input_, timeout=60, check=False,
+        )  # fmt: skip
+
+    def publish(self, body: bytes, *, key: str = "k", **properties: Any) -> None:
+        """Publish bytes to the ingress as an agent would, confirmed."""
+        properties.setdefault("content_type", "application/cloudevents+json")
+        connection = pika.BlockingConnection(pika.URLParameters(self.agent_url))
+        try:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            made = pika.BasicProperties(delivery_mode=2, user_id="agents", **properties)
+            channel.basic_publish(ingress_exchange(self.namespace), key, body, made, mandatory=True)
+        finally:
+            connection.close()
+
+    def queue(self, name: str) -> list[tuple[Any, bytes]]:
+        """Take what lies in a queue of the namespace: (properties, body), oldest first."""
+        connection = pika.BlockingConnection(pika.URLParameters(self.bus_url))
+        taken = []
+        try:
+            channel = connection.channel()
+            while (got := channel.basic_get(f"{self.namespace}.{name}", auto_ack=True))[0] is not None:
+                taken.append((got[1], got[2]))
+        finally:
+            connection.close()
+        return taken
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric over its labels."""
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as page:
+            lines = page.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+def event(type_: str, data: Json, id_: str, **attributes: Any) -> bytes:
+    """A structured CloudEvent of the agent `desk`."""
+    return orjson.dumps(
+        {"specversion": "1.0", "id": id_, "source": "desk", "type": type_, **attributes, "data": data}
+    )
+
+
+async def playing(
+    live: LiveBus, agents: dict[str, Agent], act: Callable[[dict[str, Agent]], Awaitable[None]]
+) -> None:
+    """Run agents beside `act`, which gets them connected."""
+    links = {name: AmqpLink(live.settings, name) for name in agents}
+    serving = [asyncio.create_task(agent.serve(links[name], live.settings)) for name, agent in agents.items()]
+    try:
+        await asyncio.wait_for(act(agents), 90)
+    finally:
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+def greeter() -> Agent:
+    """Greets by name, at once."""
+    agent = Agent("greeter", concurrency=64)
+
+    @agent.capability("greeting")
+    async def greet(request: Message) -> dict[str, Json]:
+        assert isinstance(request.data, dict)
+        return {"text": f"Hello {request.data['name']}"}
+
+    return agent
