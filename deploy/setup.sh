@@ -153,8 +153,9 @@ make_venv() {
 fill_venv() {
     local pip=("$venv/bin/python" -m pip install --disable-pip-version-check --no-input -q)
     # Wheels only: nothing is compiled or run while installing, and hashes cover all that comes in.
+    # Bytecode is compiled when a module is first imported: doing all of it now would double the time.
     quietly "installing the locked dependencies (is there a network?)" \
-        "${pip[@]}" --require-hashes --only-binary :all: -r "$lock" || exit 1
+        "${pip[@]}" --no-compile --require-hashes --only-binary :all: -r "$lock" || exit 1
     quietly "installing agentbus into .venv" "${pip[@]}" --no-deps --no-build-isolation -e "$root" || exit 1
     stamp >"$venv/.agentbus-stamp"
 }

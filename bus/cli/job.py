@@ -323,16 +323,17 @@ def _now_and_then(text: str) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM end the block as Ctrl-C does."""
+    """Have SIGTERM end the block as Ctrl-C does, and Ctrl-C too where a shell's `&` has made us ignore it."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    old = signal.signal(signal.SIGTERM, interrupt)
+    old = signal.signal(signal.SIGTERM, interrupt), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, old)
+        signal.signal(signal.SIGTERM, old[0])
+        signal.signal(signal.SIGINT, old[1])
 
 
 @contextmanager

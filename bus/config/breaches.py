@@ -36,7 +36,9 @@ def _explain(error: Any, data: Json, type_: Type, depth: int) -> Iterable[Findin
         known = type_at(type_, [*path, missing])
         return [Finding(pointer([*path, missing]), "required" if known == ANY else describe(known), "nothing")]
     if name in ("additionalProperties", "unevaluatedProperties") and hasattr(kind, "unexpected"):
-        fields = sorted({each for one in options(type_at(type_, path)) if isinstance(one, Object) for each in one.fields})
+        fields = sorted(
+            {each for one in options(type_at(type_, path)) if isinstance(one, Object) for each in one.fields}
+        )
         return [_unexpected([*path, each], fields, data) for each in kind.unexpected[:MAX_FINDINGS]]
     expected = _EXPECTED.get(name)
     text = expected(kind) if expected else error.message

@@ -1,9 +1,10 @@
 """The checker: what an expression's values will be, and what cannot work, by the contracts' types.
 
-The engine's own checker knows operators and functions but takes every name of ours for `dyn`. This one walks the same tree with the
-types that JSON Schemas declare, and asks the engine's answer only for functions. `Any` silences it: it reports what is
-wrong for certain, and fields that may be absent. A guard makes a field present where it holds: `has(x.a) && ...`,
-`!has(x.a) || ...`, `has(x.a) ? ... : ...`, in either order of `&&` and `||`, as CEL forgives the error on the other side.
+The engine's own checker knows operators and functions but takes every name of ours for `dyn`. This one walks the
+same tree with the types that JSON Schemas declare, and asks the engine's answer only for functions. `Any` silences
+it: it reports what is wrong for certain, and fields that may be absent. A guard makes a field present where it
+holds: `has(x.a) && ...`, `!has(x.a) || ...`, `has(x.a) ? ... : ...`, in either order of `&&` and `||`, as CEL
+forgives the error on the other side.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from bus.config.types import (
 
 Names: TypeAlias = Mapping[str, Type]
 
+_DEFAULTS: Mapping[Type, str] = {STRING: '""', INT: "0", DOUBLE: "0.0", BOOL: "false"}
+
 
 def default_of(type_: Type) -> str:
     """Write a default of this type, for `orValue`."""
@@ -44,7 +47,7 @@ def default_of(type_: Type) -> str:
         return "[]"
     if isinstance(type_, Object):
         return "{}"
-    return {STRING: '""', INT: "0", DOUBLE: "0.0", BOOL: "false"}.get(type_, "null")
+    return _DEFAULTS.get(type_, "null")
 
 
 def require(type_: Type, path: tuple[str, ...]) -> Type:
@@ -151,7 +154,9 @@ class Checker:
         objects = [each for each in options(base) if isinstance(each, Object)]
         if not objects or ANY in options(base):
             if base not in (ANY, NEVER, NULL) and ANY not in options(base):
-                self.report(self._token(node, name), "wrong-type", f"`{render(operand)}` is {an(base)} and has no fields")
+                self.report(
+                    self._token(node, name), "wrong-type", f"`{render(operand)}` is {an(base)} and has no fields"
+                )
             return ANY
         found = [known for each in objects if (known := _declared(each, name)) is not None]
         if not found:
@@ -249,7 +254,11 @@ class Checker:
 
     def _fold(self, node: Fold, names: Names) -> Type:
         base = self.infer(node.range, names)
-        inner: dict[str, Type] = {**names, node.variable: self._item(node, base), node.accu: self.infer(node.init, names)}
+        inner: dict[str, Type] = {
+            **names,
+            node.variable: self._item(node, base),
+            node.accu: self.infer(node.init, names),
+        }
         self.infer(node.condition, inner)
         inner[node.accu] = union((inner[node.accu], self.infer(node.step, inner)))
         return self.infer(node.result, inner)
@@ -302,5 +311,5 @@ def as_bool(node: Node, type_: Type) -> str:
         return ""
     if isinstance(type_, List):
         return f"`size({text}) > 0`"
-    right = {STRING: '""', INT: "0", DOUBLE: "0.0"}.get(type_)
+    right = None if type_ == BOOL else _DEFAULTS.get(type_)
     return f"`{text} != {right}`" if right else ""

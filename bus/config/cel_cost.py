@@ -1,9 +1,9 @@
 """What an expression may cost, so that no message can make an innocent expression run for minutes or fill the memory.
 
 The engine itself gives up after 10,000 iterations and bounds nothing else: `xs.all(x, x in ys)` scans, and
-`data.template.replace("{name}", data.name)` multiplies two texts that a sender chooses. So an expression with a macro or with
-a multiplying function is weighed at load, and before each evaluation the longest list and the longest text among the
-values it reads are put into that weight. Work is counted in characters or list items touched.
+`data.template.replace("{name}", data.name)` multiplies two texts that a sender chooses. So an expression with a
+macro or with a multiplying function is weighed at load, and before each evaluation the longest list and the longest
+text among the values it reads are put into that weight. Work is counted in characters or list items touched.
 
 At load: macros nest at most MAX_NESTING deep, and a chain of macros and replacements may not double texts endlessly.
 """
@@ -73,10 +73,10 @@ def _nesting(node: Node, *, inside: bool) -> tuple[int, int]:
         return max(1 + max(each[0] for each in inner), outer[0]), max(1 + max(each[1] for each in inner), outer[1])
     deepest = [_nesting(each, inside=inside) for each in children(node)]
     macros, both = max((each[0] for each in deepest), default=0), max((each[1] for each in deepest), default=0)
-    scans = inside and isinstance(node, Call) and node.function == "@in" and not isinstance(node.args[1], (ListOf, MapOf))
+    scans = (
+        inside and isinstance(node, Call) and node.function == "@in" and not isinstance(node.args[1], (ListOf, MapOf))
+    )
     return macros, both + scans
-
-
 
 
 def guard(cost: Cost, text: str) -> Callable[[Iterable[Any]], None]:

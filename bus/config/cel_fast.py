@@ -1,10 +1,11 @@
 """Expressions that need no engine: paths and simple conditions, compiled to Python closures.
 
-An engine call costs some 20 us, most of it for handing values over; a path costs a tenth of one. What is compiled here is built
-only of paths, literals, `==` `!=` `<` `<=` `>` `>=` `&&` `||` `!` `?:`, `has()`, `in` a list of literals and
-`.?a.orValue(literal)`; everything else goes to the engine. The closures mean what the engine means, and a property test
-holds them to it: numbers compare across int and double as the engine does, a bool is no number, values of different kinds are
-unequal but have no order, an absent field is an error, and `&&` and `||` forgive an error when the other side decides.
+An engine call costs some 20 us, most of it for handing values over; a path costs a tenth of one. What is compiled
+here is built only of paths, literals, `==` `!=` `<` `<=` `>` `>=` `&&` `||` `!` `?:`, `has()`, `in` a list of
+literals and `.?a.orValue(literal)`; everything else goes to the engine. The closures mean what the engine means,
+and a property test holds them to it: numbers compare across int and double as the engine does, a bool is no number,
+values of different kinds are unequal but have no order, an absent field is an error, and `&&` and `||` forgive an
+error when the other side decides.
 """
 
 from __future__ import annotations
@@ -351,7 +352,7 @@ _CALLS: Mapping[str, Callable[[Call], Closure]] = {
     "_?_:_": _choice,
     "_==_": _equality,
     "_!=_": _equality,
-    **{name: _order for name in _ORDERS},
+    **dict.fromkeys(_ORDERS, _order),
     "@in": _in,
     "_[_]": _path,
     "_?._": _path,

@@ -9,7 +9,9 @@ from bus.config.cel_engine import Fault
 from bus.config.problem import Found, Problem, did_you_mean
 from bus.config.types import Object, Type, options
 
-_STRING = re.compile(r"""[rRbB]{0,2}("{3}(?:\\.|.)*?"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""", re.S)
+_STRING = re.compile(
+    r"""[rRbB]{0,2}("{3}(?:\\.|.)*?"{3}|'{3}(?:\\.|.)*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""", re.S
+)
 _DASHED = re.compile(r"[A-Za-z_]\w*(?:-[A-Za-z_]\w*)+")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _OVERLOAD = re.compile(r"found no matching overload for '([^']*)' applied to '([^']*)'")
@@ -29,11 +31,51 @@ _FOREIGN: Sequence[tuple[re.Pattern[str], str]] = (  # what other languages writ
     (re.compile(r"(?P<token>\?\?)"), "`.?field.orValue(default)`"),
 )
 _SPELLED = {"True": "true", "False": "false", "None": "null", "nil": "null", "undefined": "null", "len": "size"}
-FUNCTIONS = (
-    "size contains startsWith endsWith matches split join replace trim lowerAscii upperAscii substring charAt indexOf "
-    "lastIndexOf format quote reverse has all exists exists_one map filter string int double bool timestamp duration "
-    "orValue optMap optFlatMap hasValue value getFullYear getMonth getDate getHours getMinutes getSeconds dyn type"
-).split()
+FUNCTIONS = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "split",
+    "join",
+    "replace",
+    "trim",
+    "lowerAscii",
+    "upperAscii",
+    "substring",
+    "charAt",
+    "indexOf",
+    "lastIndexOf",
+    "format",
+    "quote",
+    "reverse",
+    "has",
+    "all",
+    "exists",
+    "exists_one",
+    "map",
+    "filter",
+    "string",
+    "int",
+    "double",
+    "bool",
+    "timestamp",
+    "duration",
+    "orValue",
+    "optMap",
+    "optFlatMap",
+    "hasValue",
+    "value",
+    "getFullYear",
+    "getMonth",
+    "getDate",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "dyn",
+    "type",
+]
 _ELSEWHERE = {"upper": "upperAscii", "lower": "lowerAscii", "strip": "trim", "length": "size", "len": "size"}
 
 
@@ -46,7 +88,7 @@ def refuse_early(text: str, slot: str, max_bytes: int) -> None:
     stripped = text.strip()
     if not stripped:
         raise Found(Problem(0, "bad-cel", "the expression is empty", "an expression"))
-    if len(text.encode("utf-8", "replace")) > max_bytes or not text.isascii() and _unprintable(text):
+    if len(text.encode("utf-8", "replace")) > max_bytes or (not text.isascii() and _unprintable(text)):
         raise Found(Problem(0, "bad-cel", f"an expression has at most {max_bytes} bytes of text", "a shorter one"))
     if stripped.startswith("{{") and stripped.endswith("}}"):
         inner = stripped[2:-2].strip()
@@ -65,7 +107,9 @@ def syntax(text: str, faults: Sequence[Fault]) -> Problem:
     for pattern, instead in _FOREIGN:
         found = pattern.search(blank)
         if found:
-            return Problem(found.start("token"), "not-cel", f"`{found['token']}` is not CEL", instead.format(**found.groupdict()))
+            return Problem(
+                found.start("token"), "not-cel", f"`{found['token']}` is not CEL", instead.format(**found.groupdict())
+            )
     fault = faults[0]
     if "recursion" in fault.message:
         return Problem(0, "bad-cel", "the expression nests deeper than 32 levels", "several steps with `vars`")
@@ -108,7 +152,13 @@ def _dashes(text: str, faults: Sequence[Fault], names: Mapping[str, Type]) -> tu
         if not any(found.start() <= offset < found.end() for offset in unknown):
             continue
         name, before = found[0], re.search(r"([A-Za-z_]\w*)\.$", blank[: found.start()])
-        fields = {field for type_ in names.values() for each in options(type_) if isinstance(each, Object) for field in each.fields}
+        fields = {
+            field
+            for type_ in names.values()
+            for each in options(type_)
+            if isinstance(each, Object)
+            for field in each.fields
+        }
         better = f'`{before[1]}["{name}"]`' if before and name in fields else f"`{name.replace('-', '_')}`"
         problems.append(Problem(found.start(), "dash-name", f"`{name}` reads as minus", better))
     return tuple(problems)

@@ -1,9 +1,10 @@
 """Numbers as the contract means them, for the engine.
 
-JSON has one kind of number, CEL has two that do not mix in arithmetic: with a plain conversion `data.amount * 2.0` works for
-2.5 and fails for 3. So before an expression with arithmetic is evaluated, the fields that its contracts declare as `number`
-are handed over as doubles, and those declared as `integer` as ints (JSON Schema calls 3.0 one). Only declared fields are touched,
-and only what holds some is copied. Without arithmetic there is nothing to do: comparisons cross the types.
+JSON has one kind of number, CEL has two that do not mix in arithmetic: with a plain conversion `data.amount * 2.0`
+works for 2.5 and fails for 3. So before an expression with arithmetic is evaluated, the fields that its contracts
+declare as `number` are handed over as doubles, and those declared as `integer` as ints (JSON Schema calls 3.0 one).
+Only declared fields are touched, and only what holds some is copied. Without arithmetic there is nothing to do:
+comparisons cross the types.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _ARITHMETIC = frozenset({"_+_", "_-_", "_*_", "_/_", "_%_", "-_"})
 def has_arithmetic(tree: Node) -> bool:
     """Tell whether the kind of a number can matter to the expression."""
     return any(
-        isinstance(node, Call) and (node.function in _ARITHMETIC or node.function.startswith("math.")) for node in walk(tree)
+        isinstance(node, Call) and (node.function in _ARITHMETIC or node.function.startswith("math."))
+        for node in walk(tree)
     )
 
 

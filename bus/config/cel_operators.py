@@ -43,8 +43,24 @@ _SPECIAL: dict[tuple[str, Type, Type], Type] = {
 }
 _ORDERED = frozenset({BOOL, STRING, BYTES, TIMESTAMP, DURATION})
 _OF_STRINGS = frozenset(
-    "trim contains startsWith endsWith matches split replace lowerAscii upperAscii substring charAt indexOf "
-    "lastIndexOf format quote reverse".split()
+    [
+        "trim",
+        "contains",
+        "startsWith",
+        "endsWith",
+        "matches",
+        "split",
+        "replace",
+        "lowerAscii",
+        "upperAscii",
+        "substring",
+        "charAt",
+        "indexOf",
+        "lastIndexOf",
+        "format",
+        "quote",
+        "reverse",
+    ]
 )
 
 
@@ -126,7 +142,7 @@ def _sum(function: str, left: Type, right: Type) -> Type | None:
 
 def _number_mix(node: Call, left: Type, right: Type) -> Clash:
     """Say which side is which, and write the integer side as a number."""
-    say = {DOUBLE: "a number", INT: "an int", UINT: "an unsigned int"}
+    say: dict[Type, str] = {DOUBLE: "a number", INT: "an int", UINT: "an unsigned int"}
     args = [_as_double(arg) if kind == INT else arg for arg, kind in zip(node.args, (left, right), strict=True)]
     one, two = (render(each) for each in node.args)
     better = render(replace(node, args=tuple(args)))
@@ -158,9 +174,9 @@ def _unequal(node: Call, args: list[Type]) -> Clash:
     if len(literals) == 1 and isinstance(literals[0].value, str):
         other = args[1] if literals[0] is node.args[0] else args[0]
         number = literals[0].value
-        if other in NUMBERS and number.lstrip("-").replace(".", "", 1).isdigit():
-            instead = f"`{number}` without quotes"
-        elif other == BOOL and number in ("true", "false"):
+        if (other in NUMBERS and number.lstrip("-").replace(".", "", 1).isdigit()) or (
+            other == BOOL and number in ("true", "false")
+        ):
             instead = f"`{number}` without quotes"
     elif len(literals) == 1 and STRING in args:
         instead = f'`"{literal(literals[0].value)}"` in quotes'

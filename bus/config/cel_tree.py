@@ -1,9 +1,10 @@
 """The tree of a checked CEL expression, read from the engine's own serialisation.
 
-The engine gives its tree away only as a CheckedExpr protocol buffer. The few messages that matter here are read by hand: a
-generated reader would bind us to a protobuf version for some sixty lines. Field numbers are those of cel-spec's syntax.proto
-and checked.proto. Each node carries the offset, in characters, of the token that the parser attaches to it: the operator of
-a call, the dot of a selection, the first character of anything else. Macros come expanded, as `Fold`.
+The engine gives its tree away only as a CheckedExpr protocol buffer. The few messages that matter here are read by
+hand: a generated reader would bind us to a protobuf version for some sixty lines. Field numbers are those of
+cel-spec's syntax.proto and checked.proto. Each node carries the offset, in characters, of the token that the parser
+attaches to it: the operator of a call, the dot of a selection, the first character of anything else. Macros come
+expanded, as `Fold`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Contracts: JSON Schemas that say every failing field.
 
-jsonschema-rs validates: draft 2020-12 unless `$schema` names another, formats asserted, nothing fetched (`schema_files`
-answers for references and refuses all that leave the folder). Patterns run on its linear-time regex engine, so `^(a+)+$`
-is harmless; the price is that look-around and back-references are refused at load. Its `uniqueItems` hashes, and recursion
-is bounded by the depth that strict JSON allows. What is left is a schema that multiplies itself through references: the
-number of subschemas that can apply to one value is counted at load and bounded.
+jsonschema-rs validates: draft 2020-12 unless `$schema` names another, formats asserted, nothing fetched
+(`schema_files` answers for references and refuses all that leave the folder). Patterns run on its linear-time regex
+engine, so `^(a+)+$` is harmless; the price is that look-around and back-references are refused at load. Its
+`uniqueItems` hashes, and recursion is bounded by the depth that strict JSON allows. What is left is a schema that
+multiplies itself through references: the number of subschemas that can apply to one value is counted at load and
+bounded.
 
 A message that keeps its contract costs one `is_valid`. Only a broken one is looked at twice, to name each field.
 """

@@ -1,19 +1,19 @@
 """What a document template may use, and the bounds on it.
 
-Refused at load: `**`, macros and everything else that collects output unseen, recursive loops, filters, methods and attributes
-that are not listed here. Bounded at run time, because only then the values are known: the length of texts and lists that `+`, `~` and
-`replace` make, and the number of items that loops and `in` touch.
+Refused at load: `**`, macros and everything else that collects output unseen, recursive loops, filters, methods and
+attributes that are not listed here. Bounded at run time, because only then the values are known: the length of
+texts and lists that `+`, `~` and `replace` make, and the number of items that loops and `in` touch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import jinja2.filters
 from jinja2 import Undefined, nodes, pass_context
-from jinja2.sandbox import SecurityError
+from jinja2.exceptions import SecurityError
 from jinja2.visitor import NodeTransformer
 
 from bus.config.text_form import text_form
@@ -29,17 +29,21 @@ _MAX_LIST = 10_000
 _MAX_INDENT = 100
 
 FILTERS = (
-    "abs capitalize count d default dictsort e escape first float groupby int items last length list lower map max min "
-    "reject rejectattr reverse select selectattr sort string striptags sum title tojson trim truncate unique upper wordcount"
-).split()
+    "abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "groupby", "int",
+    "items", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select",
+    "selectattr", "sort", "string", "striptags", "sum", "title", "tojson", "trim", "truncate", "unique", "upper",
+    "wordcount",
+)  # fmt: skip
 TESTS = (
-    "boolean defined divisibleby eq equalto even false float ge greaterthan gt integer iterable le lessthan lower lt mapping "
-    "ne none number odd sequence string true undefined upper == != < <= > >="
-).split()
-METHODS = frozenset(
-    "lower upper strip lstrip rstrip title capitalize startswith endswith split splitlines find count index isdigit get "
-    "items keys values cycle changed".split()
-)
+    "boolean", "defined", "divisibleby", "eq", "equalto", "even", "false", "float", "ge", "greaterthan", "gt",
+    "integer", "iterable", "le", "lessthan", "lower", "lt", "mapping", "ne", "none", "number", "odd", "sequence",
+    "string", "true", "undefined", "upper", "==", "!=", "<", "<=", ">", ">=",
+)  # fmt: skip
+METHODS = frozenset((
+    "lower", "upper", "strip", "lstrip", "rstrip", "title", "capitalize", "startswith", "endswith", "split",
+    "splitlines", "find", "count", "index", "isdigit", "get",
+    "items", "keys", "values", "cycle", "changed",
+))  # fmt: skip
 _REFUSED: Mapping[type[nodes.Node], tuple[str, str]] = {
     nodes.Pow: ("`**` is not available", "a value computed in a route"),
     nodes.Macro: ("macros are not available", "an `include`"),
@@ -99,7 +103,8 @@ def bounded(tree: nodes.Template) -> nodes.Template:
 def included(tree: nodes.Template) -> set[str]:
     """Return the templates that a tree includes or extends; their names are constants, as `bounded` has checked."""
     found: set[str] = set()
-    for node in tree.find_all((nodes.Include, nodes.Extends)):
+    nodes_: list[nodes.Include | nodes.Extends] = [*tree.find_all(nodes.Include), *tree.find_all(nodes.Extends)]
+    for node in nodes_:
         name = node.template.as_const()
         found.update(name if isinstance(name, (list, tuple)) else [name])
     return found
@@ -155,26 +160,26 @@ def _check_call(node: nodes.Call) -> None:
 class _Bound(NodeTransformer):
     """Puts the counting into the tree."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - named by Jinja2
-        node = self.generic_visit(node)
-        node.iter = _charged(node.iter)
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = _charged(cast(nodes.Expr, node.iter))
         return node
 
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802 - named by Jinja2
-        node = self.generic_visit(node)
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
+        self.generic_visit(node)
         if node.node is not None:
             node.node = _charged(node.node)
         return node
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 - named by Jinja2
-        node = self.generic_visit(node)
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
         for operand in node.ops:
             if operand.op in ("in", "notin"):
                 operand.expr = _charged(operand.expr)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - named by Jinja2
-        node = self.generic_visit(node)
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
         texts: list[nodes.Expr] = [_filter(each, _TEXT) for each in node.nodes]
         return reduce(lambda left, right: nodes.Add(left, right, lineno=node.lineno), texts)
 
@@ -234,13 +239,13 @@ def _join(context: Any, value: Any, d: Any = "", attribute: str | int | None = N
     return str(jinja2.filters.sync_do_join(context.eval_ctx, items, str(d), attribute))
 
 
-def _indent(value: Any, width: int = 4, first: bool = False, blank: bool = False) -> str:
+def _indent(value: Any, width: Any = 4, first: bool = False, blank: bool = False) -> str:
     if not isinstance(width, int) or not 0 <= width <= _MAX_INDENT:
         raise SecurityError(f"an indent has at most {_MAX_INDENT} spaces")
     return jinja2.filters.do_indent(str(value), width, first, blank)
 
 
-def _round(value: Any, precision: int = 0) -> float:
+def _round(value: Any, precision: Any = 0) -> float:
     if not isinstance(precision, int) or not 0 <= precision <= 20:
         raise SecurityError("a number is rounded to 0 to 20 digits")
     return round(float(value), precision)

@@ -1,9 +1,10 @@
 """Documents: Jinja2 templates in `*.j2` files, for prompts, mails and reports; sandboxed, strict and bounded.
 
-A template comes from the configuration, its values from messages, which are hostile. Jinja2's sandbox keeps attributes and
-calls in check but knows no limit of time or memory, so what is left of the language here is what can be bounded (see
-`document_rules`): no macros, no `**`, filters and methods from a list. Loops are counted and output is generated piece by piece, up
-to 64 KiB. A field that is absent is an error, as in expressions; so is a list, object or null where text is wanted.
+A template comes from the configuration, its values from messages, which are hostile. Jinja2's sandbox keeps
+attributes and calls in check but knows no limit of time or memory, so what is left of the language here is what can
+be bounded (see `document_rules`): no macros, no `**`, filters and methods from a list. Loops are counted and output
+is generated piece by piece, up to 64 KiB. A field that is absent is an error, as in expressions; so is a list,
+object or null where text is wanted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bus.config import document_rules as rules
 from bus.config.problem import Found, Problem, did_you_mean

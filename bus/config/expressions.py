@@ -1,12 +1,12 @@
 """Compiles expressions: text and what the names mean in, a callable or findings out.
 
 The engine parses and checks the text (`cel_engine`); what it refuses is said again in a route author's words
-(`cel_faults`). Its tree is checked once more against the contracts' types (`cel_check`), weighed so that no message can
-make it run long (`cel_cost`), and compiled: to a closure when it is a path or a simple condition (`cel_fast`), else
-to a call of the engine that hands over only the names that the expression mentions.
+(`cel_faults`). Its tree is checked once more against the contracts' types (`cel_check`), weighed so that no message
+can make it run long (`cel_cost`), and compiled: to a closure when it is a path or a simple condition (`cel_fast`),
+else to a call of the engine that hands over only the names that the expression mentions.
 
-Limits: a text has at most 4 KiB, the parser nests at most 32 deep (a chain of 32 operators counts as well), macros such
-as `map` nest at most 2 deep.
+Limits: a text has at most 4 KiB, the parser nests at most 32 deep (a chain of 32 operators counts as well), macros
+such as `map` nest at most 2 deep.
 """
 
 from __future__ import annotations
@@ -222,7 +222,9 @@ def _with_engine(
     check = None if cost.free else cel_cost.guard(cost, text)
     arithmetic = cel_numbers.has_arithmetic(checked.tree)
     converters = {
-        name: made for name in mentioned if arithmetic and (made := cel_numbers.converter(scope.names[name])) is not None
+        name: made
+        for name in mentioned
+        if arithmetic and (made := cel_numbers.converter(scope.names[name])) is not None
     }
 
     def evaluate(names: Names) -> Json:

@@ -1,14 +1,14 @@
 """Values of a route: YAML trees whose strings may hold `{{ CEL }}`.
 
-One rule: exactly one `{{ CEL }}` and nothing else gives the typed value; text around it makes a string. Trees are compiled
-to closures that build a new tree for every message, so nothing that a step changes is shared between messages. A mapping of
-plain paths, the usual payload, reads its fields directly.
+One rule: exactly one `{{ CEL }}` and nothing else gives the typed value; text around it makes a string. Trees are
+compiled to closures that build a new tree for every message, so nothing that a step changes is shared between
+messages. A mapping of plain paths, the usual payload, reads its fields directly.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bus.config.expressions import Compiled, Scope, compile_expression, named
 from bus.config.mismatch import mismatches
@@ -216,15 +216,15 @@ def _fields_of_one_root(children: Mapping[str, Compiled]) -> Callable[[Names], J
     return build
 
 
-def _names(children: Sequence[Compiled] | object) -> frozenset[str]:
+def _names(children: Iterable[Compiled]) -> frozenset[str]:
     found: frozenset[str] = frozenset()
-    for each in children:  # type: ignore[attr-defined]
+    for each in children:
         found |= each.names
     return found
 
 
-def _warnings(children: Sequence[Compiled] | object) -> tuple[Problem, ...]:
-    return tuple(problem for each in children for problem in each.warnings)  # type: ignore[attr-defined]
+def _warnings(children: Iterable[Compiled]) -> tuple[Problem, ...]:
+    return tuple(problem for each in children for problem in each.warnings)
 
 
 __all__ = ["ANY", "compile_leaf_string", "field_type", "literal", "mapping", "mismatches", "sequence"]

@@ -1,7 +1,7 @@
 """Reads JSON Schema files: strictly, each once, and only from below one folder.
 
-References are resolved against the file that they stand in. Whatever points anywhere else is refused, so that a contract is what
-the folder says and nothing is ever fetched.
+References are resolved against the file that they stand in. Whatever points anywhere else is refused, so that a
+contract is what the folder says and nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class SchemaFiles:
         """
         path = (self._root / path).resolve()
         if not path.is_relative_to(self._root):
-            raise Found(Problem(0, "missing-file", f"{path.name} is outside of this folder", "a path below it", file=path))
+            raise Found(
+                Problem(0, "missing-file", f"{path.name} is outside of this folder", "a path below it", file=path)
+            )
         uri = path.as_uri()
         if uri not in self._schemas:
             self._schemas[uri] = self._load(path, uri)
@@ -81,7 +83,9 @@ class SchemaFiles:
         """
         parts = urlsplit(uri)
         if parts.scheme != "file":
-            self._refused.append(self._at(uri, "remote-ref", f"`{uri}` is not in this folder", "the path of a file here"))
+            self._refused.append(
+                self._at(uri, "remote-ref", f"`{uri}` is not in this folder", "the path of a file here")
+            )
             raise ValueError(f"{uri} is remote")
         try:
             return self.read(Path(unquote(parts.path)))[1]

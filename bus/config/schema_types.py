@@ -1,8 +1,8 @@
 """Static types from JSON Schemas, as far as a schema fixes them; what it leaves open is Any.
 
-An object whose schema declares properties has those: reading another one is a mistake unless the schema welcomes it with
-`additionalProperties` or `patternProperties`. Keywords that depend on the instance (`if`, `dependentSchemas`, `$dynamicRef`)
-open the object, since they may speak of further fields.
+An object whose schema declares properties has those: reading another one is a mistake unless the schema welcomes it
+with `additionalProperties` or `patternProperties`. Keywords that depend on the instance (`if`, `dependentSchemas`,
+`$dynamicRef`) open the object, since they may speak of further fields.
 """
 
 from __future__ import annotations
@@ -70,9 +70,14 @@ class _Reader:
         kinds = schema.get("type")
         if kinds is None:
             kinds = "object" if "properties" in schema or "required" in schema else "array" if "items" in schema else []
-        return union(
-            self._kind(str(kind), schema, base, name, depth) for kind in (kinds if isinstance(kinds, list) else [kinds])
-        ) if kinds else ANY
+        return (
+            union(
+                self._kind(str(kind), schema, base, name, depth)
+                for kind in (kinds if isinstance(kinds, list) else [kinds])
+            )
+            if kinds
+            else ANY
+        )
 
     def _kind(self, kind: str, schema: dict[str, Json], base: str, name: str, depth: int) -> Type:
         if kind == "object":

@@ -1,9 +1,10 @@
 """The codec: bytes and headers in, a Message out, and back. The wire contract's only reader and writer.
 
-Accepted are CloudEvents 1.0 in structured mode (`application/cloudevents+json`) and in binary mode (attributes in the headers
-`ce-NAME`, `cloudEvents:NAME` or `cloudEvents_NAME`, JSON in the body). The payload is JSON in both. Attributes keep
-their types; the integers that the bus counts with may also come as decimal strings, because many CloudEvents libraries
-make every attribute a string. A null attribute is an absent one, as the CloudEvents JSON format says.
+Accepted are CloudEvents 1.0 in structured mode (`application/cloudevents+json`) and in binary mode (attributes in
+the headers `ce-NAME`, `cloudEvents:NAME` or `cloudEvents_NAME`, JSON in the body). The payload is JSON in both.
+Attributes keep their types; the integers that the bus counts with may also come as decimal strings, because many
+CloudEvents libraries make every attribute a string. A null attribute is an absent one, as the CloudEvents JSON
+format says.
 
 `decode` believes nothing: whatever it does not understand is refused with one sentence for the sender.
 """
@@ -160,7 +161,8 @@ def decode(delivery: Delivery, limits: Limits) -> Message:
 
     Raises:
         Refused: what is wrong and what was expected: the codes of `strict_json.parse`, `not-an-object`,
-            `unsupported-content-type`, `missing-attribute`, `bad-attribute`, `too-many-attributes`, `property-mismatch`.
+            `unsupported-content-type`, `missing-attribute`, `bad-attribute`, `too-many-attributes`,
+            `property-mismatch`.
     """
     content_type = delivery.content_type
     if content_type == STRUCTURED or (content_type and _is_structured(content_type)):

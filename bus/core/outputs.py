@@ -18,6 +18,7 @@ from bus.core.message import (
     CONVERSATION,
     CORRELATION,
     EXPIRY,
+    FAILED,
     HOPS,
     ID,
     REPLYTO,
@@ -108,7 +109,8 @@ class Outbox:
             TRACEPARENT: child_trace(message, identity),
         }
         for attribute in CARRIED:
-            if attribute in given:
+            # Word of a failure must arrive even when the deadline of what failed has passed.
+            if attribute in given and not (attribute == EXPIRY and type_ == FAILED):
                 attributes[attribute] = given[attribute]
         if correlation is not None:
             attributes[CORRELATION] = correlation

@@ -278,7 +278,7 @@ def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> No
     if target.kind == "event":
         if target.to_route:
             outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)
-        else:
+        elif target.to_subscribers:
             outbox.send("event", target.name, target.type, dispatched.data)
     elif target.kind == "agent" or target.kind == "capability":
         outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY)

@@ -1,14 +1,14 @@
 """Strict JSON: what cannot mean two things to two readers, within bounds. Everything here is hostile until parsed.
 
-orjson already refuses NaN, Infinity, numbers that overflow, lone surrogates, bad UTF-8 and a byte order mark. What it lets
-through is found by counting, because a walk over every message would cost more than the parse itself:
+orjson already refuses NaN, Infinity, numbers that overflow, lone surrogates, bad UTF-8 and a byte order mark. What
+it lets through is found by counting, because a walk over every message would cost more than the parse itself:
 
 - Duplicate keys: orjson keeps the last one, so writing the value again gives fewer members, and every member has
-  its colon outside of strings. Colons inside of strings survive the round trip, unless one was escaped. So an equal number of
-  colons, and no escaped one, proves that nothing was dropped.
+  its colon outside of strings. Colons inside of strings survive the round trip, unless one was escaped. So an equal
+  number of colons, and no escaped one, proves that nothing was dropped.
 - Depth: a text with at most `limits.depth` opening brackets cannot be deeper than that.
-- Integers beyond 64 bits are refused, as CEL and most readers have no such number and orjson would make a rounded float of
-  them. A text without 19 digits in a row has none.
+- Integers beyond 64 bits are refused, as CEL and most readers have no such number and orjson would make a rounded
+  float of them. A text without 19 digits in a row has none.
 
 Only when a count is in doubt does the slow path look closely, and name what it found.
 """

@@ -79,15 +79,22 @@ def cases(file: Path) -> Iterator[tuple[str, str, dict[str, Any], bool, Any]]:
                 expected = _value((test.get("value") or typed or [{"bool_value": [True]}])[0])
             except (KeyError, ValueError):
                 continue
-            yield _text(test, "name"), text, bindings, "disable_check" not in test, FAILED if "eval_error" in test else expected
+            yield (
+                _text(test, "name"),
+                text,
+                bindings,
+                "disable_check" not in test,
+                FAILED if "eval_error" in test else expected,
+            )
 
 
 @lru_cache(maxsize=256)
 def _env(names: frozenset[str]) -> Any:
     extensions = [
-        ext_optional.ExtOptional(), ext_strings.ExtStrings(), ext_math.ExtMath(), ext_encoders.ExtEncoders(), ext_bindings.ExtBindings()
+        ext_optional.ExtOptional(), ext_strings.ExtStrings(), ext_math.ExtMath(), ext_encoders.ExtEncoders(),
+        ext_bindings.ExtBindings(),
     ]  # fmt: skip
-    return cel.NewEnv(variables={name: cel.Type.DYN for name in names}, extensions=extensions)
+    return cel.NewEnv(variables=dict.fromkeys(names, cel.Type.DYN), extensions=extensions)
 
 
 def _plain(value: Any) -> Any:
@@ -130,7 +137,9 @@ def same(got: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return isinstance(got, list) and len(got) == len(wanted) and all(map(same, got, wanted))
     if isinstance(wanted, dict):
-        return isinstance(got, dict) and got.keys() == wanted.keys() and all(same(got[key], wanted[key]) for key in wanted)
+        return (
+            isinstance(got, dict) and got.keys() == wanted.keys() and all(same(got[key], wanted[key]) for key in wanted)
+        )
     if isinstance(got, (datetime.datetime, datetime.timedelta)):
         return False
     return bool(got == wanted)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TypeAlias, Union
+from typing import Any, TypeAlias
 
-Message: TypeAlias = "dict[str, list[Union[str, bytes, int, float, bool, Message]]]"
+Message: TypeAlias = dict[str, list[Any]]
+"""Field name -> all its values: bytes, int, float, bool, str (an enum) or a Message."""
 
 _TOKEN = re.compile(
     r"""\s+|\#[^\n]*|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(?P<name>\[[\w./]+\]|[\w.+-]+)|(?P<sign>[{}<>:,;])"""
@@ -44,7 +45,7 @@ class _Reader:
             found.setdefault(name, []).append(self._value())
         return found
 
-    def _value(self) -> Union[str, bytes, int, float, bool, Message]:
+    def _value(self) -> Any:
         kind, text = self._tokens[self._at]
         self._at += 1
         if kind == "sign":
@@ -60,15 +61,17 @@ class _Reader:
             self._at += 1
 
 
-def _scalar(text: str) -> Union[str, int, float, bool]:
+def _scalar(text: str) -> str | int | float | bool:
     if text in ("true", "false"):
         return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text, 0) if kind is int else kind(text)  # type: ignore[call-overload,no-any-return]
-        except ValueError:
-            continue
-    return text
+    try:
+        return int(text, 0)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def read(text: str) -> Message:

@@ -278,6 +278,9 @@ def test_what_was_not_acked_comes_again_in_order_after_a_lost_connection(link: L
         assert {each.delivery.count for each in again} == {life}
         assert again[0].tag.generation > old.generation
         link.ack(Tag(old.generation, again[-1].tag.number))  # of an old generation: ignored, as the next life shows
+        link.consume(link.inbox("b"))
+        link.publish(outgoing(link.inbox("b"), range(100 + life, 101 + life)))
+        link.receive(before + 21)  # what was sent before this consumer has arrived
 
 
 def test_a_key_always_meets_the_same_partition_and_keeps_its_order(link: Link) -> None:

@@ -246,6 +246,18 @@ def test_a_deadline_rides_on_what_is_sent() -> None:
     assert sooner.expires_ms == 1000
 
 
+def test_word_of_an_expiry_does_not_expire_itself() -> None:
+    late = structured("asked", {}, replyto="agent:desk", expirytime="2027-01-15T07:59:59Z")
+    told = run(late, catalog(GRADE)).outputs[1]
+    assert (told.target, told.expires_ms) == ("agent:desk", None)
+    assert "expirytime" not in opened(told)
+
+
+def test_an_event_that_nobody_wants_on_purpose_is_not_published() -> None:
+    quiet = route("r", "asked", flow(to=(Target("event", "order.noted", "order.noted"),)))
+    assert run(structured("asked", {}), catalog(quiet)).outputs == ()
+
+
 def test_another_routing_key_costs_one_recorded_hop() -> None:
     stray = replace(structured("asked", {}, conversationid="c1"), routing_key="elsewhere")
     hop = run(stray, catalog(GRADE))

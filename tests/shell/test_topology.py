@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from typing import Any
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import pika
 import pytest
@@ -13,10 +18,11 @@ from hypothesis import strategies as st
 from pika.exceptions import ChannelClosedByBroker
 
 from bus.core import naming
-from bus.core.errors import BusError
+from bus.core.errors import BusError, Unreachable
 from bus.core.expression import Contract
 from bus.core.route import Agent, Capability, Catalog
 from bus.core.table import fits
+from bus.shell.management import put_policies
 from bus.shell.memory_broker import topic_fits
 from bus.shell.policies import policies
 from bus.shell.topology import Topology, apply, difference, export, plan, routing_pattern
@@ -163,6 +169,46 @@ def test_an_export_holds_everything_for_this_namespace_alone() -> None:
     assert re.search(mood["read"], "ns.agent.mood")
     assert not re.search(mood["read"], "ns.agent.billing")
     assert not re.search(mood["read"], "ns.agent.mood2")
+
+
+class _Api(BaseHTTPRequestHandler):
+    """A management API that keeps what is put and refuses a wrong password."""
+
+    kept: ClassVar[dict[str, Any]] = {}
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        good = self.headers["Authorization"] == "Basic " + b64encode(b"admin:p@ss").decode()
+        if good:
+            self.kept[unquote(self.path)] = json.loads(body)
+        self.send_response(204 if good else 401)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_policies_are_put_through_the_management_api() -> None:
+    server = HTTPServer(("127.0.0.1", 0), _Api)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        where = f"127.0.0.1:{server.server_port}"
+        put = put_policies(f"http://admin:p%40ss@{where}", "my-ns", "/")
+        assert set(_Api.kept) == {f"/api/policies///{name}" for name in put}
+        one = _Api.kept["/api/policies///my-ns-agentbus-ingress"]
+        assert re.search(one["pattern"], "my-ns.ingress.00")
+        assert not re.search(one["pattern"], "other.ingress.00")
+        with pytest.raises(Unreachable, match="refused a policy: 401"):
+            put_policies(f"http://admin:wrong@{where}", "my-ns")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    with pytest.raises(Unreachable, match="does not answer"):
+        put_policies(f"http://admin:p%40ss@{where}", "my-ns")
+    with pytest.raises(Unreachable, match="write"):
+        put_policies("amqp://nonsense", "my-ns")
 
 
 def _drain(channel: Any, queue: str, count: int) -> list[Any]:

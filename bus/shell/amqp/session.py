@@ -6,6 +6,7 @@ the first loss, of which it tells once. Publishes and acks are collected and lea
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -202,7 +203,8 @@ class Session:
     def _on_deliveries(self, scan: Scan) -> None:
         if self.ready and scan.deliveries:
             generation = self.generation
-            self._events.batch([Received(Tag(generation, number), delivery) for number, delivery in scan.deliveries])
+            now = time.time()
+            self._events.batch([Received(Tag(generation, number), each, now) for number, each in scan.deliveries])
 
     def _on_signals(self, scan: Scan) -> None:
         if not self.ready:
