@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bus.config.loading import Loaded
     from bus.core.route import Agent
     from bus.core.table import RouteTable
-    from bus.ports import AgentLink, Meter, Store
+    from bus.ports import AgentLink, Meter, Store, Transport
     from bus.shell.history import History
     from bus.shell.ledger import Open
     from bus.shell.telemetry.metrics import PrometheusMeter
@@ -236,19 +236,10 @@ def make_worker(
     recorder: SpanRecorder | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
-    from bus.shell.amqp.transport import PikaTransport
-    from bus.shell.topology import apply, plan
     from bus.shell.worker import Plan, Worker
 
-    needed = plan(settings.namespace, settings.partitions, routes.catalog)
-    transport = PikaTransport(
-        bus_url(settings),
-        partial(apply, topology=needed),
-        connect_timeout_s=settings.connect_timeout_s,
-        logger=logging.getLogger("bus.transport"),
-    )
     return Worker(
-        transport,
+        transport(settings, routes),
         store,
         meter,
         routes,
@@ -257,6 +248,30 @@ def make_worker(
         on_state=on_state,
         on_finished=None if recorder is None else _tracing(recorder),
     )
+
+
+def transport(settings: Settings, routes: RouteTable | None) -> Transport:
+    """A link to RabbitMQ as `settings.amqp_url` says; with routes, it declares their topology when it connects."""
+    from bus.shell.amqp.transport import PikaTransport
+    from bus.shell.topology import apply, plan
+
+    declare: Callable[[object], None] = lambda channel: None  # noqa: E731 - a default of one word
+    if routes is not None:
+        declare = partial(apply, topology=plan(settings.namespace, settings.partitions, routes.catalog))
+    return PikaTransport(
+        bus_url(settings),
+        declare,
+        connect_timeout_s=settings.connect_timeout_s,
+        logger=logging.getLogger("bus.transport"),
+    )
+
+
+def remove_namespace(settings: Settings, routes: RouteTable) -> None:
+    """Delete a namespace with all it holds: for benchmarks, which make their own."""
+    from bus.shell.probe import remove
+    from bus.shell.topology import plan
+
+    remove(bus_url(settings), plan(settings.namespace, settings.partitions, routes.catalog))
 
 
 def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topology": ("bus.cli.topology:topology", "Show, make or export exchanges and queues."),
     "dlq": ("bus.cli.dlq:dlq", "See and redrive dead and invalid letters."),
     "doctor": ("bus.cli.doctor:doctor", "Check everything that a bus needs."),
+    "bench": ("bus.cli.bench:bench", "Measure what this machine does."),
     "job": ("bus.cli.job:job", "Run the main job: everything, and a stream of inquiries."),
 }
 """Command to (`module:attribute`, one line for `bus --help`). Adding a command is one file and one line here."""

@@ -3,9 +3,9 @@
 jsonschema-rs validates: draft 2020-12 unless `$schema` names another, formats asserted, nothing fetched
 (`schema_files` answers for references and refuses all that leave the folder). Patterns run on its linear-time regex
 engine, so `^(a+)+$` is harmless; the price is that look-around and back-references are refused at load. Its
-`uniqueItems` hashes, and recursion is bounded by the depth that strict JSON allows. What is left is a schema that
-multiplies itself through references: the number of subschemas that can apply to one value is counted at load and
-bounded.
+`uniqueItems` hashes, and in recursion it remembers what it has checked. What is left is bounded here: a schema that
+multiplies itself through references is refused at load, and a deep value that breaks a recursive schema with
+alternatives is told as a whole, since naming its fields would take exponential time.
 
 A message that keeps its contract costs one `is_valid`. Only a broken one is looked at twice, to name each field.
 """
@@ -30,6 +30,7 @@ from bus.core.message import Json
 
 _PATTERNS = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
 _MAX_APPLIED = 10_000  # subschemas that may apply to one value
+_MAX_BRANCHES = 50_000  # alternatives that may be tried to say what fails; a fraction of a second
 _LISTS, _SINGLES = ("allOf", "anyOf", "oneOf"), ("not", "if", "then", "else")
 
 
@@ -53,12 +54,15 @@ class LoadedContract:
     type: Type
     path: Path
     _validator: Any = field(repr=False)
+    _branches: bool = False
 
     def check(self, data: Json) -> tuple[Finding, ...]:
         """Return every failing field (the first hundred), or () when `data` keeps the contract."""
         try:
             if self._validator.is_valid(data):
                 return ()
+            if self._branches and _too_large(data):
+                return (Finding("", f"what {self.name} describes", "a value too deep to be told field by field"),)
             return findings(self._validator.iter_errors(data), data, self.type)[:MAX_FINDINGS]
         except (ValueError, TypeError, OverflowError) as error:
             return (Finding("", f"what {self.name} describes", f"a value that cannot be checked: {str(error)[:80]}"),)
@@ -82,19 +86,22 @@ def load_contract(path: Path, root: Path) -> LoadedContract | tuple[Problem, ...
         name = path.name.removesuffix(".json")
         validator = _compile(files, uri, schema, path)
         _refuse_explosion(files, uri, schema, path)
-        return LoadedContract(name, from_schema(schema, uri, name, _resolver(files)), path, validator)
+        resolve = _resolver(files)
+        return LoadedContract(
+            name, from_schema(schema, uri, name, resolve), path, validator, _branches_again(schema, uri, resolve)
+        )
     except Found as found:
         return found.problems
 
 
-def build_validator(schema: Any, retrieve: Retrieve, base_uri: str) -> Any:
-    """Compile a schema with our settings.
+def build_validator(schema: Any, retrieve: Retrieve, base_uri: str, *, formats: bool = True) -> Any:
+    """Compile a schema with our settings; `formats` asserts `format`, as every contract does.
 
     Raises:
         ValueError: it is no valid schema, or a reference could not be followed.
     """
     return jsonschema_rs.validator_for(
-        schema, retriever=retrieve, base_uri=base_uri, validate_formats=True, pattern_options=_PATTERNS
+        schema, retriever=retrieve, base_uri=base_uri, validate_formats=formats, pattern_options=_PATTERNS
     )
 
 
@@ -161,6 +168,43 @@ def _refuse_explosion(files: SchemaFiles, uri: str, schema: Json, path: Path) ->
             what = f"{path.name}: more than {_MAX_APPLIED} subschemas apply to one value"
             raise Found(Problem(0, "bad-schema", what, "fewer references to the same parts", file=path))
         stack.extend(part.values() if isinstance(part, dict) else part)
+
+
+def _branches_again(schema: Json, uri: str, resolve: Any) -> bool:
+    """Tell whether the schema has alternatives and leads back to itself: telling what fails then grows with 2**depth."""
+    alternatives = recursion = False
+    entered, left = set[int](), set[int]()
+    stack: list[tuple[Json, str, bool]] = [(schema, uri, False)]
+    while stack:
+        part, base, done = stack.pop()
+        if not isinstance(part, (dict, list)):
+            continue
+        if done:
+            left.add(id(part))
+        elif id(part) in entered:
+            recursion = recursion or id(part) not in left
+        else:
+            entered.add(id(part))
+            stack.append((part, base, True))
+            stack.extend((each, base, False) for each in (part.values() if isinstance(part, dict) else part))
+            if isinstance(part, dict):
+                alternatives = alternatives or "anyOf" in part or "oneOf" in part
+                recursion = recursion or "$dynamicRef" in part
+                target = resolve(part["$ref"], base) if isinstance(part.get("$ref"), str) else None
+                stack.extend([(target[1], target[0], False)] if target else [])
+    return alternatives and recursion
+
+
+def _too_large(data: Json) -> bool:
+    """Tell whether naming each field of `data` could take long with a schema that branches at every level."""
+    level, nodes, depth = [data], 1, 0
+    while level and nodes * 3**depth <= _MAX_BRANCHES:
+        inner: list[Json] = []
+        for each in level:
+            if isinstance(each, (dict, list)):
+                inner.extend(each.values() if isinstance(each, dict) else each)
+        level, nodes, depth = inner, nodes + len(inner), depth + 1
+    return bool(level)
 
 
 def _same_value(part: dict[str, Json], base: str, resolve: Any) -> list[tuple[Json, str]]:

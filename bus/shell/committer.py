@@ -5,13 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 
+class CommitQueue(Protocol):
+    """Runs the store's work in order, and brings results back onto the loop."""
+
+    def submit(self, work: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+        """Run `work` after all before it; then `done` on the loop, with its result or error."""
+
+    def close(self) -> None:
+        """Finish what was submitted."""
+
+
 class Committer:
-    """Args:
+    """A `CommitQueue` with a thread of its own.
+
+    Args:
     call_threadsafe: brings a call onto the loop thread.
     """
 

@@ -13,8 +13,7 @@ from bus.core.actions import Delivery
 from bus.core.message import Message
 from bus.core.replies import identity_of
 from bus.ports import InboxKey, Store
-
-BUCKET = 1024  # entries per inbox bucket, as in the store's layout
+from bus.shell.store_rules import bucket_of
 
 
 def inbox_key(message: Message, delivery: Delivery, answers: bool) -> InboxKey:
@@ -80,7 +79,7 @@ class Inbox:
         """Move keys from fresh to remembered once their commit is durable."""
         for key, seq in keys:
             self._fresh.pop(key, None)
-            self._buckets[key[:8]] = seq // BUCKET
+            self._buckets[key[:8]] = bucket_of(seq)
         excess = len(self._buckets) - 2 * self._window
         if excess > 0:
             # Insertion order is age. Forgetting at twice the window keeps this rare, and the store keeps the window.

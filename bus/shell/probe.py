@@ -13,6 +13,7 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from bus.core.errors import BusError, Unreachable
+from bus.shell.topology import Topology
 
 _TIMEOUT_S = 10.0  # a broker under load takes a second or two to log in
 
@@ -126,3 +127,13 @@ def server(opened: Any) -> str:
 def _why(error: Exception) -> str:
     text = str(error).partition("\n")[0]
     return text or type(error).__name__
+
+
+def remove(url: str, topology: Topology) -> None:
+    """Delete everything a topology names, with what it holds: for benchmarks and tests, which own their namespace."""
+    with connection(url) as opened:
+        channel = opened.channel()
+        for queue in topology.queues:
+            channel.queue_delete(queue.name)
+        for exchange in topology.exchanges:
+            channel.exchange_delete(exchange.name)

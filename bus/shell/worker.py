@@ -25,7 +25,7 @@ from bus.core import naming
 from bus.core.facts import Facts
 from bus.core.table import RouteTable
 from bus.ports import Claim, Commit, Entry, Excepted, Held, Meter, Outcome, Received, Store, Transport
-from bus.shell.committer import Committer
+from bus.shell.committer import Committer, CommitQueue
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
 from bus.shell.outflow import Addresses, Job, Outflow
@@ -86,6 +86,7 @@ class Worker:
     clock: epoch seconds.
     on_state: told of every change of state, on the loop thread.
     on_finished: told of every finished input and the time, on the loop thread; for spans.
+    committer: makes what runs the store's work; a thread, unless a test wants it inline.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Worker:
         clock: Callable[[], float] = time.time,
         on_state: Callable[[State], None] = lambda state: None,
         on_finished: Callable[[Open, float], None] | None = None,
+        committer: Callable[[Callable[[Callable[[], None]], None]], CommitQueue] = Committer,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -112,13 +114,14 @@ class Worker:
         self._ledger = Ledger()
         self._outflow = Outflow(Addresses(plan.namespace), transport.publish)
         self._waiting = Waiting()
-        self._committer: Committer | None = None
+        self._committer = committer(transport.call_threadsafe)
         self._arrived: deque[Received] = deque()
         self._came_back: list[tuple[Job, Outcome]] = []
         self._committing = False
         self._life = 0
         self._tokens = 0
         self._idle_timer = False
+        self._unpruned = 0
         self._error: Exception | None = None
         self.state: State = "down"
 
@@ -131,7 +134,6 @@ class Worker:
             StoreFailed: the store could not be claimed or written; nothing of the last batch was published.
             Unreachable: the broker cannot be reached at the start.
         """
-        self._committer = Committer(self._transport.call_threadsafe)
         try:
             self._transport.run(self)
         finally:
@@ -170,7 +172,6 @@ class Worker:
     def _submit(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Run on the store's thread; the result is dropped when the connection it was for is gone."""
         life = self._life
-        assert self._committer is not None  # made in run(), before any event
 
         def arrived(result: T | Exception) -> None:
             if isinstance(result, Exception):
@@ -351,6 +352,7 @@ class Worker:
     def _committed(self, pending: _Pending) -> None:
         self._committing = False
         now = self._clock()
+        self._prune(len(pending.judged.opens))
         self._judge.committed(pending.judged.keys)
         for opened in pending.judged.opens:
             opened.committed_s = now
@@ -367,6 +369,13 @@ class Worker:
         for job, _ in pending.excepted:
             self._settle(job)
         self._turn()
+
+    def _prune(self, inputs: int) -> None:
+        """Forget old identities in steady state, a quarter of the window at a time; never right after a claim."""
+        self._unpruned += inputs
+        if self._unpruned > self._plan.window // 4:
+            self._unpruned = 0
+            self._submit(lambda: self._store.prune(self._plan.window), lambda dropped: None)
 
     def _flush_later(self) -> None:
         """A watermark with nothing to ride on: write it when the bus stays idle, at once when draining."""
