@@ -116,8 +116,8 @@ def _compile(text: str, names: frozenset[str], *, unchecked: bool) -> Any:
 
 def _faults(text: str, message: str) -> tuple[Fault, ...]:
     starts = [0]
-    for line in text.split("\n"):
-        starts.append(starts[-1] + len(line) + 1)
+    for each in text.split("\n"):
+        starts.append(starts[-1] + len(each) + 1)
     found = []
     for fault in _FAULT.finditer(message):
         line, col, what = int(fault[1]), int(fault[2]), fault[3]

@@ -171,7 +171,7 @@ def _refuse_explosion(files: SchemaFiles, uri: str, schema: Json, path: Path) ->
 
 
 def _branches_again(schema: Json, uri: str, resolve: Any) -> bool:
-    """Tell whether the schema has alternatives and leads back to itself: telling what fails then grows with 2**depth."""
+    """Tell whether the schema has alternatives and leads back to itself: naming what fails may take 2**depth steps."""
     alternatives = recursion = False
     entered, left = set[int](), set[int]()
     stack: list[tuple[Json, str, bool]] = [(schema, uri, False)]

@@ -7,7 +7,7 @@ texts and lists that `+`, `~` and `replace` make, and the number of items that l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import reduce
 from typing import Any, cast
 
@@ -202,9 +202,9 @@ def _charge(context: Any, value: Any) -> Any:
         return value  # what is done with it says what is absent
     if isinstance(value, str):
         budget.spend(len(value) // 64 + 1)
-    elif hasattr(value, "__len__"):
+    elif isinstance(value, Sized):
         budget.spend(len(value) + 1)
-    else:
+    elif isinstance(value, Iterator):
         return _counted(value, budget)
     return value
 

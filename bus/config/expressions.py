@@ -111,14 +111,9 @@ def _compile(text: str, scope: Scope, want: ExprType, slot: str) -> Compiled:
     cel_faults.refuse_early(text, slot, MAX_TEXT_BYTES)
     names = frozenset(scope.names)
     try:
-        cel_engine.parse(text, names)
-    except cel_engine.EngineRefused as refused:
-        raise Found(cel_faults.syntax(text, refused.faults)) from refused
-    try:
         checked = cel_engine.check(text, names)
     except cel_engine.EngineRefused as refused:
-        ours = _problems(text, cel_engine.parse(text, names), scope)[1]
-        raise Found(*cel_faults.meaning(text, refused.faults, scope.names, ours)) from refused
+        raise Found(*_refused(text, scope, refused.faults)) from refused
     type_, problems = _problems(text, checked.tree, scope)
     if problems:
         raise Found(*problems)
@@ -131,6 +126,15 @@ def _compile(text: str, scope: Scope, want: ExprType, slot: str) -> Compiled:
     if want != "any" and json_type != {"bool": BOOL, "string": STRING}.get(want):
         evaluate = _ensure(text, evaluate, want)
     return Compiled(named(text, evaluate), json_type, used, path=plain_path(checked.tree) if want == "any" else None)
+
+
+def _refused(text: str, scope: Scope, faults: tuple[cel_engine.Fault, ...]) -> tuple[Problem, ...]:
+    """Say what the engine refuses: as syntax when the text does not even parse, else together with our own checks."""
+    try:
+        tree = cel_engine.parse(text, frozenset(scope.names))
+    except cel_engine.EngineRefused as refused:
+        return (cel_faults.syntax(text, refused.faults),)
+    return cel_faults.meaning(text, faults, scope.names, _problems(text, tree, scope)[1])
 
 
 def _problems(text: str, tree: Node, scope: Scope) -> tuple[Type, tuple[Problem, ...]]:

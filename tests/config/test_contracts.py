@@ -101,8 +101,12 @@ def test_optional_cases_of_the_schema_suite(record_property: Callable[[str, obje
 
 _VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 12) | st.sampled_from([1.5, 3.0, "", "a", "high", "circle", "abc"]),
-    lambda each: st.lists(each, max_size=3)
-    | st.dictionaries(st.sampled_from(["text", "n", "priority", "who", "name", "key", "tags", "shape", "kind", "r"]), each),
+    lambda each: (
+        st.lists(each, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["text", "n", "priority", "who", "name", "key", "tags", "shape", "kind", "r"]), each
+        )
+    ),
     max_leaves=10,
 )
 _LIKELY = st.fixed_dictionaries(
@@ -112,7 +116,9 @@ _LIKELY = st.fixed_dictionaries(
         "who": st.sampled_from([{"name": "a"}, {"name": 1}, {}]),
         "key": st.sampled_from(["a", 1, None]),
         "tags": st.lists(st.sampled_from(["a", 1]), max_size=3),
-        "shape": st.sampled_from([{"kind": "circle", "r": 1}, {"kind": "square", "r": 1}, {"kind": "square", "a": "x"}]),
+        "shape": st.sampled_from(
+            [{"kind": "circle", "r": 1}, {"kind": "square", "r": 1}, {"kind": "square", "a": "x"}]
+        ),
         "more": st.just(1),
     },
 )
@@ -152,7 +158,9 @@ def test_agrees_with_the_slow_validator_on_what_fails_and_where(value: Any) -> N
         ({"text": 3, "n": "3"}, [("/n", "integer", 'string "3"'), ("/text", "string", "integer 3")]),
     ],
 )  # fmt: skip
-def test_every_failing_field_is_told(tmp_path: Path, change: dict[str, Any], wanted: list[tuple[str, str, str]]) -> None:
+def test_every_failing_field_is_told(
+    tmp_path: Path, change: dict[str, Any], wanted: list[tuple[str, str, str]]
+) -> None:
     found = loaded(tmp_path, INQUIRY).check({"text": "a", "n": 1, **change})
     assert sorted((each.pointer, each.expected, each.got) for each in found) == sorted(wanted)
 
@@ -241,8 +249,14 @@ _BRANCH = {"type": "object", "properties": {"k": {"type": "string"}, "c": {"$ref
         ({"pattern": "^(a+)+$"}, "a" * 100_000 + "b"),
         ({"uniqueItems": True}, [{"a": each, "b": [each]} for each in range(5_000)]),
         ({"properties": {"c": {"$ref": "#"}}}, _deep(60, {})),
-        ({"$defs": {"n": {"oneOf": [_BRANCH, {**_BRANCH, "required": ["c"]}]}}, "$ref": "#/$defs/n"}, _deep(60, {"k": 1})),
-        ({"$defs": {"n": {"anyOf": [_BRANCH, {**_BRANCH, "required": ["c"]}]}}, "$ref": "#/$defs/n"}, _deep(60, {"k": 1})),
+        (
+            {"$defs": {"n": {"oneOf": [_BRANCH, {**_BRANCH, "required": ["c"]}]}}, "$ref": "#/$defs/n"},
+            _deep(60, {"k": 1}),
+        ),
+        (
+            {"$defs": {"n": {"anyOf": [_BRANCH, {**_BRANCH, "required": ["c"]}]}}, "$ref": "#/$defs/n"},
+            _deep(60, {"k": 1}),
+        ),
         ({"multipleOf": 0.01}, 1e308),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,7 +20,13 @@ from tests.core.test_strict_json import JSON
 from tests.corpora import corpus
 
 LIMITS = Limits()
-EVENT: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "frontdesk", "type": "order.placed", "data": {"n": 1}}
+EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "frontdesk",
+    "type": "order.placed",
+    "data": {"n": 1},
+}
 
 
 def delivery(
@@ -37,6 +43,14 @@ def decode(**changes: Any) -> Message:
     return codec.decode(delivery(json.dumps({**EVENT, **changes}).encode()), LIMITS)
 
 
+def attempt(body: Delivery) -> Message | str:
+    """Return the message, or the code of its refusal."""
+    try:
+        return codec.decode(body, LIMITS)
+    except Refused as refused:
+        return refused.code
+
+
 def refusal(body: Delivery) -> Refused:
     with pytest.raises(Refused) as refused:
         codec.decode(body, LIMITS)
@@ -44,7 +58,9 @@ def refusal(body: Delivery) -> Refused:
     return refused.value
 
 
-_NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=20).map(lambda each: f"x{each}"[:20])
+_NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=20).map(
+    lambda each: f"x{each}"[:20]
+)
 _PRINTABLE = st.text(alphabet=st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"]), min_size=1, max_size=40)
 _ATTRIBUTES: st.SearchStrategy[dict[str, Any]] = st.builds(
     lambda extra, id_, source: {**extra, "specversion": "1.0", "id": id_, "source": source, "type": "order.placed"},
@@ -58,7 +74,9 @@ _ATTRIBUTES: st.SearchStrategy[dict[str, Any]] = st.builds(
 def test_structured_round_trip_keeps_types(attributes: dict[str, Attribute], data: Any) -> None:
     message = codec.decode(delivery(codec.encode(attributes, data)), LIMITS)
     assert message == Message(attributes, data)
-    assert {name: type(each) for name, each in message.attributes.items()} == {n: type(v) for n, v in attributes.items()}
+    assert {name: type(each) for name, each in message.attributes.items()} == {
+        n: type(v) for n, v in attributes.items()
+    }
 
 
 @given(_ATTRIBUTES, JSON.filter(lambda each: each is not None))
@@ -87,7 +105,7 @@ def test_agrees_with_the_cloudevents_package(attributes: dict[str, Attribute], d
 
 @pytest.mark.parametrize("prefix", ["ce-", "cloudEvents:", "cloudEvents_"])
 def test_binary_mode_prefixes(prefix: str) -> None:
-    at = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
+    at = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
     headers: dict[str, object] = {
         f"{prefix}id": "1", f"{prefix}source": "s", f"{prefix}type": "a.b", f"{prefix}specversion": "1.0",
         f"{prefix}time": at, f"{prefix}hopsleft": "7", "x-death": [1], "CC": ["q"],
@@ -150,7 +168,10 @@ def test_bad_attributes_are_refused_with_a_sentence(changes: dict[str, Any], cod
         (delivery(b"{}", None), "unsupported-content-type"),
         (delivery(b"{}", "text/plain"), "unsupported-content-type"),
         (delivery(b"[]", "application/cloudevents-batch+json"), "unsupported-content-type"),
-        (delivery(json.dumps(EVENT).encode(), "application/cloudevents+json; charset=latin-1"), "unsupported-content-type"),
+        (
+            delivery(json.dumps(EVENT).encode(), "application/cloudevents+json; charset=latin-1"),
+            "unsupported-content-type",
+        ),
         (delivery(json.dumps(EVENT).encode(), message_id="2"), "property-mismatch"),
         (delivery(json.dumps(EVENT).encode(), type_="order.paid"), "property-mismatch"),
         (delivery(b"x", "text/plain", {"ce-id": "1"}), "unsupported-content-type"),
@@ -189,20 +210,17 @@ def test_naughty_strings_are_data_or_refused_as_attributes() -> None:
     for text in texts:
         assert codec.decode(delivery(codec.encode({**EVENT, "data": ""} | {"data": "x"}, text)), LIMITS).data == text
         for name in ("id", "subject", "type", "time"):
-            try:
-                message = decode(**{name: text})
-            except Refused as refused:
-                assert refused.code in ("bad-attribute", "missing-attribute")
+            message = attempt(delivery(json.dumps({**EVENT, name: text}).encode()))
+            if isinstance(message, str):
+                assert message in ("bad-attribute", "missing-attribute")
                 continue
             assert message.attributes[name] == text
             assert codec.decode(delivery(codec.encode(message.attributes, message.data)), LIMITS) == message
 
 
-@given(st.binary(max_size=60) | JSON.map(lambda each: json.dumps(each).encode()), st.sampled_from([codec.STRUCTURED, None]))
+@given(
+    st.binary(max_size=60) | JSON.map(lambda each: json.dumps(each).encode()), st.sampled_from([codec.STRUCTURED, None])
+)
 def test_decode_raises_nothing_but_refused(body: bytes, content_type: str | None) -> None:
     headers: dict[str, object] = {"ce-id": "1"} if content_type is None else {}
-    try:
-        codec.decode(delivery(body, content_type, headers), LIMITS)
-    except Refused as refused:
-        assert refused.code
-        assert refused.reason
+    assert attempt(delivery(body, content_type, headers))

@@ -58,7 +58,7 @@ _MEMBERS = st.recursive(
 @settings(max_examples=500)
 @given(_MEMBERS)
 def test_duplicate_keys_are_found_exactly_when_there_are_any(text: str) -> None:
-    duplicates = []
+    duplicates: list[str] = []
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
@@ -117,7 +117,13 @@ def test_size_is_bounded_exactly() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"9223372036854775807", b"-9223372036854775808", b'"99999999999999999999999"', b"1.234567890123456789012e5", b"1e19"],
+    [
+        b"9223372036854775807",
+        b"-9223372036854775808",
+        b'"99999999999999999999999"',
+        b"1.234567890123456789012e5",
+        b"1e19",
+    ],
 )
 def test_long_digits_that_fit_are_accepted(body: bytes) -> None:
     assert strict_json.parse(body, LIMITS) == json.loads(body)
@@ -130,7 +136,10 @@ def test_reason_says_where() -> None:
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70, [object()], float("nan")])
 def test_dump_refuses_or_writes_json(value: Any) -> None:
-    try:
-        assert json.loads(strict_json.dump(value)) is None
-    except Refused as refused:
-        assert refused.code == "not-json"
+    def attempt() -> str:
+        try:
+            return strict_json.dump(value).decode()
+        except Refused as refused:
+            return refused.code
+
+    assert attempt() in ("null", "not-json")
