@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from bus.core.errors import BusError, ConfigurationRefused, Unreachable
 from bus.core.facts import Facts, Limits
 from bus.settings import Settings
+from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
@@ -54,7 +54,7 @@ def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None) 
     from bus.config import loading
     from bus.core.registry import STEPS
 
-    return loading.load(folders, os.environ if environment is None else environment, STEPS)
+    return loading.load(folders, current_environment() if environment is None else environment, STEPS)
 
 
 def table(loaded: Loaded) -> RouteTable:
@@ -385,7 +385,7 @@ async def _host(agents: Sequence[Agent], settings: Settings, ready: Callable[[li
 
     if not names:
         ready([])
-    work = asyncio.ensure_future(host(agents, settings, os.environ, one_ready))
+    work = asyncio.ensure_future(host(agents, settings, current_environment(), one_ready))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     try:
         await work

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.message import Message
@@ -16,8 +16,7 @@ from bus.core.message import Message
 # --- Transport: the bus's side of the broker ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """A delivery tag belongs to its channel generation; one of an old generation is never acked on a new one.
 
     Generations rise; numbers count 1, 2, 3, ... within one, in the order of delivery over all its queues.
@@ -27,8 +26,7 @@ class Tag:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A delivery with the tag to ack it by.
 
     Args:
@@ -40,8 +38,7 @@ class Received:
     arrived_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One publish: where to, and what.
 
     Args:
@@ -57,8 +54,7 @@ class Outgoing:
     output: Output
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What the broker said of a publish: `confirmed`, `nacked`, or `returned` (nowhere to go; reason says why)."""
 
     handle: int
@@ -126,16 +122,14 @@ class Transport(Protocol):
 # --- Store: the log, the inbox and what waits ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class InboxKey:
+class InboxKey(NamedTuple):
     """Identity of an input: `key` is 16 bytes over (source, id, attempt, redrive); `content` 8 bytes over the body."""
 
     key: bytes
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One input as it is recorded.
 
     Args:

@@ -79,6 +79,11 @@ class Settings:
         return self.store or self.home / "bus.db"
 
 
+def environment() -> dict[str, str]:
+    """The process's environment, for what is handed on: to child processes, and to `${VAR}` in integrations."""
+    return dict(os.environ)
+
+
 def _convert(name: str, kind: str, text: str) -> Any:
     try:
         if "Path" in kind:

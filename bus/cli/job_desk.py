@@ -141,7 +141,7 @@ class FrontDesk:
         what = self.tally.come(
             correlation, message_id, time.monotonic(), good=good, intent=intent if isinstance(intent, str) else None
         )
-        if what == "stray":
+        if what in ("stray", "repeat"):
             return
         self._moved.set()
         if what != "duplicate":

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bus.cli.job_input import Inquiry
 
-What = Literal["answer", "failure", "duplicate", "stray"]
+What = Literal["answer", "failure", "duplicate", "repeat", "stray"]
 
 
 @dataclass(slots=True)
@@ -41,11 +41,12 @@ class Tally:
     def come(
         self, correlation: str | None, message_id: str | None, now_s: float, *, good: bool, intent: str | None = None
     ) -> What:
-        """Note what came back; says what it is. A second one for an inquiry is a duplicate, whatever its id.
+        """Note what came back; says what it is. Another message for an inquiry that has ended is a duplicate.
 
         Args:
             correlation: id of the inquiry it answers; anything unknown is a stray, of an earlier run.
-            message_id: its own id; a duplicate under the id of the first is counted as a repeat besides.
+            message_id: its own id; the first message once more, under its own id, is a repeat, which every receiver on
+                the bus drops by that id.
             good: an answer, not a failure.
         """
         sent = self.sent.get(correlation or "")
@@ -53,8 +54,10 @@ class Tally:
             self.strays += 1
             return "stray"
         if sent.ended_s is not None:
+            if sent.ended_by == message_id:
+                self.repeats += 1
+                return "repeat"
             self.duplicates += 1
-            self.repeats += sent.ended_by == message_id
             return "duplicate"
         sent.ended_s, sent.ended_by, sent.answered, sent.intent = now_s, message_id, good, intent
         return "answer" if good else "failure"
@@ -90,9 +93,9 @@ class Summary:
         answered: inquiries with an answer.
         failed: inquiries whose asker was told of a failure.
         lost: inquiries that nothing came back for.
-        duplicates: answers beyond the first of an inquiry, whatever their ids.
-        repeats: those of the duplicates that were the first message again, under its own id, as at-least-once delivery
-            permits when the bus dies between publishing and noting it. An agent on the SDK never sees them.
+        duplicates: answers beyond the first of an inquiry.
+        repeats: a first answer delivered once more, under its own id, as at-least-once delivery permits when the bus
+            dies between publishing and noting it. Receivers drop them by that id; an agent on the SDK never sees them.
         p50_ms, p99_ms: from sending an inquiry to its answer, at the load of the run; None without answers.
         messages_per_s: messages through the bus, between the first inquiry and the last answer.
         intent_accuracy: share of right intents among answered rows that were not trained on; None without such.
@@ -128,8 +131,7 @@ class Summary:
 
     def text(self) -> str:
         """One line for people; what went wrong is named when there is any."""
-        again = f" ({self.repeats} the same message again)" if self.repeats else ""
-        parts = [f"{self.answered} answered", f"{self.lost} lost", f"{self.duplicates} duplicates{again}"]
+        parts = [f"{self.answered} answered", f"{self.lost} lost", f"{self.duplicates} duplicates"]
         for count, what in ((self.failed, "failed"), (self.dead_lettered, "dead-lettered"), (self.invalid, "invalid")):
             if count:
                 parts.append(f"{count} {what}")
@@ -137,6 +139,8 @@ class Summary:
             parts.append(f"p50 {self.p50_ms:.0f} ms, p99 {self.p99_ms:.0f} ms, {self.messages_per_s:.0f} messages/s")
         if self.intent_accuracy is not None:
             parts.append(f"intent {self.intent_accuracy:.1%} right on {self.accuracy_rows} rows not trained on")
+        if self.repeats:
+            parts.append(f"{self.repeats} repeated deliveries dropped")
         for count, what in ((self.bus_restarts, "bus"), (self.agent_restarts, "agents")):
             if count:
                 parts.append(f"{what} started again {count} times")

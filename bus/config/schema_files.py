@@ -69,7 +69,8 @@ class SchemaFiles:
             schema = strict_json.parse(body, _LIMITS)
         except Refused as refused:
             offset = _offset(body, refused)
-            raise Found(Problem(offset, refused.code, f"{path.name}: {refused.reason}", file=path)) from refused
+            reason = refused.reason.removeprefix("the body is not JSON: ")
+            raise Found(Problem(offset, refused.code, f"{path.name}: {reason}", file=path)) from refused
         if not isinstance(schema, (dict, bool)):
             raise Found(Problem(0, "bad-schema", f"{path.name} holds no schema", "a JSON object", file=path))
         self._texts[uri] = body.decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bus.core.errors import FailureClass, Finding
 from bus.core.message import Attribute, Message
@@ -23,8 +23,7 @@ End = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One message as it came from the wire, before anything is believed about it.
 
     Args:
@@ -36,7 +35,7 @@ class Delivery:
         type: AMQP type property, or None.
         routing_key: the key it was published with; the conversation, on ingress.
         queue: the queue it was consumed from.
-        count: how often the broker has delivered it before (`x-delivery-count`).
+        redelivered: how often the broker has delivered it before (`x-delivery-count`).
         reply_to: AMQP reply_to, an address as in bus.core.naming.address_queue; tells whom to tell when the body can't.
     """
 
@@ -48,12 +47,11 @@ class Delivery:
     type: str | None
     routing_key: str
     queue: str
-    count: int = 0
+    redelivered: int = 0
     reply_to: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """One message that the bus will publish: persistent, mandatory, confirmed.
 
     Args:
@@ -95,8 +93,7 @@ class Failure:
     findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of one delivery.
 
     Args:

@@ -9,16 +9,15 @@ on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from bus.core.message import Attribute
 
 _MAC_BYTES = 12  # 96 bits: forging needs more tries than any broker could carry
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnAddress:
+class ReturnAddress(NamedTuple):
     """Args:
     address: `agent:NAME` or `client:ID`.
     asked: id of the asker's own message, which the answer's correlationid will name.

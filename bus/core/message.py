@@ -8,8 +8,7 @@ extension attribute and says what it means, and nothing else in the project spel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias, Union
+from typing import NamedTuple, TypeAlias, Union
 
 Json: TypeAlias = Union[None, bool, int, float, str, "list[Json]", "dict[str, Json]"]
 Attribute: TypeAlias = Union[bool, int, str, bytes]
@@ -38,8 +37,7 @@ FAILED = "bus.failed"
 """Type of the message by which the bus tells a sender or asker about a final failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One CloudEvent.
 
     Args:

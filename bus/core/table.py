@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bus.core.route import Catalog, Route
 
 _REMEMBERED = 4096  # distinct (type, source) pairs; past it the memory starts afresh
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """Routes for one (type, source), best first, each with why it matches."""
 
     owners: tuple[tuple[Route, str], ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from bus.core.errors import FailureClass
 from bus.core.expression import Contract, Expression, Leaf
@@ -47,8 +47,7 @@ class Target:
     to_subscribers: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(NamedTuple):
     """A target with its payload already built: what a step or `to` wants sent.
 
     Args:

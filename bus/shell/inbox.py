@@ -6,8 +6,8 @@ in the store, which then compares all 16. It is rebuilt from the store at start,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from bus.core.actions import Delivery
 from bus.core.message import Message
@@ -29,8 +29,7 @@ def raw_key(delivery: Delivery) -> InboxKey:
     return InboxKey(blake2b(said + content, digest_size=16).digest(), content)
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(NamedTuple):
     """An input that was recorded before under the same identity."""
 
     seq: int

@@ -99,7 +99,7 @@ class MemoryBroker:
             for name, queue in zip(targets, queues, strict=True):
                 lives = [s for s in (expires_s, queue.ttl_s) if s is not None]
                 expires_at = self.now_s + min(lives) if lives else None
-                queue.messages.append(Stored(replace(delivery, queue=name, count=0), expires_at))
+                queue.messages.append(Stored(delivery._replace(queue=name, redelivered=0), expires_at))
         self._wake()
         return "confirmed"
 
@@ -148,7 +148,7 @@ class MemoryBroker:
         """Put unacked messages back at the heads of their queues, in order, each delivered once more than before."""
         with self.lock:
             for stored in reversed(messages):
-                again = replace(stored.delivery, count=stored.delivery.count + 1)
+                again = stored.delivery._replace(redelivered=stored.delivery.redelivered + 1)
                 self._queues[again.queue].messages.appendleft(replace(stored, delivery=again))
         self._wake()
 

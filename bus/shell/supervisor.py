@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bus.core.errors import BusError
+from bus.settings import environment as current_environment
 
 STOP_TIMEOUT_S = 40.0  # a bus that drains and agents that finish take seconds; then SIGKILL
 AGAIN_S = (0.1, 5.0)  # pause before starting again: doubles from the first to the second while it keeps dying
@@ -48,7 +49,7 @@ class Part:
         self._pid_file = folder / f"{name}.pid"
         self._argv = [sys.executable, "-P", "-m", *arguments]
         # The part inherits our environment, which is where its own settings come from.
-        self._environment = {**os.environ, **environment}
+        self._environment = {**current_environment(), **environment}
         self._say = say
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()

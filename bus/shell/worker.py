@@ -25,7 +25,7 @@ from bus.core import naming
 from bus.core.facts import Facts
 from bus.core.table import RouteTable
 from bus.ports import Claim, Commit, Entry, Excepted, Held, Meter, Outcome, Received, Store, Transport
-from bus.shell.committer import Committer, CommitQueue
+from bus.shell.committer import CommitQueue, Committer
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
 from bus.shell.outflow import Addresses, Job, Outflow

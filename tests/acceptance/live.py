@@ -124,18 +124,18 @@ class LiveBus:
 
 def event(type_: str, data: Json, id_: str, **attributes: Any) -> bytes:
     """A structured CloudEvent of the agent `desk`."""
-    return orjson.dumps(
-        {"specversion": "1.0", "id": id_, "source": "desk", "type": type_, **attributes, "data": data}
-    )
+    return orjson.dumps({"specversion": "1.0", "id": id_, "source": "desk", "type": type_, **attributes, "data": data})
 
 
-async def playing(
-    live: LiveBus, agents: dict[str, Agent], act: Callable[[dict[str, Agent]], Awaitable[None]]
-) -> None:
-    """Run agents beside `act`, which gets them connected."""
-    links = {name: AmqpLink(live.settings, name) for name in agents}
-    serving = [asyncio.create_task(agent.serve(links[name], live.settings)) for name, agent in agents.items()]
+async def playing(live: LiveBus, agents: dict[str, Agent], act: Callable[[dict[str, Agent]], Awaitable[None]]) -> None:
+    """Run agents, and `act` once all of them are connected and consuming."""
+    ready = {name: asyncio.Event() for name in agents}
+    serving = [
+        asyncio.create_task(agent.serve(AmqpLink(live.settings, name), live.settings, ready[name].set))
+        for name, agent in agents.items()
+    ]
     try:
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in ready.values())), 30)
         await asyncio.wait_for(act(agents), 90)
     finally:
         for task in serving:

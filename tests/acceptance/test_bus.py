@@ -25,8 +25,6 @@ def asking(live: LiveBus, count: int, answers: dict[str, Any], **kill: Any) -> N
             answer = await desk.ask("hello.asked", {"name": str(number)}, timeout_s=60)
             answers[str(number)] = (answer.id, answer.data)
 
-        while desk._link is None:
-            await asyncio.sleep(0.01)
         tasks = [asyncio.create_task(one(number)) for number in range(count)]
         if kill:
             while len(answers) < kill["after"]:
@@ -139,8 +137,6 @@ def test_an_agent_that_fails_or_breaks_its_contract_is_data_to_the_asker(live: L
     seen: list[tuple[str, str]] = []
 
     async def act(agents: dict[str, Agent]) -> None:
-        while desk._link is None:
-            await asyncio.sleep(0.01)
         for _ in range(3):
             with pytest.raises(AgentError) as caught:
                 await desk.ask("hello.asked", {"name": "x"}, timeout_s=30)

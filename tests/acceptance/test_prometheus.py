@@ -1,46 +1,44 @@
 """What an operator sees: a real Prometheus scrapes a bus by the shipped files, and no panel is empty.
 
-The fixture `live_bus` is a bus that passes messages of every sort on demand: routed ones, one invalid, one dead letter,
-one retry. The dashboard's expressions are taken from its file, with its variables filled in as Grafana does.
+The bus passes messages of every sort: routed ones, one invalid, one dead letter, one that is retried. The dashboard's
+expressions are taken from its file, with its variables filled in as Grafana does.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import math
+import secrets
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import pika
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from bus.shell.telemetry.endpoint import TelemetryEndpoint
+from adapters import Agent
+from bus.core.naming import events_exchange
 from bus.shell.telemetry.metrics import PrometheusMeter
+from tests.acceptance.live import HELLO, LiveBus, event, greeter, playing
+from tests.conftest import TestBroker
 from tests.prometheus_server import PrometheusServer, eventually, executable, prometheus
-from tests.telemetry_samples import catalog, failed, message, routed
+from tests.telemetry_samples import catalog
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 VARIABLES = {
     "$__rate_interval": "5s", "$__range": "30s", "$job": ".*", "$instance": ".*", "$route": ".*",
 }  # fmt: skip
-
-
-class LiveBus(Protocol):
-    """A bus to watch."""
-
-    @property
-    def metrics_port(self) -> int:
-        """Where it serves /metrics on 127.0.0.1."""
-
-    def traffic(self) -> None:
-        """Pass messages of every sort; returns when the last one is finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,39 +69,67 @@ def expressions() -> list[Panel]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class MeteredBus:
-    """The telemetry of a bus, fed with decisions of every sort."""
-
-    meter: PrometheusMeter
-    endpoint: TelemetryEndpoint
-
-    @property
-    def metrics_port(self) -> int:
-        return self.endpoint.port
-
-    def traffic(self) -> None:
-        meter, good = self.meter, routed()
-        broken = failed("invalid", "contract", "contract", message(), finding=True)
-        decisions = [*[good] * 97, broken, failed("dead_letter", "unavailable", "no_route", message()), good]
-        meter.connected(True)
-        meter.decided(decisions, 0.004)
-        meter.committed(len(decisions), 0.003)
-        meter.in_flight(len(decisions), len(decisions))
-        meter.confirmed(len(decisions), 0.008)
-        for n, decision in enumerate(decisions):
-            meter.finished(decision, 0.001 + n / 5000)
-        meter.retried("capability:score")
-        meter.spans(90, 10)
-        meter.in_flight(0, 0)
-
-
 @pytest.fixture(scope="module")
-def live_bus() -> Iterator[LiveBus]:
-    meter = PrometheusMeter(catalog(), "1.2.3")
-    endpoint = TelemetryEndpoint(meter.registry, ready=lambda: "")
-    yield MeteredBus(meter, endpoint)
-    endpoint.close()
+def live_bus(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveBus]:
+    home = tmp_path_factory.mktemp("watched") / "home"
+    bus = LiveBus(HELLO, home, f"t{secrets.token_hex(5)}", broker.bus_url, broker.agent_url)
+    with collector() as endpoint:
+        bus.start(BUS_OTLP_ENDPOINT=endpoint)
+        yield bus
+        bus.stop()
+
+
+@contextlib.contextmanager
+def collector() -> Iterator[str]:
+    """Something that takes spans over OTLP/HTTP."""
+
+    class Takes(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Takes) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1/traces"
+        server.shutdown()
+
+
+def traffic(bus: LiveBus) -> None:
+    """Pass messages of every sort: answered ones, an invalid one, a dead letter, one that a full queue refuses."""
+    desk = Agent("desk", concurrency=16)
+
+    async def act(agents: dict[str, Agent]) -> None:
+        for number in range(40):
+            answer = await desk.ask("hello.asked", {"name": str(number)})
+            assert answer.data == {"text": f"Hello {number}"}
+
+    asyncio.run(playing(bus, {"desk": desk, "greeter": greeter()}, act))
+    bus.publish(event("hello.asked", {"name": 1}, "broken"), key="broken")
+    bus.publish(event("hello.lost", {}, "lost"), key="lost")
+    with full_queue(bus):
+        for number in range(3):
+            bus.publish(event("hello.noted", {}, f"noted-{number}"), key=f"noted-{number}")
+        eventually("a refused message is tried again", lambda: bus.metric("agentbus_retries_total") >= 1)
+    eventually("the span exporter's round", lambda: bus.metric("agentbus_spans_total") >= 40)
+
+
+@contextlib.contextmanager
+def full_queue(bus: LiveBus) -> Iterator[None]:
+    """A subscriber of one's own whose queue takes a single message and refuses the rest."""
+    connection = pika.BlockingConnection(pika.URLParameters(bus.bus_url))
+    channel = connection.channel()
+    name = f"{bus.namespace}.full"
+    limits = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+    channel.queue_declare(name, durable=True, arguments=limits)
+    channel.queue_bind(name, events_exchange(bus.namespace), "hello.noted")
+    try:
+        yield
+    finally:
+        channel.queue_delete(name)
+        connection.close()
 
 
 def shipped_configuration(port: int) -> str:
@@ -138,7 +164,7 @@ def watched(live_bus: LiveBus, tmp_path_factory: pytest.TempPathFactory) -> Iter
         start = time.time()
         seen = "count_over_time(agentbus_build_info[1m])"
         eventually("two scrapes before the traffic", lambda: (server.value(seen) or 0) >= 2)
-        live_bus.traffic()
+        traffic(live_bus)
         finished = finished_now(live_bus)
         assert finished > 0
         count = "sum(agentbus_end_to_end_seconds_count)"

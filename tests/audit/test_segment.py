@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +59,7 @@ def test_a_segment_in_another_place_is_noticed(partition: int, first: int) -> No
 
 def test_a_gap_is_not_packed() -> None:
     with pytest.raises(StoreFailed, match="entry 43 of partition 3 came where 42 belongs"):
-        pack(3, [ENTRIES[0], replace(ENTRIES[1], seq=43)])
+        pack(3, [ENTRIES[0], ENTRIES[1]._replace(seq=43)])
 
 
 @settings(max_examples=50, deadline=None)

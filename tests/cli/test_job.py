@@ -78,7 +78,7 @@ def book() -> Tally:
 def test_what_comes_is_booked_once_for_each_inquiry() -> None:
     tally = book()
     assert tally.come("r-1", "a", 1.5, good=True, intent="fees") == "answer"
-    assert tally.come("r-1", "a", 1.6, good=True, intent="fees") == "duplicate"
+    assert tally.come("r-1", "a", 1.6, good=True, intent="fees") == "repeat"
     assert tally.repeats == 1
     assert tally.come("r-2", "b", 2.5, good=False) == "failure"
     assert tally.come("r-2", "c", 2.6, good=True) == "duplicate"
@@ -88,7 +88,7 @@ def test_what_comes_is_booked_once_for_each_inquiry() -> None:
     assert tally.open == 2
     summary = summarise(tally, 5, None, Watched())
     counted = (summary.answered, summary.failed, summary.lost, summary.duplicates)
-    assert counted == (1, 1, 3, 2)  # the fifth was never sent: lost as well
+    assert counted == (1, 1, 3, 1)  # the fifth was never sent: lost as well
     assert summary.intent_accuracy is None
     assert not summary.good
 
@@ -196,7 +196,7 @@ async def test_every_inquiry_is_asked_in_a_conversation_of_its_own_with_a_bounde
 async def test_second_answers_failures_strays_and_losses_are_told_apart() -> None:
     def answers(inquiry: Message) -> Sequence[Message]:
         return {
-            "twice": [answer_to(inquiry), answer_to(inquiry)],
+            "twice": [answer_to(inquiry), answer_to(inquiry), renamed(answer_to(inquiry))],
             "fails": [answer_to(inquiry, "bus.failed", {"class": "contract", "reason": "no"})],
             "stray": [replace_correlation(answer_to(inquiry)), answer_to(inquiry)],
             "lost": [],
@@ -205,7 +205,12 @@ async def test_second_answers_failures_strays_and_losses_are_told_apart() -> Non
     summary, heard = await serve(Bus(answers), ["twice", "fails", "stray", "lost"])
     counted = (summary.answered, summary.duplicates, summary.failed, summary.lost)
     assert counted == (2, 1, 1, 1)
+    assert summary.repeats == 1
     assert sorted(each.what for each in heard) == ["answer", "answer", "duplicate", "failure"]
+
+
+def renamed(message: Message) -> Message:
+    return Message({**message.attributes, ID: "another"}, message.data)
 
 
 def replace_correlation(message: Message) -> Message:

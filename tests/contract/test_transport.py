@@ -232,7 +232,7 @@ def test_a_message_arrives_as_it_was_sent(link: Link, size: int) -> None:
     assert dict(delivery.headers) == headers
     assert (delivery.content_type, delivery.message_id) == ("application/cloudevents+json", "m-1")
     assert (delivery.type, delivery.user_id) == ("order.placed", "bus")
-    assert (delivery.routing_key, delivery.queue, delivery.count) == (link.inbox(), link.inbox(), 0)
+    assert (delivery.routing_key, delivery.queue, delivery.redelivered) == (link.inbox(), link.inbox(), 0)
 
 
 def test_what_has_nowhere_to_go_is_returned_and_the_rest_confirmed(link: Link) -> None:
@@ -275,7 +275,7 @@ def test_what_was_not_acked_comes_again_in_order_after_a_lost_connection(link: L
         link.consume(inbox, prefetch=20)
         again = link.receive(before + 20)[before:]
         assert [each.delivery.body for each in again] == unacked
-        assert {each.delivery.count for each in again} == {life}
+        assert {each.delivery.redelivered for each in again} == {life}
         assert again[0].tag.generation > old.generation
         link.ack(Tag(old.generation, again[-1].tag.number))  # of an old generation: ignored, as the next life shows
         link.consume(link.inbox("b"))

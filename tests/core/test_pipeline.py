@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from bus.core.actions import Decision, Delivery
 from bus.core.facts import Limits
+from bus.core.pipeline import decide
 from bus.core.route import MessageType
 from bus.core.steps import fail, filter, recipient_list, wire_tap
 from bus.core.table import RouteTable
-from bus.core.pipeline import decide
 from bus.core.work import Flow, OnError, Placed, Target
 from tests.core.world import (
     FACTS,
@@ -154,10 +154,10 @@ def test_whoever_sent_bytes_is_told_when_amqp_says_who() -> None:
 
 def test_strict_identity_believes_only_the_broker() -> None:
     facts = replace(FACTS, identity="broker")
-    mine = replace(structured("asked", {}), user_id="desk")
+    mine = structured("asked", {})._replace(user_id="desk")
     assert run(mine, catalog(GRADE), facts).end == "routed"
     for user in (None, "grader", "agents"):
-        assert run(replace(mine, user_id=user), catalog(GRADE), facts).why == "not-you"
+        assert run(mine._replace(user_id=user), catalog(GRADE), facts).why == "not-you"
 
 
 def test_hops_count_down_to_an_end() -> None:
@@ -166,7 +166,8 @@ def test_hops_count_down_to_an_end() -> None:
     while (decision := run(delivery, catalog(loop))).end == "routed":
         delivery, seen = carried(decision.outputs[0]), seen + 1
     assert seen == 3
-    assert decision.failure is not None and decision.failure.code == "hops"
+    assert decision.failure is not None
+    assert decision.failure.code == "hops"
 
 
 def test_a_route_passes_the_return_address_through_an_event() -> None:
@@ -259,7 +260,7 @@ def test_an_event_that_nobody_wants_on_purpose_is_not_published() -> None:
 
 
 def test_another_routing_key_costs_one_recorded_hop() -> None:
-    stray = replace(structured("asked", {}, conversationid="c1"), routing_key="elsewhere")
+    stray = structured("asked", {}, conversationid="c1")._replace(routing_key="elsewhere")
     hop = run(stray, catalog(GRADE))
     assert (hop.why, targets(hop), hop.outputs[0].conversation) == ("re-keyed", ["ingress:asked"], "c1")
     assert run(carried(hop.outputs[0]), catalog(GRADE)).route == "t/grade"
@@ -294,8 +295,13 @@ def test_nothing_an_agent_sends_makes_decide_raise(body: bytes) -> None:
     assert run(raw(body), catalog(GRADE)).end == "invalid"
 
 
-@given(st.dictionaries(st.sampled_from(["replyto", "hopsleft", "expirytime", "correlationid", "traceparent", "labels",
-                                        "conversationid", "redrive", "attempt", "time"]), json_values), json_values)  # fmt: skip
+NAMES = (
+    "replyto", "hopsleft", "expirytime", "correlationid", "traceparent", "labels", "conversationid", "redrive",
+    "attempt", "time",
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), json_values), json_values)
 def test_no_attribute_makes_decide_raise(attributes: dict[str, Any], data: Any) -> None:
     if not (_dumps(attributes) and _dumps(data)):
         return

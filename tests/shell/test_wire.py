@@ -234,7 +234,7 @@ def test_a_protocol_mismatch_is_left_to_pika() -> None:
 def test_a_forged_delivery_count_is_not_believed() -> None:
     props = BasicProperties(headers={"x-delivery-count": 49})
     raw = frame.Method(HOT, spec.Basic.Deliver(TAG, 1, False, "", "k")).marshal() + content(props, b"", 131072)
-    assert scanner().feed(raw).deliveries[0][1].count == 0
+    assert scanner().feed(raw).deliveries[0][1].redelivered == 0
 
 
 attributes = st.dictionaries(

@@ -1,4 +1,4 @@
-"""The delivery protocol on the in-memory broker and store, turn by turn: I1 to I5 through losses, crashes and refusals."""
+"""The delivery protocol on the in-memory broker and store, turn by turn, through losses, crashes and refusals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.core import naming
-from bus.core.actions import Delivery
 from bus.core.errors import StoreFailed
 from bus.core.table import RouteTable
 from bus.core.work import Target
@@ -74,7 +73,7 @@ class World:
 
     def send(self, id_: str, conversation: str = "c", type_: str = "asked", data: Any = None) -> None:
         delivery = structured(type_, data if data is not None else {"n": id_}, id_=id_, conversationid=conversation)
-        assert self.broker.publish(naming.ingress_exchange(NS), replace(delivery, user_id="agents")) == "confirmed"
+        assert self.broker.publish(naming.ingress_exchange(NS), delivery._replace(user_id="agents")) == "confirmed"
         self.published.append(id_)
 
     def steps(self, count: int) -> None:
@@ -93,6 +92,20 @@ class World:
         self.transport.step()
         self.store = self.store.reopen()
         self.begin()
+
+    def suffer(self, what: str, number: int, taken: list[dict[str, Any]]) -> None:
+        """Let something happen: turns, time, a consumer that takes, a lost connection, a crash."""
+        if what == "step":
+            self.steps(number)
+        elif what == "lose":
+            self.transport.lose("cut")
+        elif what == "crash":
+            self.crash()
+        elif what == "take":
+            queue = f"{NS}.capability.grade"
+            taken.extend(orjson.loads(each.delivery.body) for each in self.broker.take(queue, number))
+        elif what == "time":
+            self.broker.advance(float(number))
 
     def queue(self, name: str) -> list[dict[str, Any]]:
         return [orjson.loads(body) for body in self.broker.bodies(f"{NS}.{name}")]
@@ -201,6 +214,8 @@ def test_drain_finishes_what_is_committed_and_takes_nothing_more() -> None:
     assert all(claim.pending == () or not claim.pending for claim in world.store.reopen().claim(2))
 
 
+KINDS = {"send": "asked", "hop": "order.in"}
+
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(0, 3)),
@@ -222,34 +237,21 @@ def test_whatever_fails_nothing_is_lost_and_order_is_kept(script: list[tuple[str
     world = World(None if limit is None else {f"{NS}.capability.grade": limit})
     sent: dict[str, list[str]] = {}
     taken: list[dict[str, Any]] = []
-
-    def take(most: int) -> None:
-        taken.extend(orjson.loads(each.delivery.body) for each in world.broker.take(f"{NS}.capability.grade", most))
-
     for what, number in script:
         if what in ("send", "hop"):
-            conversation = f"c{number}"
             identity = f"m{len(world.published)}"
-            world.send(identity, conversation, "asked" if what == "send" else "order.in", {"n": identity})
-            sent.setdefault(f"{conversation}/{what}", []).append(identity)
+            world.send(identity, f"c{number}", KINDS[what], {"n": identity})
+            sent.setdefault(f"c{number}/{what}", []).append(identity)
         elif what == "again" and number < len(world.published):
             identity = world.published[number]
-            key, kind = next(each.split("/") for each, ids in sent.items() if identity in ids)
-            world.send(identity, key, "asked" if kind == "send" else "order.in", {"n": identity})
+            conversation, _, kind = next(each for each, ids in sent.items() if identity in ids).partition("/")
+            world.send(identity, conversation, KINDS[kind], {"n": identity})
             world.published.pop()
-        elif what == "step":
-            world.steps(number)
-        elif what == "lose":
-            world.transport.lose("cut")
-        elif what == "crash":
-            world.crash()
-        elif what == "take":
-            take(number)
-        elif what == "time":
-            world.broker.advance(float(number))
+        else:
+            world.suffer(what, number, taken)
     for _ in range(len(world.published) + 3):
         world.settle()
-        take(1000)
+        world.suffer("take", 1000, taken)
     first: dict[str, dict[str, Any]] = {}
     for message in taken:
         first.setdefault(message["id"], message)
@@ -262,11 +264,7 @@ def test_whatever_fails_nothing_is_lost_and_order_is_kept(script: list[tuple[str
 
 def test_a_delivery_of_the_wrong_key_is_put_right() -> None:
     world = World()
-    stray = replace(structured("asked", {}, id_="s", conversationid="real"), routing_key="wrong")
-    world.broker.publish(naming.ingress_exchange(NS), Delivery(**{**_fields(stray), "user_id": "agents"}))
+    stray = structured("asked", {}, id_="s", conversationid="real")._replace(routing_key="wrong")
+    world.broker.publish(naming.ingress_exchange(NS), stray._replace(user_id="agents"))
     world.settle()
     assert world.asked() == ["s"]
-
-
-def _fields(delivery: Delivery) -> dict[str, Any]:
-    return {name: getattr(delivery, name) for name in Delivery.__dataclass_fields__}

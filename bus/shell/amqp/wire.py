@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from bus.core.actions import Delivery
 from bus.core.errors import BusError
@@ -42,8 +42,7 @@ class WireFault(BusError):
     """The broker's fault: bytes that are not AMQP; the connection is dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Confirm:
+class Confirm(NamedTuple):
     """The broker's word on publishes: number `tag`, or with `multiple` all up to it. `ok` is ack, not `ok` nack."""
 
     tag: int
@@ -62,8 +61,7 @@ class Return:
     message_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(NamedTuple):
     """What one read held, each in the order in which it came.
 
     Args:

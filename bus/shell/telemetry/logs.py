@@ -46,7 +46,8 @@ def configure(level: str, style: str, stream: TextIO) -> logging.Handler:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
-    logging.getLogger("pika").setLevel(max(_LEVELS[level], logging.WARNING))  # it tells each step of a connect
+    # pika tells each step of a connect, and logs every refused or lost connection as an error; ours say both once.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     return handler
 
 
