@@ -69,7 +69,13 @@ _SHIPMENT = {
 
 @click.group()
 def bench() -> None:
-    """Measure what this machine does. Figures are worth something as ratios within one run."""
+    """Measure what this machine does. Figures are worth something as ratios within one run.
+
+    \b
+    Examples:
+      bus bench relay
+      bus bench relay --messages 50000 --output json
+    """
 
 
 @bench.command()

@@ -15,7 +15,8 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from functools import lru_cache
+from typing import Any, NoReturn
 
 from bus.core import strict_json
 from bus.core.actions import Delivery
@@ -89,6 +90,7 @@ def _source(value: Attribute) -> Attribute:
     return value
 
 
+@lru_cache(maxsize=4096)  # types are few, but agents choose them: bounded at 1 MiB
 def _type(value: Attribute) -> Attribute:
     if not isinstance(value, str) or not _TYPE.fullmatch(value):
         _bad(TYPE, "must be letters, digits, `.`, `_` and `-`, such as `order.placed`")
@@ -298,9 +300,9 @@ def encode(attributes: Mapping[str, Attribute], data: Json) -> bytes:
     Raises:
         Refused: `not-json`: the data is no JSON value.
     """
-    event: dict[str, Json] = {}
-    for name, value in attributes.items():
-        event[name] = b64encode(value).decode() if isinstance(value, bytes) else value
+    event: dict[str, Any] = dict(attributes)
+    if bytes in map(type, event.values()):
+        event = {name: b64encode(each).decode() if isinstance(each, bytes) else each for name, each in event.items()}
     if data is not None:
         event["data"] = data
     return strict_json.dump(event)

@@ -53,10 +53,10 @@ def run_flow(flow: Flow, work: Work) -> Ended | None:
 def _send(flow: Flow, work: Work) -> Ended | None:
     mark = len(work.sent)
     try:
-        # One final answer per asker: the address goes with the one non-event, else with an event that a route goes on with.
-        sole = all(target.kind == "event" for target in flow.to)
         for target in flow.to:
-            answerable = target.to_route and sole if target.kind == "event" else True
+            # One final answer per asker: the address goes with the one non-event, else with an event that a route
+            # goes on with.
+            answerable = target.kind != "event" or (target.to_route and all(each.kind == "event" for each in flow.to))
             work.sent.append(dispatch(target, work, answerable=answerable))
             work.notes.append(f"to {name_of(target)}")
     except (StepFailed, ExpressionFailed) as error:

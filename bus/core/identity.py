@@ -8,8 +8,7 @@ from bus.core.errors import Refused
 from bus.core.facts import Facts
 from bus.core.message import REDRIVE, REPLYTO, Message
 from bus.core.outputs import BUS, NOBODY
-from bus.core.route import Catalog
-from bus.core.table import fits
+from bus.core.table import RouteTable
 
 CLIENT = "cli"
 """Source of the `bus` command and of people: a client with a private inbox, not a declared agent."""
@@ -20,7 +19,7 @@ def from_the_bus(delivery: Delivery, facts: Facts) -> bool:
     return delivery.user_id == facts.bus_user
 
 
-def check_sender(message: Message, delivery: Delivery, catalog: Catalog, facts: Facts) -> None:
+def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts: Facts) -> None:
     """Refuse a message whose source is not who published it, or that sets what only the bus may set.
 
     Raises:
@@ -29,7 +28,7 @@ def check_sender(message: Message, delivery: Delivery, catalog: Catalog, facts: 
     if from_the_bus(delivery, facts):
         return
     source = message.source
-    if source != CLIENT and source not in catalog.agents:
+    if source != CLIENT and source not in table.catalog.agents:
         raise Refused(
             "unknown-agent", f"no agent `{source}` is declared; write it under `agents:`, or correct the source"
         )
@@ -38,30 +37,15 @@ def check_sender(message: Message, delivery: Delivery, catalog: Catalog, facts: 
         raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
     if message.attributes.get(REDRIVE):
         raise Refused("reserved-attribute", f"only the bus sets `{REDRIVE}`; leave it out")
-    if source != CLIENT:
-        _check_published(message, catalog)
-
-
-def _check_published(message: Message, catalog: Catalog) -> None:
-    agent = catalog.agents[message.source]
     type_ = message.type
-    if any(fits(pattern, type_) for pattern in agent.publishes):
-        return
-    capability = answered_capability(message, catalog)
-    if capability is not None and capability in agent.capabilities:
-        return
+    if source != CLIENT and not table.find(type_, source).declared:
+        raise Refused("not-published", _undeclared(type_, source, table.answered(type_)))
+
+
+def _undeclared(type_: str, agent: str, capability: str | None) -> str:
     if capability is not None:
-        raise Refused("not-published", f"agent `{agent.name}` does not have the capability `{capability}`")
-    raise Refused(
-        "not-published",
-        f"agent `{agent.name}` does not declare `{type_}`; write `publishes: [{type_}]` in its entry under `agents:`",
-    )
-
-
-def answered_capability(message: Message, catalog: Catalog) -> str | None:
-    """The capability that a message of type `<capability>.replied` or `.failed` answers for, or None."""
-    name, _, kind = message.type.rpartition(".")
-    return name if kind in ("replied", "failed") and name in catalog.capabilities else None
+        return f"agent `{agent}` does not have the capability `{capability}`"
+    return f"agent `{agent}` does not declare `{type_}`; write `publishes: [{type_}]` in its entry under `agents:`"
 
 
 def return_address(message: Message, delivery: Delivery, facts: Facts) -> ReturnAddress | None:

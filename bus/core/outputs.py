@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 from bus.core.actions import Delivery, End, Failure, Output, TargetKind
@@ -39,6 +40,8 @@ BUS = "bus"
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
+_CARRIED = frozenset(CARRIED)
+
 NOBODY = ReturnAddress("", "")
 """Sealed into requests that nobody waits for: the reply proves which request it answers, and becomes an event."""
 
@@ -53,8 +56,12 @@ def child_trace(message: Message, output_id: str) -> str:
     parent = message.attributes.get(TRACEPARENT)
     if isinstance(parent, str) and _TRACEPARENT.fullmatch(parent):
         return f"{parent[:36]}{output_id[:16]}{parent[52:]}"
-    trace = blake2b(message.conversation.encode(), digest_size=16).hexdigest()
-    return f"00-{trace}-{output_id[:16]}-01"
+    return f"00-{_trace_of(message.conversation)}-{output_id[:16]}-01"
+
+
+@lru_cache(maxsize=2048)  # an agent chooses the text, of 4 KiB at most: bounded at 8 MiB
+def _trace_of(conversation: str) -> str:
+    return blake2b(conversation.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(slots=True)
@@ -93,30 +100,32 @@ class Outbox:
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
         """
         outputs = self.outputs
-        message = self.message
+        message, facts = self.message, self.facts
         given = message.attributes
-        identity = derived_id(message.id, self.route, f"{kind}:{name}", len(outputs))
-        conversation = message.conversation
+        cause, conversation = message.id, message.conversation
+        identity = derived_id(cause, self.route, f"{kind}:{name}", len(outputs))
         attributes: dict[str, Attribute] = {
             SPECVERSION: "1.0",
             ID: identity,
             SOURCE: source,
             TYPE: type_,
-            TIME: self.facts.now,
+            TIME: facts.now,
             CONVERSATION: conversation,
-            CAUSATION: message.id,
-            HOPS: hops_left(message, self.facts) - 1,
+            CAUSATION: cause,
+            HOPS: hops_left(message, facts) - 1,
             TRACEPARENT: child_trace(message, identity),
         }
-        for attribute in CARRIED:
-            # Word of a failure must arrive even when the deadline of what failed has passed.
-            if attribute in given and not (attribute == EXPIRY and type_ == FAILED):
-                attributes[attribute] = given[attribute]
+        if not _CARRIED.isdisjoint(given):
+            for attribute in CARRIED:
+                # Word of a failure must arrive even when the deadline of what failed has passed.
+                if attribute in given and not (attribute == EXPIRY and type_ == FAILED):
+                    attributes[attribute] = given[attribute]
         if correlation is not None:
             attributes[CORRELATION] = correlation
         if back is not None:
-            attributes[REPLYTO] = seal(self.facts.seal, back, identity)
-        expires_ms = self._expiry(attributes)
+            attributes[REPLYTO] = seal(facts.seal, back, identity)
+        late = EXPIRY in attributes or self.deadline_s is not None
+        expires_ms = self._expiry(attributes) if late else None
         body = encode(attributes, data)
         outputs.append(Output(kind, name, identity, type_, conversation, body, STRUCTURED, {}, expires_ms))
 
@@ -132,7 +141,8 @@ class Outbox:
 def hops_left(message: Message, facts: Facts) -> int:
     """Hops that the message may still take; never more than the bus allows."""
     said = message.attributes.get(HOPS)
-    return min(said, facts.limits.hops) if isinstance(said, int) else facts.limits.hops
+    most = facts.limits.hops
+    return said if isinstance(said, int) and said < most else most
 
 
 def set_aside(

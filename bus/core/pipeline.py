@@ -18,8 +18,8 @@ from bus.core.codec import decode, expiry_s
 from bus.core.errors import ExpressionFailed, Refused
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
-from bus.core.identity import CLIENT, answered_capability, check_sender, return_address
-from bus.core.message import FAILED, LABELS, REPLYTO, Json, Message
+from bus.core.identity import CLIENT, check_sender, return_address
+from bus.core.message import EXPIRY, FAILED, LABELS, REPLYTO, Json, Message
 from bus.core.outputs import (
     BUS,
     NOBODY,
@@ -66,8 +66,8 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         message = understood
     back: ReturnAddress | None = None
     try:
-        check_sender(message, delivery, table.catalog, facts)
-        capability = answered_capability(message, table.catalog)
+        check_sender(message, delivery, table, facts)
+        capability = table.answered(message.type)
         late = _too_late(message, facts)
         if late is not None:
             back = return_address(message, delivery, facts) if capability is None else None
@@ -112,7 +112,7 @@ def _check_contract(message: Message, table: RouteTable) -> None:
 
 
 def _too_late(message: Message, facts: Facts) -> Failure | None:
-    expiry = expiry_s(message)
+    expiry = expiry_s(message) if EXPIRY in message.attributes else None
     if expiry is not None and expiry <= facts.now_s:
         return Failure("expired", "expired", f"its deadline {message.text('expirytime')} passed before it was decided")
     if hops_left(message, facts) <= 0:
@@ -133,7 +133,8 @@ def _matched(
     names = _names(message)
     notes: list[str] = []
     outputs: list[Output] = []
-    _observe(found, message, names, facts, outputs, notes)
+    if found.observers:
+        _observe(found, message, names, facts, outputs, notes)
     if found.subscribers:
         passed = Outbox(message, facts, "subscribe")
         passed.send("event", message.type, message.type, message.data, source=message.source)
@@ -141,7 +142,8 @@ def _matched(
         notes.append("subscribers " + ", ".join(found.subscribers))
     owner = _owner(found, message, names, notes)
     if owner is not None:
-        return _routed(owner, delivery, message, facts, table, back, (outputs, notes))
+        work = Work(message, _with_config(names, owner[0]), owner[0].on_error, [], notes)
+        return _routed(owner, delivery, work, facts, table, back, outputs)
     if found.subscribers:
         return Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
     declared = table.catalog.types.get(message.type)
@@ -160,12 +162,13 @@ def _matched(
 
 
 def _names(message: Message) -> dict[str, Json]:
-    return {
-        "data": message.data,
-        "request": message.data,
-        "msg": cast("dict[str, Json]", dict(message.attributes)),
-        "vars": {},
-    }
+    """What expressions read. Steps replace values in it and never change one, so routes may share them."""
+    attributes = cast("dict[str, Json]", dict(message.attributes))
+    return {"data": message.data, "request": message.data, "msg": attributes, "vars": {}}
+
+
+def _with_config(names: dict[str, Json], route: Route) -> dict[str, Json]:
+    return {**names, "config": cast("dict[str, Json]", route.config)}
 
 
 def _owner(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> tuple[Route, str] | None:
@@ -183,7 +186,7 @@ def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[
     if route.match.when is None:
         return True
     try:
-        if route.match.when({**names, "config": dict(route.config)}) is True:
+        if route.match.when(_with_config(names, route)) is True:
             return True
         notes.append(f"{route.name}: when {route.match.when.text} is false")
     except ExpressionFailed as error:
@@ -198,7 +201,7 @@ def _observe(
     for route, _ in found.observers:
         if not _wanted(route, message, names, notes):
             continue
-        work = Work(message, {**names, "config": dict(route.config)}, rules=route.on_error)
+        work = Work(message, _with_config(names, route), route.on_error)
         try:
             run_flow(route.flow, work)
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))
@@ -213,23 +216,23 @@ def _observe(
 def _routed(
     owner: tuple[Route, str],
     delivery: Delivery,
-    message: Message,
+    work: Work,
     facts: Facts,
     table: RouteTable,
     back: ReturnAddress | None,
-    before: tuple[list[Output], list[str]],
+    outputs: list[Output],
 ) -> Decision:
     route, why = owner
-    outputs, notes = before
-    work = Work(message, {**_names(message), "config": dict(route.config)}, rules=route.on_error, notes=notes)
+    message = work.message
     try:
         ended = run_flow(route.flow, work)
     except RouteFailed as failed:
         return _route_failed(failed, route, why, delivery, message, facts, table, back, outputs, work)
-    outbox = Outbox(message, facts, route.name, _deadline(route, facts))
-    for dispatched in work.sent:
-        _put(dispatched, outbox, back)
-    outputs += outbox.outputs
+    if work.sent:
+        outbox = Outbox(message, facts, route.name, _deadline(route, facts))
+        for dispatched in work.sent:
+            _put(dispatched, outbox, back)
+        outputs += outbox.outputs
     end, reason = _end(ended, bool(outputs), route)
     return Decision(end, message, route.name, route.where, why, reason, None, tuple(work.notes), tuple(outputs))
 

@@ -13,15 +13,21 @@ from typing import NamedTuple
 
 from bus.core.route import Catalog, Route
 
+_ANSWERS = (".replied", ".failed")
 _REMEMBERED = 4096  # distinct (type, source) pairs; past it the memory starts afresh
 
 
 class Found(NamedTuple):
-    """Routes for one (type, source), best first, each with why it matches."""
+    """Routes for one (type, source), best first, each with why it matches.
+
+    Args:
+        declared: the source is an agent that may send this type: it publishes it, or answers for its capability.
+    """
 
     owners: tuple[tuple[Route, str], ...]
     observers: tuple[tuple[Route, str], ...]
     subscribers: tuple[str, ...]
+    declared: bool
 
 
 @dataclass(slots=True)
@@ -114,6 +120,19 @@ class RouteTable:
         self._memory[(type_, source)] = found
         return found
 
+    def answered(self, type_: str) -> str | None:
+        """The capability that a message of type `<capability>.replied` or `.failed` answers for, or None."""
+        if not type_.endswith(_ANSWERS):
+            return None
+        name = type_.rpartition(".")[0]
+        return name if name in self.catalog.capabilities else None
+
+    def _declared(self, type_: str, source: str) -> bool:
+        agent = self.catalog.agents.get(source)
+        if agent is None:
+            return False
+        return any(fits(pattern, type_) for pattern in agent.publishes) or self.answered(type_) in agent.capabilities
+
     def _look_up(self, type_: str, source: str) -> Found:
         ranked: dict[int, tuple[tuple[object, ...], str]] = {}
         for number in self._exact.get(type_, ()):
@@ -129,6 +148,7 @@ class RouteTable:
             owners=tuple(each for each in routes if not each[0].observe),
             observers=tuple(each for each in routes if each[0].observe),
             subscribers=tuple(agents),
+            declared=self._declared(type_, source),
         )
 
     def _rank(

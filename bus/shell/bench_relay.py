@@ -8,7 +8,7 @@ It is the baseline in the same run, on the same broker, so that the ratio means 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -153,6 +153,9 @@ class BareRelay(_Quiet):
             self.transport.stop()
 
 
+def _nothing() -> None: ...
+
+
 class CountingMeter:
     """A meter that starts a measurement at the first decision and calls `done` at the last finished input."""
 
@@ -161,7 +164,7 @@ class CountingMeter:
         self.ends: dict[str, int] = {}
         self.commits = 0
         self.decide_s = self.commit_s = 0.0
-        self.done = lambda: None
+        self.done: Callable[[], None] = _nothing
 
     def decided(self, decisions: Sequence[Decision], seconds: float) -> None:
         if not self._started:

@@ -14,7 +14,6 @@ from bus.audit import record
 from bus.core import naming
 from bus.core.actions import Decision, Delivery, Failure, Output
 from bus.core.facts import Facts
-from bus.core.identity import answered_capability
 from bus.core.message import Message
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, decide, rejected, understand
@@ -97,7 +96,7 @@ class Judge:
         understood = understand(delivery, self.table, facts)
         if isinstance(understood, Decision):
             return self._raw(delivery, partition, lambda: understood)
-        answers = understood.source != BUS and answered_capability(understood, self.table.catalog) is not None
+        answers = self.table.answered(understood.type) is not None and understood.source != BUS
         key = inbox_key(understood, delivery, answers)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:

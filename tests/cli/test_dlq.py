@@ -16,6 +16,7 @@ from bus.shell.probe import connection, queue_states
 from bus.shell.topology import apply, plan
 from tests.cli.conftest import Bus
 from tests.conftest import TestBroker
+from tests.prometheus_server import eventually
 
 EVENT = {
     "specversion": "1.0",
@@ -97,7 +98,7 @@ def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker,
     assert depth(opened, ingress_queue(namespace, 0)) == 0
     done = bus("dlq", "redrive", "m1", *flags(broker, namespace))
     assert (done.code, [row["id"] for row in done.rows]) == (0, ["m1"])
-    assert depth(opened, dead_queue(namespace)) == 1
+    eventually("what was read and left is back", lambda: depth(opened, dead_queue(namespace)) == 1)
     method, properties, body = take(opened, ingress_queue(namespace, 0))
     assert method.routing_key == "c1"
     assert (properties.message_id, properties.type, properties.user_id) == ("m1", "hello.asked", "bus")
@@ -109,7 +110,7 @@ def test_what_cannot_be_sent_again_stays(bus: Bus, broker: TestBroker, namespace
     ran = bus("dlq", "redrive", "bad", *flags(broker, namespace))
     assert ran.code == 1
     assert "is not JSON" in ran.rows[0]["problem"]
-    assert depth(opened, dead_queue(namespace)) == 1
+    eventually("what was read and left is back", lambda: depth(opened, dead_queue(namespace)) == 1)
 
 
 def test_a_binary_event_counts_in_its_header(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:

@@ -68,7 +68,10 @@ def test_choose_takes_the_first_case_that_holds() -> None:
     def sends(name: str) -> Flow:
         return Flow((), (Target("event", name, name),))
 
-    cases = [{"when": expr(f"n>{n}", lambda x, n=n: x["data"]["n"] > n), "flow": sends(f"over{n}")} for n in (10, 5)]
+    def over(least: int) -> dict[str, Any]:
+        return {"when": expr(f"n>{least}", lambda x: x["data"]["n"] > least), "flow": sends(f"over{least}")}
+
+    cases = [over(10), over(5)]
     for value, sent in ((11, ["over10"]), (6, ["over5"]), (1, ["low"])):
         on = work({"n": value})
         ended = do("choose", {"cases": cases, "otherwise": sends("low")}, on)

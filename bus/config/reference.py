@@ -1,0 +1,75 @@
+"""The reference of the steps, written from their specs: what a step is, what stands under its key, an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bus.core.spec import (
+    Choice,
+    Duration,
+    Expr,
+    FlowShape,
+    Integer,
+    Leaves,
+    ListOf,
+    MapOf,
+    PathTo,
+    Record,
+    SchemaFile,
+    Shape,
+    Spec,
+    TargetShape,
+    TemplateFile,
+    Text,
+)
+
+_WORDS: dict[type, str] = {
+    Leaves: "value",
+    PathTo: "path",
+    SchemaFile: "schema file",
+    TemplateFile: "template file",
+    Text: "text",
+    Integer: "whole number",
+    Duration: "duration",
+    TargetShape: "target",
+    FlowShape: "flow",
+}
+
+
+def steps_reference(steps: Mapping[str, Spec]) -> str:
+    """Return the Markdown of all steps, in the table's order."""
+    return "\n".join(_step(spec) for spec in steps.values())
+
+
+def _step(spec: Spec) -> str:
+    lines = [f"### {spec.kind}", "", f"*{spec.pattern}.* {spec.summary}", ""]
+    if isinstance(spec.shape, Record):
+        lines += ["| key | what | |", "|---|---|---|"]
+        for name, field in spec.shape.fields.items():
+            need = "" if field.required else "optional"
+            lines.append(f"| `{name}` | {field.doc} ({shape_words(field.shape)}) | {need} |")
+    else:
+        lines.append(f"Takes: {shape_words(spec.shape)}.")
+    example = spec.example.rstrip().splitlines()
+    return "\n".join([*lines, "", *(f"    - {row}" if n == 0 else f"      {row}" for n, row in enumerate(example)), ""])
+
+
+def shape_words(shape: Shape) -> str:
+    """Say in words what a shape takes."""
+    match shape:
+        case Expr(type=kind):
+            return "CEL" if kind == "any" else f"CEL giving a {kind}"
+        case Choice(values=values):
+            return "one of " + ", ".join(f"`{value}`" for value in values)
+        case ListOf(item=item):
+            return f"list of {shape_words(item)}"
+        case MapOf(value=value, keys=keys):
+            return f"map of {keys} to {shape_words(value)}"
+        case Record(fields=fields, flow=flow):
+            named = [f"`{name}`" for name in fields] + (["`steps`", "`to`"] if flow else [])
+            return "map with " + ", ".join(named)
+        case _:
+            return _WORDS[type(shape)]
+
+
+__all__ = ["shape_words", "steps_reference"]

@@ -1,0 +1,50 @@
+"""The reference is what the specs say, and every example in it is linted and decided."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from bus.config import load
+from bus.config.reference import steps_reference
+from bus.core.message import Json
+from bus.core.pipeline import decide
+from bus.core.registry import STEPS
+from bus.core.spec import Spec
+from bus.core.table import RouteTable
+from tests.core.world import FACTS, structured
+
+README = Path(__file__).parents[2] / "routes" / "README.md"
+EVENTS = ("payment.large", "payment.small", "payment.seen", "notice.mail", "notice.sms", "done")
+DATA: Json = {
+    "id": "7", "name": "Ada", "text": " hello ", "amount": 5, "currency": "EUR", "channels": ["notice.mail"],
+    "internal_notes": "x",
+}  # fmt: skip
+
+
+def test_the_reference_is_what_the_specs_say() -> None:
+    expected = steps_reference(STEPS)
+    assert expected in README.read_text(), f"write this into {README} below its heading `Steps`:\n\n{expected}"
+
+
+@pytest.mark.parametrize("spec", STEPS.values(), ids=lambda spec: spec.kind)
+def test_an_example_is_linted_and_runs(spec: Spec, tmp_path: Path) -> None:
+    folder = tmp_path / "shown"
+    (folder / "schemas").mkdir(parents=True)
+    (folder / "schemas" / "payment.v1.json").write_text(json.dumps({"type": "object", "required": ["amount"]}))
+    (folder / "prompt.j2").write_text("Dear {{ data.name }}")
+    types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in ("asked", *EVENTS))
+    (folder / "integration.yaml").write_text(f"integration: shown\ntypes:\n{types}")
+    (folder / "agents.yaml").write_text("agents: {desk: {adapter: external, publishes: [asked]}}\n")
+    step = textwrap.indent(spec.example.rstrip(), "    ").lstrip()
+    route = f"route: shown\nmatch: {{type: asked}}\nsteps:\n  - {step}\nto: {{event: done}}\n"
+    (folder / "shown.yaml").write_text(route)
+    loaded = load([folder], {}, STEPS)
+    assert [str(finding) for finding in loaded.findings] == []
+    assert loaded.catalog is not None
+    decision = decide(structured("asked", DATA), RouteTable(loaded.catalog), FACTS)
+    expected = "dead_letter" if spec.kind == "fail" else "filtered"  # nobody subscribes here, which is allowed
+    assert (decision.end, decision.route) == (expected, "shown/shown"), decision
