@@ -31,6 +31,7 @@ _FROM_MESSAGE = (
     ("redrive", REDRIVE),
     ("hops", HOPS),
 )
+_COPIED = frozenset(attribute for _, attribute in _FROM_MESSAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,11 @@ class Record:
     outputs: tuple[OutputNote, ...] = ()
 
 
+def content_hash(body: bytes) -> bytes:
+    """The hash by which the log knows a body."""
+    return blake2b(body, digest_size=CONTENT_BYTES).digest()
+
+
 def encode(
     decision: Decision,
     delivery: Delivery,
@@ -109,6 +115,7 @@ def encode(
     received_s: float,
     decided_s: float,
     config: str,
+    content: bytes | None = None,
 ) -> bytes:
     """Write the record of one decision.
 
@@ -118,6 +125,7 @@ def encode(
         seq, partition: where it will stand in the log.
         received_s, decided_s: epoch seconds.
         config: version of the configuration.
+        content: `content_hash` of the body, when the caller has it already.
     """
     body = delivery.body
     fields: dict[str, Any] = {
@@ -129,7 +137,7 @@ def encode(
         "end": decision.end,
         "config": config,
         "queue": delivery.queue,
-        "content": blake2b(body, digest_size=CONTENT_BYTES).hexdigest(),
+        "content": (content_hash(body) if content is None else content).hex(),
         "size": len(body),
     }
     _identify(fields, decision, delivery)
@@ -155,9 +163,10 @@ def _identify(fields: dict[str, Any], decision: Decision, delivery: Delivery) ->
         fields["source"] = attributes[SOURCE]
         fields["type"] = attributes[TYPE]
         fields["conversation"] = attributes.get(CONVERSATION) or attributes[ID]
-        for name, attribute in _FROM_MESSAGE:
-            if attribute in attributes:
-                fields[name] = attributes[attribute]
+        if not _COPIED.isdisjoint(attributes):
+            for name, attribute in _FROM_MESSAGE:
+                if attribute in attributes:
+                    fields[name] = attributes[attribute]
     if delivery.user_id:
         fields["user_id"] = delivery.user_id
 

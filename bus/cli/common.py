@@ -98,16 +98,17 @@ def settings_of(flags: Mapping[str, Any], **more: Any) -> Settings:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Have SIGTERM end the block as Ctrl-C does, so that what it started is stopped."""
+    """Have SIGTERM end the block as Ctrl-C does, and Ctrl-C too where a shell's `&` has made us ignore it."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 def folders_of(paths: tuple[Path, ...]) -> tuple[Path, ...]:

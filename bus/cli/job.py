@@ -18,13 +18,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 import bus
-from bus.cli.common import Printer, dumps, printable, settings_of, settings_options
+from bus.cli.common import Printer, dumps, printable, settings_of, settings_options, terminable
 from bus.cli.job_desk import FRONTDESK, FrontDesk, Heard
 from bus.cli.job_input import JSON_LINES, Inquiry, read_inquiries
 from bus.cli.job_tally import Summary, Watched, summarise
@@ -72,7 +71,7 @@ def job(file: Path | None, limit: int | None, once: bool, window: int, form: str
     path = file or SHIPPED
     inquiries = read_inquiries(path)
     wanted = settings_of(flags)
-    with _terminable(), choose_home(wanted.home) as home:
+    with terminable(), choose_home(wanted.home) as home:
         settings = dataclasses.replace(wanted, home=home)
         if home != wanted.home.absolute():
             progress(f"      another bus works in {wanted.home}; this one takes {home}")
@@ -319,21 +318,6 @@ def _now_and_then(text: str) -> None:
     seconds = text.removesuffix(" s").rpartition(" ")[2]
     if not seconds.isdigit() or int(seconds) % 5 == 0:
         progress(f"      {text}")
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Have SIGTERM end the block as Ctrl-C does, and Ctrl-C too where a shell's `&` has made us ignore it."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    old = signal.signal(signal.SIGTERM, interrupt), signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old[0])
-        signal.signal(signal.SIGINT, old[1])
 
 
 @contextmanager

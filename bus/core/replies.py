@@ -14,7 +14,7 @@ from bus.core.actions import Decision, Delivery, Failure
 from bus.core.address import ReturnAddress, unseal
 from bus.core.errors import FailureClass, Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, CORRELATION, FENCE, REDRIVE, REPLYTO, Message
+from bus.core.message import ATTEMPT, CORRELATION, FENCE, ID, REDRIVE, REPLYTO, SOURCE, Message
 from bus.core.outputs import NOBODY, Outbox, set_aside
 from bus.core.route import Capability
 from bus.core.telling import place, tell
@@ -82,4 +82,4 @@ def identity_of(message: Message, answers: bool) -> str:
     given = message.attributes
     if answers:
         return f"\0reply\0{given.get(CORRELATION)!s}\0{given.get(FENCE, 0)!s}"
-    return f"{message.source}\0{message.id}\0{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"
+    return f"{given[SOURCE]}\0{given[ID]}\0{given.get(ATTEMPT, 0)}\0{given.get(REDRIVE, 0)}"

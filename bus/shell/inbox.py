@@ -15,17 +15,19 @@ from bus.core.replies import identity_of
 from bus.ports import InboxKey, Store
 from bus.shell.store_rules import bucket_of
 
+CONTENT_BYTES = 8  # the first of the body's hash: enough to tell a repeat from an id that was used twice
 
-def inbox_key(message: Message, delivery: Delivery, answers: bool) -> InboxKey:
-    """Identity and content hash of an input."""
+
+def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
+    """Identity of an input, with the hash of its body."""
     key = blake2b(identity_of(message, answers).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return InboxKey(key, blake2b(delivery.body, digest_size=8).digest())
+    return InboxKey(key, content[:CONTENT_BYTES])
 
 
-def raw_key(delivery: Delivery) -> InboxKey:
+def raw_key(delivery: Delivery, content: bytes) -> InboxKey:
     """Identity of what could not be decoded, or came back from the broker: its queue, message id and bytes."""
     said = f"\0raw\0{delivery.queue.rpartition('.')[2]}\0{delivery.message_id}\0{delivery.user_id}\0".encode()
-    content = blake2b(delivery.body, digest_size=8).digest()
+    content = content[:CONTENT_BYTES]
     return InboxKey(blake2b(said + content, digest_size=16).digest(), content)
 
 

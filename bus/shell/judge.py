@@ -80,24 +80,25 @@ class Judge:
 
     def _one(self, received: Received, facts: Facts, judged: Judged) -> None:
         delivery = received.delivery
+        content = record.content_hash(delivery.body)
         partition = self._partitions.get(delivery.queue)
         if partition is None:  # NS.bounced: whoever owns partition 0 records what the broker gave up on
             partition = 0
-            decision, key, behind = self._raw(delivery, 0, lambda: bounced(delivery, facts))
+            decision, key, behind = self._raw(delivery, content, 0, lambda: bounced(delivery, facts))
         else:
-            decision, key, behind = self._ingress(delivery, partition, facts)
+            decision, key, behind = self._ingress(delivery, content, partition, facts)
         if behind is not None or decision.why == REKEYED:
             key = None
-        self._record(partition, delivery, decision, key, facts, judged, received, behind)
+        self._record(partition, delivery, content, decision, key, facts, judged, received, behind)
 
     def _ingress(
-        self, delivery: Delivery, partition: int, facts: Facts
+        self, delivery: Delivery, content: bytes, partition: int, facts: Facts
     ) -> tuple[Decision, InboxKey | None, int | None]:
         understood = understand(delivery, self.table, facts)
         if isinstance(understood, Decision):
-            return self._raw(delivery, partition, lambda: understood)
+            return self._raw(delivery, content, partition, lambda: understood)
         answers = self.table.answered(understood.type) is not None and understood.source != BUS
-        key = inbox_key(understood, delivery, answers)
+        key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
             return self._decide(delivery, understood, facts), key, None
@@ -105,10 +106,10 @@ class Judge:
         return decision, None, earlier.seq
 
     def _raw(
-        self, delivery: Delivery, partition: int, decision: Callable[[], Decision]
+        self, delivery: Delivery, content: bytes, partition: int, decision: Callable[[], Decision]
     ) -> tuple[Decision, InboxKey | None, int | None]:
         """Decide what is known only by its bytes; the same bytes under the same message id are the same input."""
-        key = raw_key(delivery)
+        key = raw_key(delivery, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
             return decision(), key, None
@@ -128,12 +129,14 @@ class Judge:
         now = self._clock()
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
         delivery, decision = returned(output, reason, facts)
-        self._record(partition, delivery, decision, None, facts, judged, None, None)
+        content = record.content_hash(delivery.body)
+        self._record(partition, delivery, content, decision, None, facts, judged, None, None)
 
     def _record(
         self,
         partition: int,
         delivery: Delivery,
+        content: bytes,
         decision: Decision,
         key: InboxKey | None,
         facts: Facts,
@@ -155,6 +158,7 @@ class Judge:
             received_s=arrived,
             decided_s=facts.now_s,
             config=self.table.catalog.version,
+            content=content,
         )
         entry = Entry(seq, key, line, delivery.body, decision.outputs)
         judged.entries.setdefault(partition, []).append(entry)
