@@ -206,6 +206,7 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         StoreFailed: the store cannot be claimed or written.
     """
     from bus import __version__
+    from bus.shell.collector import calm_collector
     from bus.shell.sqlite_store import SqliteStore
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
@@ -223,6 +224,7 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         )
         told = _Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
         open_things.enter_context(_signals(worker.drain))
+        calm_collector()
         worker.run()
 
 

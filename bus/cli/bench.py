@@ -127,6 +127,7 @@ def _routes(folder: Path) -> RouteTable:
 def _relay(settings: Settings, routes: RouteTable, messages: int, folder: Path, printer: Printer) -> dict[str, Any]:
     from bus import bootstrap
     from bus.shell.bench_relay import BareRelay, CountingMeter, Fill, Measured
+    from bus.shell.collector import calm_collector
     from bus.shell.sqlite_store import SqliteStore
 
     try:
@@ -145,6 +146,7 @@ def _relay(settings: Settings, routes: RouteTable, messages: int, folder: Path, 
         meter = CountingMeter(messages, measured)
         worker = bootstrap.make_worker(settings, routes, store, meter)
         meter.done = worker.drain
+        calm_collector()  # as `bus run` does
         worker.run()
         store.close()
     finally:

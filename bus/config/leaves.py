@@ -198,18 +198,22 @@ def _object(children: Mapping[str, Compiled]) -> Callable[[Names], Json]:
 
 
 def _fields_of_one_root(children: Mapping[str, Compiled]) -> Callable[[Names], Json] | None:
-    """Return a closure for a mapping of `data.a`, `data.b`, ..., or None when it is not one."""
-    paths = {name: each.path for name, each in children.items() if each.path is not None and len(each.path) == 2}
+    """Return a closure for a mapping of `data.a`, `data.b.c`, ..., or None when it is not one."""
+    paths = {name: each.path for name, each in children.items() if each.path is not None and len(each.path) in (2, 3)}
     roots = {path[0] for path in paths.values()}
     if len(paths) != len(children) or len(roots) != 1:
         return None
-    root, fields = roots.pop(), tuple((name, path[1]) for name, path in paths.items())
+    root = roots.pop()
+    fields = tuple((name, path[1], path[2] if len(path) == 3 else None) for name, path in paths.items())
     slowly = _object(children)
 
     def build(names: Names) -> Json:
         try:
             values = names[root]
-            return {name: values[field] for name, field in fields}  # type: ignore[index,call-overload]
+            return {
+                name: values[field] if inner is None else values[field][inner]  # type: ignore[index,call-overload]
+                for name, field, inner in fields
+            }
         except (KeyError, TypeError, IndexError):
             return slowly(names)  # which says what is absent
 

@@ -16,7 +16,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from bus.core import strict_json
 from bus.core.actions import Delivery
@@ -140,7 +140,8 @@ _CHECKS: Mapping[str, Callable[[Attribute], Attribute]] = {
 }
 
 
-_KNOWN = frozenset({CONVERSATION, CORRELATION, CAUSATION, REPLYTO, TRACEPARENT, TRACESTATE, LABELS, SUBJECT})
+_REQUIRED = frozenset({ID, SOURCE, TYPE, SPECVERSION})
+_KNOWN = _CHECKS.keys() | {CONVERSATION, CORRELATION, CAUSATION, REPLYTO, TRACEPARENT, TRACESTATE, LABELS, SUBJECT}
 
 
 def _is_json(content_type: str) -> bool:
@@ -250,26 +251,40 @@ def _from_header(name: str, value: object) -> object:
     return value
 
 
-def _checked(raw: Mapping[str, object]) -> dict[str, Attribute]:
-    """Check names, types and sizes of all attributes, and the meaning of those that the bus knows."""
+def _checked(raw: dict[str, Any]) -> dict[str, Attribute]:
+    """Check names, types and sizes of all attributes, and the meaning of those that the bus knows; `raw` is used up."""
     if len(raw) > _MAX_ATTRIBUTES:
         raise Refused("too-many-attributes", f"{len(raw)} attributes; at most {_MAX_ATTRIBUTES} are accepted")
-    attributes: dict[str, Attribute] = {}
+    attributes = cast("dict[str, Attribute]", raw) if _surely_plain(raw) else _plain_ones(raw)
     checks = _CHECKS.get
-    for name, value in raw.items():
+    for name in attributes:
         check = checks(name)
-        if check is None and name not in _KNOWN and not _NAME.fullmatch(name):
+        if check is not None:
+            attributes[name] = check(attributes[name])
+    if not attributes.keys() >= _REQUIRED:
+        missing = next(name for name in (ID, SOURCE, TYPE, SPECVERSION) if name not in attributes)
+        raise Refused("missing-attribute", f"attribute `{missing}` is required")
+    return attributes
+
+
+def _surely_plain(raw: dict[str, Any]) -> bool:
+    """Whether all names are known and all values short, printable strings: the usual case, seen without a loop."""
+    if not raw.keys() <= _KNOWN:
+        return False
+    try:
+        text = "".join(raw.values())
+    except TypeError:
+        return False
+    return len(text) <= _SURELY_SHORT and text.isprintable()
+
+
+def _plain_ones(raw: dict[str, Any]) -> dict[str, Attribute]:
+    attributes: dict[str, Attribute] = {}
+    for name, value in raw.items():
+        if name not in _KNOWN and not _NAME.fullmatch(name):
             _bad(name, "has a bad name; attribute names are 1 to 20 of a-z and 0-9")
-        if value is None:
-            continue
-        if isinstance(value, str) and len(value) <= _SURELY_SHORT and value.isprintable():
-            plain: Attribute = value  # the usual case, without a call
-        else:
-            plain = _plain(name, value)
-        attributes[name] = plain if check is None else check(plain)
-    for name in (ID, SOURCE, TYPE, SPECVERSION):
-        if name not in attributes:
-            raise Refused("missing-attribute", f"attribute `{name}` is required")
+        if value is not None:
+            attributes[name] = _plain(name, value)
     return attributes
 
 

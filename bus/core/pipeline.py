@@ -19,7 +19,7 @@ from bus.core.errors import ExpressionFailed, Refused
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import CLIENT, check_sender, return_address
-from bus.core.message import EXPIRY, FAILED, LABELS, REPLYTO, Json, Message
+from bus.core.message import EXPIRY, FAILED, LABELS, REDRIVE, REPLYTO, Json, Message
 from bus.core.outputs import (
     BUS,
     NOBODY,
@@ -35,6 +35,7 @@ from bus.core.table import Found, RouteTable
 from bus.core.telling import place, tell, tell_about_bytes
 from bus.core.work import Dispatch, Ended, Work
 
+REQUESTED = ".requested"
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
 
@@ -81,11 +82,23 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
                 return answered
             return _matched(delivery, message, facts, table, None, answered)
         back = return_address(message, delivery, facts)
+        if message.source == BUS and message.attributes.get(REDRIVE) and message.type.endswith(REQUESTED):
+            return _asked_again(message, facts, table, back)
         _check_contract(message, table)
     except Refused as refused:
         failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
         return rejected(delivery, message, facts, table, "invalid", failure, back)
     return _matched(delivery, message, facts, table, back, None)
+
+
+def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
+    """A redriven request goes to whoever has the capability now; the answer still goes to the first asker."""
+    capability = message.type.removesuffix(REQUESTED)
+    if capability not in table.catalog.capabilities:
+        raise Refused("unknown-capability", f"no agent offers `{capability}` any more; declare it, then redrive again")
+    outbox = Outbox(message, facts, "redrive")
+    outbox.send("capability", capability, message.type, message.data, back=back or NOBODY)
+    return Decision("routed", message, why="redriven request", outputs=tuple(outbox.outputs))
 
 
 def _rekeyed(delivery: Delivery, message: Message) -> Decision:

@@ -82,4 +82,4 @@ def identity_of(message: Message, answers: bool) -> str:
     given = message.attributes
     if answers:
         return f"\0reply\0{given.get(CORRELATION)!s}\0{given.get(FENCE, 0)!s}"
-    return f"{given[SOURCE]}\0{given[ID]}\0{given.get(ATTEMPT, 0)}\0{given.get(REDRIVE, 0)}"
+    return f"{given[SOURCE]!s}\0{given[ID]!s}\0{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"

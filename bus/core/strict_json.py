@@ -50,7 +50,7 @@ def parse(body: bytes, limits: Limits) -> Json:
         value: Json = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         _explain(body, error, limits)
-    if body.count(b"[") + body.count(b"{") > limits.depth:
+    if len(body) - len(body.translate(None, b"[{")) > limits.depth:
         _check_depth(value, limits.depth)
     try:
         again = orjson.dumps(value, None, orjson.OPT_STRICT_INTEGER)

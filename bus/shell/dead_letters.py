@@ -24,6 +24,7 @@ from bus.shell.probe import queue_states, user_of
 Channel = Literal["dead", "invalid"]
 
 _STRUCTURED = "application/cloudevents+json"
+_NEVER = ("not-you", "unsolicited-reply")  # refused for who published it, which a redrive would hide
 _PREFIXES = ("ce-", "cloudEvents:", "cloudEvents_")
 
 
@@ -107,6 +108,8 @@ class DeadLetters:
         Raises:
             BusError: it cannot be sent again; it stays where it is.
         """
+        if letter.code in _NEVER:
+            raise BusError(f"{letter.id} was refused as {letter.code}: sent again by the bus it would be believed")
         if self._publishing is None:
             self._publishing = self._opened.channel()
             self._publishing.confirm_delivery()

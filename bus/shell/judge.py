@@ -7,6 +7,7 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -31,9 +32,9 @@ _log = logging.getLogger(__name__)
 class Judged:
     """One batch, decided and numbered, ready to be committed."""
 
-    entries: dict[int, list[Entry]] = field(default_factory=dict)
+    entries: dict[int, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     opens: list[Open] = field(default_factory=list)
-    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
+    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
     decisions: list[Decision] = field(default_factory=list)
 
 
@@ -148,24 +149,24 @@ class Judge:
         self._next[partition] = seq + 1
         if key is not None:
             self._inboxes[partition].add(key, seq)
-            judged.keys.setdefault(partition, []).append((key.key, seq))
-        arrived = facts.now_s if received is None or not received.arrived_s else received.arrived_s
+            judged.keys[partition].append((key.key, seq))
+        now = facts.now_s
+        arrived = now if received is None or not received.arrived_s else received.arrived_s
         line = record.encode(
             decision,
             delivery,
             seq=seq,
             partition=partition,
             received_s=arrived,
-            decided_s=facts.now_s,
+            decided_s=now,
             config=self.table.catalog.version,
             content=content,
         )
         entry = Entry(seq, key, line, delivery.body, decision.outputs)
-        judged.entries.setdefault(partition, []).append(entry)
+        judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
-        opened = Open(partition, entry, len(decision.outputs), tags, arrived, decision, behind)
-        opened.queue, opened.decided_s = delivery.queue, facts.now_s
-        judged.opens.append(opened)
+        left = len(decision.outputs)
+        judged.opens.append(Open(partition, entry, left, tags, arrived, decision, behind, delivery.queue, now))
         judged.decisions.append(decision)
 
     def committed(self, keys: Mapping[int, list[tuple[bytes, int]]]) -> None:

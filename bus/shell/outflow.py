@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from bus.core import naming
@@ -26,6 +26,7 @@ class Job:
     Args:
         owner: the input it belongs to, or None once that is finished (it was held).
         held: its row in the store while it waits or is tried again.
+        key: what it must not overtake within.
     """
 
     partition: int
@@ -34,10 +35,11 @@ class Job:
     output: Output
     owner: Open | None
     held: Held | None = None
+    key: Key = field(init=False)
 
-    @property
-    def key(self) -> Key:
-        return self.output.conversation, self.output.kind, self.output.name
+    def __post_init__(self) -> None:
+        output = self.output
+        self.key = output.conversation, output.kind, output.name
 
 
 class Addresses:
@@ -82,7 +84,7 @@ class Outflow:
         self._addresses = addresses
         self._publish = publish
         self._flying: dict[int, Job] = {}
-        self._waiting: dict[Key, deque[Job]] = {}
+        self._waiting: dict[Key, deque[Job] | None] = {}  # keys with a publish in flight; None: nothing behind it
         self._batch: list[Outgoing] = []
         self._handle = 0
 
@@ -98,12 +100,15 @@ class Outflow:
     def add(self, job: Job) -> None:
         """Send now, or behind the one of its key that is not yet confirmed."""
         key = job.key
-        waiting = self._waiting.get(key)
-        if waiting is not None:
-            waiting.append(job)
+        if key not in self._waiting:
+            self._waiting[key] = None
+            self._send(job)
             return
-        self._waiting[key] = deque()
-        self._send(job)
+        waiting = self._waiting[key]
+        if waiting is None:
+            self._waiting[key] = deque((job,))
+        else:
+            waiting.append(job)
 
     def _send(self, job: Job) -> None:
         self._handle += 1
@@ -120,12 +125,12 @@ class Outflow:
         waiting = self._waiting.get(key)
         if waiting:
             self._send(waiting.popleft())
-        elif waiting is not None:
-            del self._waiting[key]
+        else:
+            self._waiting.pop(key, None)
 
     def stop(self, key: Key) -> list[Job]:
         """The one of this key is to be held: give back all that waited behind it, in order."""
-        return list(self._waiting.pop(key, ()))
+        return list(self._waiting.pop(key, None) or ())
 
     def flush(self) -> None:
         """Hand what has gathered to the transport, as one batch."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from bus.core import naming
+from bus.core.actions import Decision
 from bus.core.facts import Facts
 from bus.core.table import RouteTable
 from bus.ports import Claim, Commit, Entry, Excepted, Held, Meter, Outcome, Received, Store, Transport
@@ -324,6 +325,9 @@ class Worker:
         judged = self._judge.judge(batch)
         excepted = [self._returned(job, outcome, judged) for job, outcome in self._came_back]
         self._came_back.clear()
+        for decision in judged.decisions:
+            if decision.failure is not None:
+                _log_failure(decision)
         if judged.decisions:
             self._meter.decided(judged.decisions, time.perf_counter() - began)
         held, self._waiting.hold = self._waiting.hold, []
@@ -451,3 +455,16 @@ class Worker:
         if self._waiting.rows:
             self._wake()
             self._turn()
+
+
+def _log_failure(decision: Decision) -> None:
+    message, failure = decision.message, decision.failure
+    assert failure is not None
+    extra = {
+        "end": decision.end,
+        "code": failure.code,
+        "route": decision.route,
+        "message_id": message.id if message is not None else None,
+        "conversation_id": message.conversation if message is not None else None,
+    }
+    _log.warning("%s: %s", decision.end, failure.reason, extra=extra)

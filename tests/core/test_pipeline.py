@@ -259,6 +259,27 @@ def test_an_event_that_nobody_wants_on_purpose_is_not_published() -> None:
     assert run(structured("asked", {}), catalog(quiet)).outputs == ()
 
 
+def redriven(delivery: Delivery) -> Delivery:
+    """As `bus dlq redrive` publishes it."""
+    body = orjson.dumps({**orjson.loads(delivery.body), "redrive": 1})
+    return delivery._replace(body=body, user_id="bus")
+
+
+def test_a_redriven_request_goes_to_its_capability_and_answers_the_first_asker() -> None:
+    request = run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE)).outputs[0]
+    again = run(redriven(carried(request)), catalog(GRADE))
+    assert (again.end, targets(again)) == ("routed", ["capability:grade"])
+    assert again.outputs[0].id != request.id
+    answer = run(reply_to(opened(again.outputs[0]), {"text": "x"}), catalog(GRADE))
+    assert (targets(answer), opened(answer.outputs[0])["correlationid"]) == (["agent:desk"], "m1")
+
+
+def test_a_redrive_makes_no_stranger_known() -> None:
+    assert run(redriven(structured("asked", {}, source="mallory")), catalog(GRADE)).why == "unknown-agent"
+    assert run(redriven(structured("forged", {})), catalog(GRADE)).why == "not-published"
+    assert run(redriven(structured("asked", {}, replyto="agent:desk")), catalog(GRADE)).end == "routed"
+
+
 def test_another_routing_key_costs_one_recorded_hop() -> None:
     stray = structured("asked", {}, conversationid="c1")._replace(routing_key="elsewhere")
     hop = run(stray, catalog(GRADE))
