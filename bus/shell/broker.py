@@ -236,7 +236,7 @@ def _answers(identity: Identity) -> bool:
 
 
 def _reaped(pid: int) -> bool:
-    """Collect the process if it is our child and has ended; a zombie still looks alive."""
+    """Collect the process if it is our child and has ended."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
@@ -247,7 +247,7 @@ def _terminate(process: Process) -> None:
     """SIGTERM, which RabbitMQ takes as a clean stop; SIGKILL its session when it does not end in time."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
     sent = 0
-    while process.alive and not _reaped(process.pid):
+    while not _reaped(process.pid) and process.alive:
         late = time.monotonic() > deadline
         wanted = signal.SIGKILL if late else signal.SIGTERM
         if sent != wanted:
@@ -258,12 +258,16 @@ def _terminate(process: Process) -> None:
 
 
 def _start_time(pid: int) -> int:
-    """Start time in clock ticks since boot: field 22 of /proc/PID/stat, counted after the name's parenthesis."""
+    """Start time in clock ticks since boot: field 22 of /proc/PID/stat, counted after the name's parenthesis.
+
+    A zombie has ended, whoever has yet to collect it: -1, which no process was ever started at.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return -1 if fields[0] == "Z" else int(fields[19])
 
 
 def _log_tail(home: Path) -> str:

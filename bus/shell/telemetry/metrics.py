@@ -39,7 +39,8 @@ INVALID_CODES: tuple[str, ...] = (
     "contract", "not-json", "not-utf8", "not-an-object", "lone-surrogate", "duplicate-key", "number-too-big", "too-big",
     "too-deep", "bad-attribute", "missing-attribute", "too-many-attributes", "property-mismatch",
     "unsupported-content-type", "unknown-agent", "not-you", "not-published", "reserved-attribute",
-    "bad-return-address", "unsolicited-reply", "id-reused",
+    "bad-return-address", "unsolicited-reply",
+    "unknown-capability", "id-reused",
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
