@@ -68,6 +68,7 @@ class AmqpLink:
         self._keeper: asyncio.Task[None] | None = None
         self._starting: set[asyncio.Task[None]] = set()
         self._work: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def open(self) -> None:
         """Connect, and keep connected until `close`.
@@ -115,6 +116,7 @@ class AmqpLink:
 
     async def close(self) -> None:
         """Cancel handlers that still run, flush what was settled, and close without cancelling consumers."""
+        self._closing = True
         tasks = [*self._starting, *self._work, *([self._keeper] if self._keeper else [])]
         for task in tasks:
             task.cancel()
@@ -229,9 +231,10 @@ class AmqpLink:
 
     def _worked(self, task: asyncio.Task[None], settlement: _Settlement, message_id: str) -> None:
         self._work.discard(task)
-        if task.cancelled() or task.exception() is None:
+        if self._closing or (not task.cancelled() and task.exception() is None):
             return
-        log.error("a handler raised; giving the message back", exc_info=task.exception(),
+        error = None if task.cancelled() else task.exception()
+        log.error("a handler raised or was cancelled; giving the message back", exc_info=error,
                   extra={"message_id": message_id})  # fmt: skip
         asyncio.get_running_loop().call_later(_GIVE_BACK_PAUSE_S, settlement.give_back)
 

@@ -134,6 +134,12 @@ class Inbox:
         except (NotJson, Refused) as error:
             context.log.error("%s", error)
             return self._failed(message, called.capability, "internal", str(error))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the agent stops: the delivery goes back when the link closes
+            context.log.exception("the handler of %s cancelled itself", message.type)
+            return self._failed(message, called.capability, "tool_error", "CancelledError: the handler was cancelled")
         except Exception as error:
             context.log.exception("the handler of %s raised", message.type)
             return self._failed(message, called.capability, "tool_error", f"{type(error).__name__}: {error}")

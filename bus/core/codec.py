@@ -57,6 +57,7 @@ _MAX_ATTRIBUTES = 64
 _MAX_BYTES = 4096  # of one attribute; larger things belong in the payload
 _SURELY_SHORT = _MAX_BYTES // 4  # characters; UTF-8 needs at most four bytes for one
 _MAX_ID = 128  # characters; ids become broker properties, index keys and log fields
+_MAX_KEY = 255  # bytes of an AMQP routing key, which the conversation, and so the id, becomes
 _NAME = re.compile(r"[a-z0-9]{1,20}")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -79,8 +80,14 @@ def _bad(name: str, what: str) -> NoReturn:
 def _id(value: Attribute) -> Attribute:
     if not isinstance(value, str) or not value:
         _bad(ID, "must be a non-empty string")
-    if len(value) > _MAX_ID or not value.isprintable():
-        _bad(ID, f"must be at most {_MAX_ID} printable characters")
+    if len(value) > _MAX_ID or not value.isprintable() or len(value.encode()) > _MAX_KEY:
+        _bad(ID, f"must be at most {_MAX_ID} printable characters and {_MAX_KEY} bytes")
+    return value
+
+
+def _conversation(value: Attribute) -> Attribute:
+    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > _MAX_KEY:
+        _bad(CONVERSATION, f"must be a string of at most {_MAX_KEY} bytes: it is the routing key")
     return value
 
 
@@ -131,6 +138,7 @@ def _timestamp(name: str) -> Callable[[Attribute], Attribute]:
 
 _CHECKS: Mapping[str, Callable[[Attribute], Attribute]] = {
     ID: _id,
+    CONVERSATION: _conversation,
     SOURCE: _source,
     TYPE: _type,
     SPECVERSION: _specversion,

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 from bus.core.actions import Delivery
 from bus.core.address import ReturnAddress, unseal
 from bus.core.errors import Refused
 from bus.core.facts import Facts
-from bus.core.message import REDRIVE, REPLYTO, Message
+from bus.core.message import ATTEMPT, FENCE, REDRIVE, REPLYTO, Message
 from bus.core.outputs import BUS, NOBODY
 from bus.core.table import RouteTable
 
 CLIENT = "cli"
 """Source of the `bus` command and of people: a client with a private inbox, not a declared agent."""
+
+AT_THE_DOOR = frozenset(
+    {"unknown-agent", "not-you", "reserved-attribute", "not-published", "bad-return-address", "unsolicited-reply"}
+)
+"""Codes of refusals by who the sender is. Such a message takes nobody's identity: neither the id that it claims, nor
+the place of the answer to the request that it names."""
+
+_CLIENT_ADDRESS = re.compile(r"client:[A-Za-z0-9_-]{1,64}")
 
 
 def from_the_bus(delivery: Delivery, facts: Facts) -> bool:
@@ -39,8 +49,9 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
     if not trusted and facts.identity == "broker" and delivery.user_id != source:
         said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
         raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
-    if not trusted and message.attributes.get(REDRIVE):
-        raise Refused("reserved-attribute", f"only the bus sets `{REDRIVE}`; leave it out")
+    for name in (REDRIVE, ATTEMPT, FENCE):
+        if not trusted and message.attributes.get(name):
+            raise Refused("reserved-attribute", f"only the bus sets `{name}`; leave it out")
     type_ = message.type
     if source != CLIENT and not table.find(type_, source).declared:
         raise Refused("not-published", _undeclared(type_, source, table.answered(type_)))
@@ -62,11 +73,11 @@ def return_address(message: Message, delivery: Delivery, facts: Facts) -> Return
     if text is None:
         return None
     if from_the_bus(delivery, facts):
-        back = unseal(facts.seal, text, message.id)
+        back = unseal(facts.seal, text, message.id, message.conversation)
         # A redriven message keeps the asker's plain address: check it as if the asker had sent it.
         if back is not None or message.source == BUS:
             return None if back == NOBODY else back
     allowed = f"agent:{message.source}"
-    if text == allowed or (message.source == CLIENT and str(text).startswith("client:")):
+    if text == allowed or (message.source == CLIENT and _CLIENT_ADDRESS.fullmatch(str(text))):
         return ReturnAddress(str(text), message.id)
     raise Refused("bad-return-address", f"replyto `{text!s}` is not this sender's inbox; write `{allowed}`")

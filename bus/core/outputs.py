@@ -123,7 +123,7 @@ class Outbox:
         if correlation is not None:
             attributes[CORRELATION] = correlation
         if back is not None:
-            attributes[REPLYTO] = seal(facts.seal, back, identity)
+            attributes[REPLYTO] = seal(facts.seal, back, identity, message.conversation)
         late = EXPIRY in attributes or self.deadline_s is not None
         expires_ms = self._expiry(attributes) if late else None
         body = encode(attributes, data)

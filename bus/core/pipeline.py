@@ -12,6 +12,8 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import cast
 
+import orjson
+
 from bus.core.actions import Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
 from bus.core.codec import decode, expiry_s
@@ -29,12 +31,13 @@ from bus.core.outputs import (
     hops_left,
     set_aside,
 )
-from bus.core.replies import Answered, answer
+from bus.core.replies import Answered, answer, asker
 from bus.core.route import Route
 from bus.core.table import Found, RouteTable
 from bus.core.telling import place, tell, tell_about_bytes
 from bus.core.work import Dispatch, Ended, Work
 
+_READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
 REQUESTED = ".requested"
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
@@ -69,19 +72,22 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
     try:
         check_sender(message, delivery, table, facts)
         capability = table.answered(message.type)
+        answers = capability is not None and message.source != BUS
+        back = asker(message, facts) if answers else return_address(message, delivery, facts)
+        if back == NOBODY:
+            back = None
         late = _too_late(message, facts)
         if late is not None:
-            back = return_address(message, delivery, facts) if capability is None else None
             end: End = "expired" if late.code == "expired" else "dead_letter"
             return rejected(delivery, message, facts, table, end, late, back)
         if delivery.routing_key != message.conversation:
             return _rekeyed(delivery, message)
-        if capability is not None and message.source != BUS:
-            answered = answer(message, delivery, table.catalog.capabilities[capability], facts)
+        if answers and capability is not None:
+            offered = table.catalog.capabilities[capability]
+            answered = answer(message, delivery, offered, back or NOBODY, facts)
             if isinstance(answered, Decision):
                 return answered
             return _matched(delivery, message, facts, table, None, answered)
-        back = return_address(message, delivery, facts)
         if message.source == BUS and message.attributes.get(REDRIVE) and message.type.endswith(REQUESTED):
             return _asked_again(message, facts, table, back)
         _check_contract(message, table)
@@ -352,7 +358,7 @@ def _undecodable(delivery: Delivery, table: RouteTable, facts: Facts, refused: R
     failure = Failure("contract", refused.code, refused.reason, findings=refused.findings)
     cause = delivery.message_id or blake2b(delivery.body, digest_size=16).hexdigest()
     aside = set_aside(delivery, None, facts, "invalid", failure, "")
-    address = _teller(delivery, table, facts)
+    address = _teller(delivery, table, facts) or _envelope_teller(delivery, table, facts)
     told = () if address is None else (tell_about_bytes(facts, failure, cause, address, delivery.type or ""),)
     return Decision("invalid", None, None, None, refused.code, refused.reason, failure, (), (aside, *told))
 
@@ -365,3 +371,15 @@ def _teller(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
     kind, _, name = (delivery.reply_to or "").partition(":")
     known = (kind == "client" and name != "") or (kind == "agent" and name in agents)
     return delivery.reply_to if known else None
+
+
+def _envelope_teller(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
+    """Whom the envelope names as its sender, when it is JSON but no message: a bad attribute, too deep, too big."""
+    if facts.identity == "broker" or len(delivery.body) > _READABLE_BODIES * facts.limits.body_bytes:
+        return None
+    try:
+        envelope = orjson.loads(delivery.body)
+    except orjson.JSONDecodeError:
+        return None
+    source = envelope.get("source") if isinstance(envelope, dict) else None
+    return f"agent:{source}" if isinstance(source, str) and source in table.catalog.agents else None

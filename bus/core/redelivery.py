@@ -100,7 +100,7 @@ def _decoded(delivery: Delivery, facts: Facts) -> Message | None:
 
 
 def _told(message: Message, facts: Facts, failure: Failure) -> list[Output]:
-    back = unseal(facts.seal, message.attributes.get(REPLYTO), message.id)
+    back = unseal(facts.seal, message.attributes.get(REPLYTO), message.id, message.conversation)
     if back is None or back == NOBODY:
         return []
     return tell(message, facts, failure, back)

@@ -27,20 +27,27 @@ class Answered:
     capability: str
 
 
-def answer(message: Message, delivery: Delivery, capability: Capability, facts: Facts) -> Decision | Answered:
-    """Decide an agent's `<capability>.replied` or `.failed`.
+def asker(message: Message, facts: Facts) -> ReturnAddress:
+    """Whom an agent's answer is for; NOBODY when nobody waits.
 
     Raises:
         Refused: `unsolicited-reply`: this bus did not send the request that it claims to answer.
     """
     request = message.text(CORRELATION) or ""
-    back = unseal(facts.seal, message.attributes.get(REPLYTO), request)
+    back = unseal(facts.seal, message.attributes.get(REPLYTO), request, message.conversation)
     if back is None:
         raise Refused(
             "unsolicited-reply",
-            f"`{message.type}` answers no request of this bus; copy `replyto` from the request and put the "
-            "request's id into `correlationid`",
+            f"`{message.type}` answers no request of this bus; copy `replyto` and `conversationid` from the request, "
+            "and put the request's id into `correlationid`",
         )
+    return back
+
+
+def answer(
+    message: Message, delivery: Delivery, capability: Capability, back: ReturnAddress, facts: Facts
+) -> Decision | Answered:
+    """Decide an agent's `<capability>.replied` or `.failed`, which is for `back`."""
     failed = message.type.endswith(".failed")
     findings = () if failed else capability.reply.check(message.data)
     if findings:
@@ -75,11 +82,15 @@ def _agents_failure(message: Message) -> Failure:
 
 
 def identity_of(message: Message, answers: bool) -> str:
-    """What makes two deliveries one input: (source, id, attempt, redrive), or for an answer the request it answers.
+    """What makes two deliveries one input: (source, conversation, id, attempt, redrive), or the request it answers.
+
+    The conversation belongs to it because each partition has an inbox of its own: without it, whether an id is known
+    in another conversation would hang on a hash.
 
     The first recorded answer to a request wins, whoever sends the second and under whichever id.
     """
     given = message.attributes
     if answers:
         return f"\0reply\0{given.get(CORRELATION)!s}\0{given.get(FENCE, 0)!s}"
-    return f"{given[SOURCE]!s}\0{given[ID]!s}\0{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"
+    tries = f"{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"
+    return f"{given[SOURCE]!s}\0{message.conversation}\0{given[ID]!s}\0{tries}"

@@ -15,6 +15,7 @@ from bus.audit import record
 from bus.core import naming
 from bus.core.actions import Decision, Delivery, Failure, Output
 from bus.core.facts import Facts
+from bus.core.identity import AT_THE_DOOR
 from bus.core.message import Message
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, decide, rejected, understand
@@ -102,7 +103,10 @@ class Judge:
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
-            return self._decide(delivery, understood, facts), key, None
+            decision = self._decide(delivery, understood, facts)
+            if decision.why in AT_THE_DOOR:
+                return self._raw(delivery, content, partition, lambda: decision)
+            return decision, key, None
         decision = repeated(delivery, understood, self.table, facts, earlier.seq, same=earlier.same, answers=answers)
         return decision, None, earlier.seq
 

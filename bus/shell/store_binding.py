@@ -30,7 +30,9 @@ def bind_store(url: str, namespace: str, store_id: str) -> None:
     try:
         connection = pika.BlockingConnection(pika.URLParameters(url))
     except (AMQPError, OSError) as error:
-        raise Unreachable(f"the broker cannot be reached to bind the store: {error or type(error).__name__}") from error
+        raise Unreachable(
+            f"the broker cannot be reached to bind the store: {str(error) or type(error).__name__}"
+        ) from error
     try:
         channel = connection.channel()
         channel.confirm_delivery()

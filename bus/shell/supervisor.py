@@ -18,10 +18,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bus.core.errors import BusError
+from bus.core.errors import BusError, Unreachable
 from bus.settings import environment as current_environment
 
 STOP_TIMEOUT_S = 40.0  # a bus that drains and agents that finish take seconds; then SIGKILL
+UNREACHABLE = 3  # exit code of a `bus` command that reaches no broker or store
 AGAIN_S = (0.1, 5.0)  # pause before starting again: doubles from the first to the second while it keeps dying
 LOG_LINES = 15
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -58,7 +59,8 @@ class Part:
         """Keep it running until `stop`.
 
         Raises:
-            BusError: it ended before it was ever ready.
+            Unreachable: it ended, before it was ever ready, because it reached no broker or store.
+            BusError: it ended otherwise before it was ever ready.
         """
         pause_s, ever_ready = AGAIN_S[0], False
         while not self._stopping.is_set():
@@ -68,7 +70,9 @@ class Part:
             if self._stopping.is_set():
                 return
             if not ever_ready:
-                raise BusError(f"{self.name} {how} before it was ready; the end of {self.log}:\n{self._log_end()}")
+                text = f"{self.name} {how} before it was ready; the end of {self.log}:\n{self._log_end()}"
+                unreachable = self._process is not None and self._process.returncode == UNREACHABLE
+                raise Unreachable(text) if unreachable else BusError(text)
             self.restarts += 1
             self._say(f"{self.name} {how}; starting it again")
             pause_s = AGAIN_S[0] if ready else min(pause_s * 2, AGAIN_S[1])

@@ -174,9 +174,10 @@ async def test_plain_functions_run_in_threads_and_may_use_the_context() -> None:
         (AgentError("rate_limit", "slow down"), "rate_limit", "slow down"),
         (ValueError("no such thing"), "tool_error", "ValueError: no such thing"),
         (TimeoutError("upstream"), "tool_error", "TimeoutError: upstream"),
+        (asyncio.CancelledError(), "tool_error", "CancelledError: the handler was cancelled"),
     ],
 )
-async def test_errors_are_data(raised: Exception, failure: str, reason: str) -> None:
+async def test_errors_are_data(raised: BaseException, failure: str, reason: str) -> None:
     async def handler(_asked: Message, context: Context) -> Json:
         await context.send("never.leaves")
         raise raised

@@ -100,6 +100,23 @@ def test_an_answer_to_another_request_is_refused() -> None:
     assert crossed.why == "unsolicited-reply"
 
 
+def test_an_answer_keeps_to_the_conversation_and_sets_no_fence() -> None:
+    request = opened(run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE)).outputs[0])
+    elsewhere = reply_to({**request, "conversationid": "other"}, {"text": "x"})
+    assert run(elsewhere, catalog(GRADE)).why == "unsolicited-reply"
+    for name in ("fence", "attempt", "redrive"):
+        more: dict[str, Any] = {name: 1}
+        assert run(reply_to(request, {"text": "x"}, **more), catalog(GRADE)).why == "reserved-attribute"
+
+
+@pytest.mark.parametrize("late", [{"expirytime": "2027-01-15T07:59:59Z"}, {"hopsleft": 0}])
+def test_an_answer_that_comes_too_late_is_told_to_the_asker(late: dict[str, Any]) -> None:
+    request = opened(run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE)).outputs[0])
+    told = run(reply_to(request, {"text": "x"}, **late), catalog(GRADE))
+    assert targets(told) == ["dead", "agent:desk"]
+    assert opened(told.outputs[1])["correlationid"] == "m1"
+
+
 def test_a_reply_that_breaks_its_contract_is_told_to_both() -> None:
     asked = run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE))
     broken = run(reply_to(opened(asked.outputs[0]), {"txt": 1}), catalog(GRADE))
@@ -129,6 +146,9 @@ def test_a_contract_broken_on_entry_names_every_field() -> None:
         (structured("forged", {}), "invalid", "not-published"),
         (structured("grade.replied", {}), "invalid", "not-published"),
         (structured("asked", {}, redrive=1), "invalid", "reserved-attribute"),
+        (structured("asked", {}, conversationid="c" * 256), "invalid", "bad-attribute"),
+        (structured("asked", {}, id_="\u00e9" * 128), "invalid", "bad-attribute"),
+        (structured("asked", {}, source="cli", replyto="client:" + "a" * 65), "invalid", "bad-return-address"),
         (structured("asked", {}, replyto="agent:other"), "invalid", "bad-return-address"),
         (structured("asked", {}, expirytime="2027-01-15T07:59:59Z"), "expired", "expired"),
         (structured("asked", {}, hopsleft=0), "dead_letter", "hops"),
@@ -150,6 +170,9 @@ def test_whoever_sent_bytes_is_told_when_amqp_says_who() -> None:
     decision = run(raw(b"nope", reply_to="client:ab12"), catalog(GRADE))
     assert targets(decision) == ["invalid", "client:ab12"]
     assert targets(run(raw(b"nope", reply_to="agent:stranger"), catalog(GRADE))) == ["invalid"]
+    unreadable = structured("asked", {"deep": orjson.loads("[" * 90 + "]" * 90)})
+    assert targets(run(unreadable, catalog(GRADE))) == ["invalid", "agent:desk"]
+    assert targets(run(unreadable, catalog(GRADE), replace(FACTS, identity="broker"))) == ["invalid"]
 
 
 def test_strict_identity_believes_only_the_broker() -> None:

@@ -201,6 +201,28 @@ def test_a_duplicate_waits_for_what_it_repeats() -> None:
     assert len(world.queue("invalid")) == 1
 
 
+def answer(world: World, request: dict[str, Any], id_: str, **more: Any) -> None:
+    echoed = {"replyto": request["replyto"], "conversationid": request["conversationid"]}
+    said = {**echoed, "correlationid": request["id"], "source": "grader", **more}
+    delivery = structured("grade.replied", {"text": id_}, id_=id_, **said)
+    world.broker.publish(naming.ingress_exchange(NS), delivery._replace(user_id="agents"))
+    world.settle()
+
+
+def test_a_refused_answer_does_not_take_the_place_of_the_good_one() -> None:
+    world = World()
+    delivery = structured("asked", {}, id_="q", replyto="agent:desk", conversationid="c")
+    world.broker.publish(naming.ingress_exchange(NS), delivery._replace(user_id="agents"))
+    world.settle()
+    (request,) = world.queue("capability.grade")
+    answer(world, request, "forged", replyto="agent:desk!q!00")
+    answer(world, request, "stranger", source="other")
+    answer(world, request, "good")
+    answer(world, request, "second")
+    told = [message["data"] for message in world.queue("agent.desk") if message["type"] == "grade.replied"]
+    assert told == [{"text": "good"}]
+
+
 def test_drain_finishes_what_is_committed_and_takes_nothing_more() -> None:
     world = World()
     for number in range(30):
