@@ -105,11 +105,13 @@ class OpenBroker:
         settings: as given, with both URLs, the bus's user and the identity rule filled in.
         private: a node of our own, in `settings.home`.
         stop: stops the private node if this process owns it; nothing otherwise. Idempotent.
+        revive: starts the private node again when it has died, under the same URLs; says whether it had to.
     """
 
     settings: Settings
     private: bool
     stop: Callable[[], None]
+    revive: Callable[[], bool] = lambda: False
 
 
 def open_broker(settings: Settings, progress: Progress) -> OpenBroker:
@@ -122,8 +124,16 @@ def open_broker(settings: Settings, progress: Progress) -> OpenBroker:
         return OpenBroker(_with_urls(settings, settings.amqp_url, settings.agent_amqp_url), False, lambda: None)
     from bus.shell.broker import start_broker
 
-    node = start_broker(settings.home, progress=progress)
-    return OpenBroker(_with_urls(settings, node.bus_url, node.agent_url, "shared"), True, node.stop)
+    nodes = [start_broker(settings.home, progress=progress)]
+
+    def revive() -> bool:
+        if nodes[-1].alive:
+            return False
+        nodes.append(start_broker(settings.home, progress=progress))
+        return True
+
+    urls = _with_urls(settings, nodes[0].bus_url, nodes[0].agent_url, "shared")
+    return OpenBroker(urls, True, lambda: nodes[-1].stop(), revive)
 
 
 def running(settings: Settings) -> Settings:

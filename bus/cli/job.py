@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ROUTES = Path(bus.__file__).parent.parent / "routes" / "customer_service"
 SHIPPED = ROUTES / "data" / "inquiries.csv"
+BROKER_LOOK_S = 2.0  # between two looks whether the private broker still runs
 READY_S = 120.0  # for the bus and the agents; a classifier trains for seconds on a busy machine
 _SHOWN_CHARS = 60  # of a question and of an answer on a line for people
 _NOT_MEDIATED = ("duplicate", "woken")
@@ -80,7 +81,9 @@ def job(file: Path | None, limit: int | None, once: bool, window: int, form: str
         try:
             progress(f"[3/4] broker up {time.monotonic() - begun:.0f} s")
             labels = path if measurable(path, inquiries) else None
-            plan = Plan(settings, broker.settings, inquiries[:limit], labels, window, Printer(form), once)
+            plan = Plan(
+                settings, broker.settings, inquiries[:limit], labels, window, Printer(form), once, broker.revive
+            )
             return asyncio.run(run_job(plan))
         finally:
             with _uninterrupted():
@@ -96,6 +99,7 @@ class Plan:
         connected: the same, with the broker's URLs.
         labels: the file that the classifier trains on and is measured by; None leaves both.
         window: inquiries in flight.
+        revive: starts the private broker again when it has died; says whether it had to.
     """
 
     settings: Settings
@@ -105,6 +109,7 @@ class Plan:
     window: int
     printer: Printer
     once: bool
+    revive: Callable[[], bool] = lambda: False
 
 
 async def run_job(plan: Plan) -> int:
@@ -135,7 +140,7 @@ async def _parts(plan: Plan) -> AsyncIterator[tuple[Part, Part]]:
     )
     block = asyncio.current_task()
     assert block is not None
-    running: list[asyncio.Task[None]] = []
+    running = [asyncio.create_task(_keep_broker(plan))]
 
     def watch(part: Part) -> None:
         running.append(asyncio.create_task(part.run()))
@@ -152,15 +157,24 @@ async def _parts(plan: Plan) -> AsyncIterator[tuple[Part, Part]]:
         progress(f"[4/4] {len(names) if isinstance(names, list) else 'all'} agents ready")
         yield the_bus, the_agents
     except asyncio.CancelledError:
-        failed = [error for task in running if task.done() and (error := task.exception())]
+        failed = [error for task in running if task.done() and not task.cancelled() and (error := task.exception())]
         if failed:
             raise failed[0] from None
         raise
     finally:
         with _uninterrupted():
+            running[0].cancel()
             for part in (the_agents, the_bus):
                 await part.stop()
             await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _keep_broker(plan: Plan) -> None:
+    """Start the private broker again when it dies; bus and agents connect again by themselves."""
+    while True:
+        await asyncio.sleep(BROKER_LOOK_S)
+        if await asyncio.to_thread(plan.revive):
+            progress("      the broker had died; it runs again")
 
 
 async def _ready(part: Part) -> None:

@@ -81,6 +81,12 @@ class Broker:
     owned: bool
     home: Path
 
+    @property
+    def alive(self) -> bool:
+        """Whether the node's process still runs."""
+        state = _load(self.home)
+        return state is not None and state.server is not None and state.server.pid == self.pid and state.server.alive
+
     def stop(self) -> None:
         """Stop the node in order if we own it; else do nothing. Idempotent; takes 1 to 4 s."""
         if not self.owned:
