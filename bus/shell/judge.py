@@ -154,15 +154,15 @@ class Judge:
         if key is not None:
             self._inboxes[partition].add(key, seq)
             judged.keys[partition].append((key.key, seq))
-        now = facts.now_s
-        arrived = now if received is None or not received.arrived_s else received.arrived_s
+        arrived = facts.now_s if received is None or not received.arrived_s else received.arrived_s
+        decided_s = self._clock()
         line = record.encode(
             decision,
             delivery,
             seq=seq,
             partition=partition,
             received_s=arrived,
-            decided_s=now,
+            decided_s=decided_s,
             config=self.table.catalog.version,
             content=content,
         )
@@ -170,7 +170,7 @@ class Judge:
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
         left = len(decision.outputs)
-        judged.opens.append(Open(partition, entry, left, tags, arrived, decision, behind, delivery.queue, now))
+        judged.opens.append(Open(partition, entry, left, tags, arrived, decision, behind, delivery.queue, decided_s))
         judged.decisions.append(decision)
 
     def committed(self, keys: Mapping[int, list[tuple[bytes, int]]]) -> None:
