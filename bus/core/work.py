@@ -20,7 +20,7 @@ from bus.core.message import Json, Message
 class Ended:
     """The route ends here: `filtered`, or `sent` after a `to`."""
 
-    how: Literal["filtered", "sent", "dead_letter", "invalid"]
+    how: Literal["filtered", "sent"]
     reason: str = ""
 
 

@@ -83,10 +83,6 @@ class Waiting:
         self.trying.discard(job.key)
         return None
 
-    def next_due(self) -> float | None:
-        """Epoch seconds of the earliest row, or None."""
-        return min((jobs[0].held.due_s for jobs in self.rows.values() if jobs[0].held is not None), default=None)
-
 
 def text_of(key: Key) -> str:
     """An ordering key as the store writes it."""

@@ -272,7 +272,14 @@ class Worker:
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
-            self._outflow.add(Job(claim.partition, entry.seq, index, entry.outputs[index], opened))
+            self._go(Job(claim.partition, entry.seq, index, entry.outputs[index], opened), opened.committed_s)
+
+    def _go(self, job: Job, now: float) -> None:
+        """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
+        if job.key in self._waiting.rows:
+            self._waiting.add(job, now, "behind an earlier one that waits")
+        else:
+            self._outflow.add(job)
 
     def _start_consuming(self) -> None:
         self._set("running")
@@ -363,10 +370,7 @@ class Worker:
             self._ledger.add(opened)
             for index, output in enumerate(opened.entry.outputs):
                 job = Job(opened.partition, opened.entry.seq, index, output, opened)
-                if job.key in self._waiting.rows:
-                    self._waiting.add(job, now, "behind an earlier one that waits")
-                else:
-                    self._outflow.add(job)
+                self._go(job, now)
         for job in pending.held:
             self._settle(job)
             self._token(job, now)

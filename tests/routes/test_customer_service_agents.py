@@ -193,13 +193,13 @@ def test_bm25_against_the_formula_by_hand() -> None:
 
 
 def test_knowledge_finds_the_article() -> None:
-    import knowledge
+    from knowledge import library
 
     tags = {article.id: article.tags[0] for article in load_articles(ARTICLES)}
     rows = labelled(INQUIRIES)
-    found = {text: [tags[each["id"]] for each in knowledge.library.search(text, 3)] for text, _ in rows}
+    found = {text: [tags[each["id"]] for each in library.search(text, 3)] for text, _ in rows}
     assert sum(intent in found[text] for text, intent in rows) / len(rows) > 0.65  # 0.71 when written
-    passages = knowledge.library.search("I lost my card", 3)
+    passages = library.search("I lost my card", 3)
     assert passages[0]["id"] == "card-lost"
     keeps("knowledge.reply", {"passages": passages})
 

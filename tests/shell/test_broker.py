@@ -55,6 +55,7 @@ def test_a_node_outlives_a_killed_owner_and_is_adopted_once(home: Path) -> None:
         os.kill(adopted.pid, 0)  # still there: only the owner stops it
     finally:
         adopted.stop()
+    assert not adopted.alive
     for name in ("server", "epmd"):
         assert not Process(**state[name]).alive
     adopted.stop()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bus.core import naming
@@ -253,7 +253,11 @@ actions = st.lists(
 )
 
 
+BEHIND_A_HELD_ROW = [("send", 2)] * 2 + [("hop", 1)] * 2 + [("send", 0)] * 2 + [("step", 7), ("take", 1), ("lose", 0)]
+
+
 @settings(max_examples=150, deadline=None)
+@example(BEHIND_A_HELD_ROW, 1)
 @given(actions, st.sampled_from([None, 1, 3]))
 def test_whatever_fails_nothing_is_lost_and_order_is_kept(script: list[tuple[str, int]], limit: int | None) -> None:
     world = World(None if limit is None else {f"{NS}.capability.grade": limit})
