@@ -6,7 +6,7 @@ unit tests; RabbitMQ and SQLite are real in every other test.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -219,8 +219,21 @@ class Claim:
     settled: frozenset[tuple[int, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker may work on, as the store's leases say.
+
+    Args:
+        owned: partitions leased to this worker until it releases them or stops renewing.
+        surplus: those of `owned` that another worker should have: finish what is committed there, then `release`.
+    """
+
+    owned: frozenset[int]
+    surplus: frozenset[int] = frozenset()
+
+
 class Store(Protocol):
-    """The durable side of one bus.
+    """The durable side of one bus. Each instance is one worker's handle, with the epochs of what that one claimed.
 
     Guarantees:
     - `commit` is one atomic, durable transaction (fsynced before it returns), fenced: it fails without effect when
@@ -238,22 +251,41 @@ class Store(Protocol):
     def secret(self) -> bytes:
         """Key that seals return addresses, made once: 32 bytes."""
 
-    def claim(self, partitions: int) -> Sequence[Claim]:
-        """Take every partition 0..n-1 (epoch + 1), so that older owners can write nothing.
+    def lease(self, worker: str, of: int, ttl_s: float) -> Share:
+        """Renew this worker's leases, take free partitions of 0..of-1 up to its fair share, and say what it may own.
+
+        The fair share is `of` over the workers that renewed within `ttl_s`, rounded up. A lease that was not renewed
+        for `ttl_s`, by the store's own clock, is free. A store that serves one process leases everything to it.
 
         Raises:
-            StoreFailed: another process holds the store, or it cannot be read.
+            StoreDown: the store cannot be reached; after `ttl_s` of that somebody else may own them.
+        """
+
+    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+        """Give leases back at once; None gives back all and takes the worker off the list."""
+
+    def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
+        """Take these partitions (epoch + 1), so that older owners can write nothing; None takes all of 0..of-1.
+
+        What this instance had claimed before and is not among them is given up.
+
+        Raises:
+            StoreDown: the store cannot be read for now.
+            StoreFailed: it cannot be read at all, or a partition from `of` on has unfinished work.
         """
 
     def commit(self, batch: Commit) -> None:
         """Write it all or nothing.
 
         Raises:
-            StoreFailed: nothing of the batch may be published.
+            Fenced: a partition of the batch has another owner.
+            StoreDown: nothing of the batch may be published; the outcome may be unknown: claim again and read.
+            StoreFailed: nothing of the batch may be published, and this instance is of no more use.
         """
 
     def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
-        """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition."""
+        """Yield (partition, bucket, key) of the newest inbox keys of what is claimed, at most `newest` a partition,
+        oldest first."""
 
     def seen(self, partition: int, bucket: int, key: bytes) -> tuple[int, bytes] | None:
         """Return (seq, content) of an inbox key, or None."""

@@ -78,6 +78,14 @@ class StoreFailed(BusError):
     """The operator's fault: the store could not commit; nothing of the batch may be published."""
 
 
+class StoreDown(StoreFailed):
+    """The operator's fault: the store cannot be reached or written for now; claim again before anything else."""
+
+
+class Fenced(StoreFailed):
+    """Nobody's fault: another worker has claimed the partition since; nothing was written."""
+
+
 class AgentError(BusError):
     """Raised by an agent's handler to answer with a failure, as data.
 

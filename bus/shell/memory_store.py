@@ -7,11 +7,11 @@ It keeps what the real one would keep, packed the same way, so nothing that was 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bus.core.errors import StoreFailed
-from bus.ports import Claim, Commit, Entry, Excepted, Held
+from bus.ports import Claim, Commit, Entry, Excepted, Held, Share
 from bus.shell.store_rules import Segment, advance, bucket_of, entries_of, fenced, moves_of, segments_of, unfinished
 
 _Place = tuple[int, int, int]
@@ -70,16 +70,24 @@ class MemoryStore:
         other._disk = self._disk
         return other
 
-    def claim(self, partitions: int) -> Sequence[Claim]:
-        """Take every partition 0..n-1, so that older owners can write nothing."""
+    def lease(self, worker: str, of: int, ttl_s: float) -> Share:
+        """Lease everything to the one process there is."""
+        return Share(frozenset(range(of)))
+
+    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+        """Nobody else could take them."""
+
+    def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
+        """Take these partitions, or all of 0..of-1, so that older owners can write nothing."""
         self._usable()
         disk = self._disk
         busy = {number for number, each in disk.partitions.items() if each.done < each.next_seq - 1}
         beyond = max(busy | {place[0] for place in disk.held}, default=-1)
-        if beyond >= partitions:
-            raise unfinished(beyond, partitions)
+        if beyond >= of:
+            raise unfinished(beyond, of)
         claims = []
-        for number in range(partitions):
+        self._epochs.clear()
+        for number in sorted(range(of) if partitions is None else partitions):
             partition = disk.partitions.setdefault(number, _Partition())
             partition.epoch += 1
             self._epochs[number] = partition.epoch
@@ -135,6 +143,8 @@ class MemoryStore:
         """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
         self._usable()
         for number, partition in sorted(self._disk.partitions.items()):
+            if number not in self._epochs:
+                continue
             rows = sorted([(seq, key) for keys in partition.inbox.values() for key, (seq, _) in keys.items()])
             for seq, key in rows[max(len(rows) - newest, 0) :]:
                 yield number, bucket_of(seq), key
@@ -161,7 +171,7 @@ class MemoryStore:
         """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
         self._usable()
         dropped = 0
-        for number in sorted(self._disk.partitions):
+        for number in sorted(self._epochs):
             inbox, kept = self._owned(number).inbox, 0
             for bucket in sorted(inbox, reverse=True):
                 if kept >= keep:

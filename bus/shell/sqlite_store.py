@@ -24,14 +24,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bus.core.errors import StoreFailed
-from bus.ports import Claim, Commit, Entry, Held
+from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell.sqlite_schema import bucket_id, bucket_in, make_private, meta, prepare
 from bus.shell.store_lock import StoreLock
 from bus.shell.store_rules import (
@@ -101,22 +101,29 @@ class SqliteStore:
         """Key that seals return addresses: 32 bytes."""
         return self._secret
 
-    def claim(self, partitions: int) -> Sequence[Claim]:
-        """Take every partition 0..n-1, so that older owners can write nothing.
+    def lease(self, worker: str, of: int, ttl_s: float) -> Share:
+        """Lease everything to the one process that holds the file."""
+        return Share(frozenset(range(of)))
+
+    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+        """Nobody else could take them."""
+
+    def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
+        """Take these partitions, or all of 0..of-1, so that older owners can write nothing.
 
         Raises:
-            StoreFailed: the store cannot be read, or a partition beyond n has unfinished work.
+            StoreFailed: the store cannot be read, or a partition from `of` on has unfinished work.
         """
         with self._transaction() as db:
             beyond = db.execute(
                 "SELECT partition FROM partition AS p WHERE partition >= ? AND (done < next - 1"
                 " OR EXISTS (SELECT 1 FROM held WHERE held.partition = p.partition)) ORDER BY 1 DESC",
-                (partitions,),
+                (of,),
             ).fetchone()
             if beyond:
-                raise unfinished(beyond[0], partitions)
+                raise unfinished(beyond[0], of)
             rows = []
-            for partition in range(partitions):
+            for partition in sorted(range(of) if partitions is None else partitions):
                 db.execute("INSERT OR IGNORE INTO partition VALUES (?, 0, 1, 0)", (partition,))
                 db.execute("UPDATE partition SET epoch = epoch + 1 WHERE partition = ?", (partition,))
                 rows.append(db.execute("SELECT * FROM partition WHERE partition = ?", (partition,)).fetchone())
@@ -200,7 +207,7 @@ class SqliteStore:
                 self._lock.release()
 
     def _partitions(self) -> list[int]:
-        return [partition for (partition,) in self._read("SELECT partition FROM partition ORDER BY 1", ())]
+        return sorted(self._epochs)
 
     def _window(self, partition: int, newest: int) -> tuple[int, int]:
         """Find the newest keys: the bucket where they begin, and how many older ones stand there before them."""

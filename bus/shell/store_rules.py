@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bus.audit.segment import misplaced, pack, split, unpack
-from bus.core.errors import StoreFailed
+from bus.core.errors import Fenced, StoreFailed
 from bus.ports import Commit, Entry, InboxKey
 
 BUCKET_ENTRIES = 1024
@@ -111,6 +111,6 @@ def unfinished(partition: int, partitions: int) -> StoreFailed:
     )
 
 
-def fenced(partition: int) -> StoreFailed:
+def fenced(partition: int) -> Fenced:
     """The error of an owner that is none any more, or never was."""
-    return StoreFailed(f"partition {partition} was claimed by another owner; nothing was written")
+    return Fenced(f"partition {partition} was claimed by another owner; nothing was written")
