@@ -8,6 +8,7 @@ byte for byte.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +17,19 @@ import orjson
 
 from bus.core.actions import Decision, Delivery, Failure
 from bus.core.errors import Finding, StoreFailed
-from bus.core.message import ATTEMPT, CAUSATION, CONVERSATION, CORRELATION, FENCE, HOPS, ID, REDRIVE, SOURCE, TYPE
+from bus.core.message import (
+    ATTEMPT,
+    CAUSATION,
+    CONVERSATION,
+    CORRELATION,
+    FENCE,
+    HOPS,
+    ID,
+    REDRIVE,
+    SOURCE,
+    TYPE,
+    Attribute,
+)
 
 FORMAT = 1
 """Version of the record; a reader refuses a newer one instead of guessing."""
@@ -127,6 +140,8 @@ def encode(
         config: version of the configuration.
         content: `content_hash` of the body, when the caller has it already.
     """
+    message = decision.message
+    given: Mapping[str, Attribute] = _unread(delivery) if message is None else message.attributes
     body = delivery.body
     fields: dict[str, Any] = {
         "v": FORMAT,
@@ -139,48 +154,39 @@ def encode(
         "queue": delivery.queue,
         "content": (content_hash(body) if content is None else content).hex(),
         "size": len(body),
+        "id": given[ID],
+        "source": given.get(SOURCE, ""),
+        "type": given[TYPE],
+        "conversation": given.get(CONVERSATION) or given[ID],
+        "user_id": delivery.user_id,
+        "route": decision.route,
+        "where": decision.where,
+        "why": decision.why,
+        "steps": decision.steps,
+        "outputs": [each[:4] for each in decision.outputs],  # kind, name, id, type
     }
-    _identify(fields, decision, delivery)
-    _explain(fields, decision)
-    if decision.outputs:
-        fields["outputs"] = [(each.kind, each.name, each.id, each.type) for each in decision.outputs]
+    if message is None:
+        fields["decoded"] = False
+    if not _COPIED.isdisjoint(given):
+        for name, attribute in _FROM_MESSAGE:
+            if attribute in given:
+                fields[name] = given[attribute]
+    if decision.end != "routed" or decision.failure is not None:
+        _explain(fields, decision)
     try:
         return orjson.dumps(fields)
     except TypeError:
         return orjson.dumps(_plain(fields))
 
 
-def _identify(fields: dict[str, Any], decision: Decision, delivery: Delivery) -> None:
-    message = decision.message
-    if message is None:
-        fields["decoded"] = False
-        fields["id"] = delivery.message_id or ""
-        fields["type"] = delivery.type or ""
-        fields["conversation"] = delivery.routing_key
-    else:
-        attributes = message.attributes
-        fields["id"] = attributes[ID]
-        fields["source"] = attributes[SOURCE]
-        fields["type"] = attributes[TYPE]
-        fields["conversation"] = attributes.get(CONVERSATION) or attributes[ID]
-        if not _COPIED.isdisjoint(attributes):
-            for name, attribute in _FROM_MESSAGE:
-                if attribute in attributes:
-                    fields[name] = attributes[attribute]
-    if delivery.user_id:
-        fields["user_id"] = delivery.user_id
+def _unread(delivery: Delivery) -> Mapping[str, Attribute]:
+    """What the wire claims of a message that could not be decoded."""
+    return {ID: delivery.message_id or "", TYPE: delivery.type or "", CONVERSATION: delivery.routing_key}
 
 
 def _explain(fields: dict[str, Any], decision: Decision) -> None:
     if decision.reason:
         fields["reason"] = decision.reason
-    if decision.route:
-        fields["route"] = decision.route
-        fields["where"] = decision.where
-    if decision.why:
-        fields["why"] = decision.why
-    if decision.steps:
-        fields["steps"] = decision.steps
     failure = decision.failure
     if failure is not None:
         fields["failure"] = {

@@ -9,6 +9,7 @@ answer) rest on it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -27,9 +28,15 @@ class ReturnAddress(NamedTuple):
     asked: str
 
 
+@lru_cache(maxsize=16)  # a bus has one key
+def _keyed(key: bytes) -> blake2b:
+    return blake2b(key=key, digest_size=_MAC_BYTES)
+
+
 def _mac(key: bytes, address: str, asked: str, request: str, conversation: str) -> str:
-    text = f"{address}\0{asked}\0{request}\0{conversation}".encode("utf-8", "surrogatepass")
-    return blake2b(text, key=key, digest_size=_MAC_BYTES).hexdigest()
+    mac = _keyed(key).copy()  # has the key hashed in already
+    mac.update(f"{address}\0{asked}\0{request}\0{conversation}".encode("utf-8", "surrogatepass"))
+    return mac.hexdigest()
 
 
 def seal(key: bytes, back: ReturnAddress, request: str, conversation: str) -> str:

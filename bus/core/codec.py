@@ -57,6 +57,7 @@ _MAX_ATTRIBUTES = 64
 _MAX_BYTES = 4096  # of one attribute; larger things belong in the payload
 _SURELY_SHORT = _MAX_BYTES // 4  # characters; UTF-8 needs at most four bytes for one
 _MAX_ID = 128  # characters; ids become broker properties, index keys and log fields
+_SHORT_ID = 63  # characters; UTF-8 needs at most four bytes for one, so that these fit a routing key
 _MAX_KEY = 255  # bytes of an AMQP routing key, which the conversation, and so the id, becomes
 _NAME = re.compile(r"[a-z0-9]{1,20}")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
@@ -98,8 +99,12 @@ def _source(value: Attribute) -> Attribute:
 
 
 @lru_cache(maxsize=4096)  # types are few, but agents choose them: bounded at 1 MiB
+def _is_type(text: str) -> bool:
+    return _TYPE.fullmatch(text) is not None
+
+
 def _type(value: Attribute) -> Attribute:
-    if not isinstance(value, str) or not _TYPE.fullmatch(value):
+    if not isinstance(value, str) or not _is_type(value):
         _bad(TYPE, "must be letters, digits, `.`, `_` and `-`, such as `order.placed`")
     return value
 
@@ -149,7 +154,24 @@ _CHECKS: Mapping[str, Callable[[Attribute], Attribute]] = {
 
 
 _REQUIRED = frozenset({ID, SOURCE, TYPE, SPECVERSION})
-_KNOWN = _CHECKS.keys() | {CONVERSATION, CORRELATION, CAUSATION, REPLYTO, TRACEPARENT, TRACESTATE, LABELS, SUBJECT}
+_FREE = frozenset(
+    {
+        ID,
+        SOURCE,
+        TYPE,
+        SPECVERSION,
+        CONVERSATION,
+        CORRELATION,
+        CAUSATION,
+        REPLYTO,
+        TRACEPARENT,
+        TRACESTATE,
+        LABELS,
+        SUBJECT,
+    }
+)
+"""Names whose values `_usual` has looked at, or that may be any text."""
+_KNOWN = _CHECKS.keys() | _FREE
 
 
 def _is_json(content_type: str) -> bool:
@@ -204,9 +226,11 @@ def decode(delivery: Delivery, limits: Limits) -> Message:
     else:
         message = _binary(delivery, limits)
     attributes = message.attributes
-    if delivery.message_id is not None and delivery.message_id != attributes[ID]:
+    said = delivery.message_id
+    if said is not None and said != attributes[ID]:
         raise Refused("property-mismatch", "the AMQP property message_id differs from the attribute `id`")
-    if delivery.type is not None and delivery.type != attributes[TYPE]:
+    said = delivery.type
+    if said is not None and said != attributes[TYPE]:
         raise Refused("property-mismatch", "the AMQP property type differs from the attribute `type`")
     return message
 
@@ -263,11 +287,15 @@ def _checked(raw: dict[str, Any]) -> dict[str, Attribute]:
     """Check names, types and sizes of all attributes, and the meaning of those that the bus knows; `raw` is used up."""
     if len(raw) > _MAX_ATTRIBUTES:
         raise Refused("too-many-attributes", f"{len(raw)} attributes; at most {_MAX_ATTRIBUTES} are accepted")
-    attributes = cast("dict[str, Attribute]", raw) if _surely_plain(raw) else _plain_ones(raw)
-    checks = _CHECKS.get
-    for name in attributes:
-        check = checks(name)
-        if check is not None:
+    hops = raw.pop(HOPS, None)
+    usual = _usual(raw) if hops is None else type(hops) is int and 0 <= hops < 2**63 and _usual(raw)
+    if hops is not None:
+        raw[HOPS] = hops
+    if usual:
+        return cast("dict[str, Attribute]", raw)
+    attributes = _plain_ones(raw)
+    for name, check in _CHECKS.items():
+        if name in attributes:
             attributes[name] = check(attributes[name])
     if not attributes.keys() >= _REQUIRED:
         missing = next(name for name in (ID, SOURCE, TYPE, SPECVERSION) if name not in attributes)
@@ -275,15 +303,25 @@ def _checked(raw: dict[str, Any]) -> dict[str, Attribute]:
     return attributes
 
 
-def _surely_plain(raw: dict[str, Any]) -> bool:
-    """Whether all names are known and all values short, printable strings: the usual case, seen without a loop."""
-    if not raw.keys() <= _KNOWN:
-        return False
+def _usual(raw: dict[str, Any]) -> bool:
+    """Whether all is in order, seen without a look at each attribute: known names, short printable strings.
+
+    It errs on one side only: what it does not know is looked at closely.
+    """
     try:
         text = "".join(raw.values())
-    except TypeError:
+        return (
+            len(text) <= _SURELY_SHORT
+            and text.isprintable()
+            and _FREE.issuperset(raw)
+            and 0 < len(raw[ID]) <= _SHORT_ID
+            and raw[SOURCE] != ""
+            and raw[SPECVERSION] == "1.0"
+            and _is_type(raw[TYPE])
+            and (CONVERSATION not in raw or len(raw[CONVERSATION]) <= _SHORT_ID)
+        )
+    except (TypeError, KeyError):
         return False
-    return len(text) <= _SURELY_SHORT and text.isprintable()
 
 
 def _plain_ones(raw: dict[str, Any]) -> dict[str, Attribute]:
@@ -324,11 +362,16 @@ def encode(attributes: Mapping[str, Attribute], data: Json) -> bytes:
         Refused: `not-json`: the data is no JSON value.
     """
     event: dict[str, Any] = dict(attributes)
-    if bytes in map(type, event.values()):
-        event = {name: b64encode(each).decode() if isinstance(each, bytes) else each for name, each in event.items()}
     if data is not None:
         event["data"] = data
-    return strict_json.dump(event)
+    return strict_json.dump(event, _base64)
+
+
+def _base64(value: object) -> str:
+    """Write a Binary attribute as the CloudEvents JSON format says."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
 def encode_binary(message: Message) -> tuple[bytes, dict[str, Attribute]]:

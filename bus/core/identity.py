@@ -10,7 +10,9 @@ from bus.core.errors import Refused
 from bus.core.facts import Facts
 from bus.core.message import ATTEMPT, FENCE, REDRIVE, REPLYTO, Message
 from bus.core.outputs import BUS, NOBODY
-from bus.core.table import RouteTable
+from bus.core.table import Found, RouteTable
+
+_RESERVED = (REDRIVE, ATTEMPT, FENCE)
 
 CLIENT = "cli"
 """Source of the `bus` command and of people: a client with a private inbox, not a declared agent."""
@@ -29,17 +31,23 @@ def from_the_bus(delivery: Delivery, facts: Facts) -> bool:
     return delivery.user_id == facts.bus_user
 
 
-def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts: Facts) -> None:
+def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts: Facts, found: Found) -> None:
     """Refuse a message whose source is not who published it, or that sets what only the bus may set.
 
     What the bus publishes again for an agent (a redrive, another routing key) was checked for its user the first time,
     but not always found good; whether its source may say it is asked again.
 
+    Args:
+        found: what the table says of the message's type and source.
+
     Raises:
         Refused: `unknown-agent`, `not-you`, `reserved-attribute`, `not-published`.
     """
-    trusted = from_the_bus(delivery, facts)
     source = message.source
+    vouched = facts.identity == "shared" or delivery.user_id == source
+    if vouched and found.declared and message.attributes.keys().isdisjoint(_RESERVED):
+        return
+    trusted = from_the_bus(delivery, facts)
     if trusted and source == BUS:
         return
     if source != CLIENT and source not in table.catalog.agents:
@@ -49,11 +57,11 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
     if not trusted and facts.identity == "broker" and delivery.user_id != source:
         said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
         raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
-    for name in (REDRIVE, ATTEMPT, FENCE):
+    for name in _RESERVED:
         if not trusted and message.attributes.get(name):
             raise Refused("reserved-attribute", f"only the bus sets `{name}`; leave it out")
     type_ = message.type
-    if source != CLIENT and not table.find(type_, source).declared:
+    if source != CLIENT and not found.declared:
         raise Refused("not-published", _undeclared(type_, source, table.answered(type_)))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from types import MappingProxyType
 
 from bus.core.actions import Delivery, End, Failure, Output, TargetKind
 from bus.core.address import ReturnAddress, seal
@@ -41,6 +41,7 @@ BUS = "bus"
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 _CARRIED = frozenset(CARRIED)
+_NO_HEADERS: Mapping[str, Attribute] = MappingProxyType({})
 
 NOBODY = ReturnAddress("", "")
 """Sealed into requests that nobody waits for: the reply proves which request it answers, and becomes an event."""
@@ -53,10 +54,13 @@ def derived_id(message_id: str, route: str, target: str, index: int) -> str:
 
 def child_trace(message: Message, output_id: str) -> str:
     """W3C traceparent of an output: the message's trace, or one of its conversation's own; the span is the output's."""
-    parent = message.attributes.get(TRACEPARENT)
+    return _child(message.attributes.get(TRACEPARENT), message.conversation, output_id)
+
+
+def _child(parent: Attribute | None, conversation: str, output_id: str) -> str:
     if isinstance(parent, str) and _TRACEPARENT.fullmatch(parent):
         return f"{parent[:36]}{output_id[:16]}{parent[52:]}"
-    return f"00-{_trace_of(message.conversation)}-{output_id[:16]}-01"
+    return f"00-{_trace_of(conversation)}-{output_id[:16]}-01"
 
 
 @lru_cache(maxsize=2048)  # an agent chooses the text, of 4 KiB at most: bounded at 8 MiB
@@ -64,7 +68,6 @@ def _trace_of(conversation: str) -> str:
     return blake2b(conversation.encode(), digest_size=16).hexdigest()
 
 
-@dataclass(slots=True)
 class Outbox:
     """Collects the outputs of one decision.
 
@@ -75,11 +78,14 @@ class Outbox:
         deadline_s: epoch seconds after which what is sent expires, from the route; None leaves the message's own.
     """
 
-    message: Message
-    facts: Facts
-    route: str
-    deadline_s: float | None = None
-    outputs: list[Output] = field(default_factory=list)
+    __slots__ = ("deadline_s", "facts", "message", "outputs", "route")
+
+    def __init__(self, message: Message, facts: Facts, route: str, deadline_s: float | None = None) -> None:
+        self.message = message
+        self.facts = facts
+        self.route = route
+        self.deadline_s = deadline_s
+        self.outputs: list[Output] = []
 
     def send(
         self,
@@ -99,11 +105,11 @@ class Outbox:
             correlation: id of the request that this answers.
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
         """
-        outputs = self.outputs
-        message, facts = self.message, self.facts
-        given = message.attributes
-        cause, conversation = message.id, message.conversation
-        identity = derived_id(cause, self.route, f"{kind}:{name}", len(outputs))
+        outputs, facts, given = self.outputs, self.facts, self.message.attributes
+        cause = given[ID]
+        conversation: str = given.get(CONVERSATION) or cause  # type: ignore[assignment] # the codec has checked both
+        text = f"{cause!s}\0{self.route}\0{kind}:{name}\0{len(outputs)}"
+        identity = blake2b(text.encode(), digest_size=16).hexdigest()
         attributes: dict[str, Attribute] = {
             SPECVERSION: "1.0",
             ID: identity,
@@ -112,22 +118,27 @@ class Outbox:
             TIME: facts.now,
             CONVERSATION: conversation,
             CAUSATION: cause,
-            HOPS: hops_left(message, facts) - 1,
-            TRACEPARENT: child_trace(message, identity),
+            HOPS: (hops_left(self.message, facts) if HOPS in given else facts.limits.hops) - 1,
+            TRACEPARENT: _child(given.get(TRACEPARENT), conversation, identity),
         }
-        if not _CARRIED.isdisjoint(given):
-            for attribute in CARRIED:
-                # Word of a failure must arrive even when the deadline of what failed has passed.
-                if attribute in given and not (attribute == EXPIRY and type_ == FAILED):
-                    attributes[attribute] = given[attribute]
         if correlation is not None:
             attributes[CORRELATION] = correlation
         if back is not None:
-            attributes[REPLYTO] = seal(facts.seal, back, identity, message.conversation)
-        late = EXPIRY in attributes or self.deadline_s is not None
-        expires_ms = self._expiry(attributes) if late else None
+            attributes[REPLYTO] = seal(facts.seal, back, identity, conversation)
+        expires_ms = None
+        if self.deadline_s is not None or not _CARRIED.isdisjoint(given):
+            expires_ms = self._carry(attributes)
         body = encode(attributes, data)
-        outputs.append(Output(kind, name, identity, type_, conversation, body, STRUCTURED, {}, expires_ms))
+        outputs.append(Output(kind, name, identity, type_, conversation, body, STRUCTURED, _NO_HEADERS, expires_ms))
+
+    def _carry(self, attributes: dict[str, Attribute]) -> int | None:
+        """Hand on what a message inherits; return the milliseconds until it expires, or None."""
+        given = self.message.attributes
+        for attribute in CARRIED:
+            # Word of a failure must arrive even when the deadline of what failed has passed.
+            if attribute in given and not (attribute == EXPIRY and attributes[TYPE] == FAILED):
+                attributes[attribute] = given[attribute]
+        return self._expiry(attributes)
 
     def _expiry(self, attributes: dict[str, Attribute]) -> int | None:
         """Write the earlier of the message's and the route's deadline; return the milliseconds that are left."""

@@ -18,10 +18,11 @@ from bus.core.actions import Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
 from bus.core.codec import decode, expiry_s
 from bus.core.errors import ExpressionFailed, Refused
+from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import CLIENT, check_sender, return_address
-from bus.core.message import EXPIRY, FAILED, LABELS, REDRIVE, REPLYTO, Json, Message
+from bus.core.message import CONVERSATION, EXPIRY, FAILED, HOPS, ID, LABELS, REDRIVE, REPLYTO, Json, Message
 from bus.core.outputs import (
     BUS,
     NOBODY,
@@ -35,7 +36,7 @@ from bus.core.replies import Answered, answer, asker
 from bus.core.route import Route
 from bus.core.table import Found, RouteTable
 from bus.core.telling import place, tell, tell_about_bytes
-from bus.core.work import Dispatch, Ended, Work
+from bus.core.work import Dispatch, Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
 REQUESTED = ".requested"
@@ -68,33 +69,37 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         if isinstance(understood, Decision):
             return understood
         message = understood
+    attributes = message.attributes
+    source = message.source
+    found = table.find(message.type, source)
     back: ReturnAddress | None = None
     try:
-        check_sender(message, delivery, table, facts)
-        capability = table.answered(message.type)
-        answers = capability is not None and message.source != BUS
-        back = asker(message, facts) if answers else return_address(message, delivery, facts)
-        if back == NOBODY:
-            back = None
-        late = _too_late(message, facts)
+        check_sender(message, delivery, table, facts, found)
+        answers = found.answers is not None and source != BUS
+        if REPLYTO in attributes or answers:
+            back = asker(message, facts) if answers else return_address(message, delivery, facts)
+            if back == NOBODY:
+                back = None
+        late = _too_late(message, facts) if EXPIRY in attributes or HOPS in attributes else None
         if late is not None:
             end: End = "expired" if late.code == "expired" else "dead_letter"
             return rejected(delivery, message, facts, table, end, late, back)
-        if delivery.routing_key != message.conversation:
+        if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
-        if answers and capability is not None:
-            offered = table.catalog.capabilities[capability]
+        if answers and found.answers is not None:
+            offered = table.catalog.capabilities[found.answers]
             answered = answer(message, delivery, offered, back or NOBODY, facts)
             if isinstance(answered, Decision):
                 return answered
-            return _matched(delivery, message, facts, table, None, answered)
-        if message.source == BUS and message.attributes.get(REDRIVE) and message.type.endswith(REQUESTED):
+            return _matched(found, delivery, message, facts, table, None, answered)
+        if REDRIVE in attributes and source == BUS and message.type.endswith(REQUESTED):
             return _asked_again(message, facts, table, back)
-        _check_contract(message, table)
+        if found.contract is not None:
+            _check_contract(message, found.contract)
     except Refused as refused:
         failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
         return rejected(delivery, message, facts, table, "invalid", failure, back)
-    return _matched(delivery, message, facts, table, back, None)
+    return _matched(found, delivery, message, facts, table, back, None)
 
 
 def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
@@ -115,17 +120,14 @@ def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     return Decision("routed", message, why=REKEYED, reason="its routing key was not its conversation", outputs=(again,))
 
 
-def _check_contract(message: Message, table: RouteTable) -> None:
-    declared = table.catalog.types.get(message.type)
-    if declared is None or declared.contract is None:
-        return
-    findings = declared.contract.check(message.data)
+def _check_contract(message: Message, contract: Contract) -> None:
+    findings = contract.check(message.data)
     if findings:
         first = findings[0]
         more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise Refused(
             "contract",
-            f"breaks {declared.contract.name}: {first.pointer or '/'} expected {first.expected}, got {first.got}{more}",
+            f"breaks {contract.name}: {first.pointer or '/'} expected {first.expected}, got {first.got}{more}",
             findings,
         )
 
@@ -140,6 +142,7 @@ def _too_late(message: Message, facts: Facts) -> Failure | None:
 
 
 def _matched(
+    found: Found,
     delivery: Delivery,
     message: Message,
     facts: Facts,
@@ -148,7 +151,6 @@ def _matched(
     answered: Answered | None,
 ) -> Decision:
     """Give the message to its owner, its observers and its subscribers."""
-    found = table.find(message.type, message.source)
     names = _names(message)
     notes: list[str] = []
     outputs: list[Output] = []
@@ -161,7 +163,8 @@ def _matched(
         notes.append("subscribers " + ", ".join(found.subscribers))
     owner = _owner(found, message, names, notes)
     if owner is not None:
-        work = Work(message, _with_config(names, owner[0]), owner[0].on_error, [], notes)
+        names["config"] = cast("dict[str, Json]", owner[0].config)
+        work = Work(message, names, owner[0].on_error, [], notes)
         return _routed(owner, delivery, work, facts, table, back, outputs)
     if found.subscribers:
         return Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
@@ -182,7 +185,7 @@ def _matched(
 
 def _names(message: Message) -> dict[str, Json]:
     """What expressions read. Steps replace values in it and never change one, so routes may share them."""
-    attributes = cast("dict[str, Json]", dict(message.attributes))
+    attributes = cast("dict[str, Json]", message.attributes)
     return {"data": message.data, "request": message.data, "msg": attributes, "vars": {}}
 
 
@@ -191,9 +194,10 @@ def _with_config(names: dict[str, Json], route: Route) -> dict[str, Json]:
 
 
 def _owner(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> tuple[Route, str] | None:
-    for route, why in found.owners:
-        if _wanted(route, message, names, notes):
-            return route, why
+    for owner in found.owners:
+        match = owner[0].match
+        if (match.when is None and not match.labels) or _wanted(owner[0], message, names, notes):
+            return owner
     return None
 
 
@@ -252,16 +256,12 @@ def _routed(
         for dispatched in work.sent:
             _put(dispatched, outbox, back)
         outputs += outbox.outputs
-    end, reason = _end(ended, bool(outputs), route)
+    reason = ended.reason if ended is not None else ""
+    if outputs:
+        end: End = "routed"
+    else:
+        end, reason = "filtered", reason or f"{route.name} sent it nowhere"
     return Decision(end, message, route.name, route.where, why, reason, None, tuple(work.notes), tuple(outputs))
-
-
-def _end(ended: Ended | None, sent: bool, route: Route) -> tuple[End, str]:
-    if ended is not None and ended.how == "filtered":
-        return ("routed" if sent else "filtered"), ended.reason
-    if sent:
-        return "routed", ""
-    return "filtered", f"{route.name} sent it nowhere"
 
 
 def _route_failed(
@@ -297,13 +297,13 @@ def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> No
     """Turn a dispatch into an output: requests carry the return address or prove that nobody waits."""
     target = dispatched.target
     kept = back if dispatched.answerable else None
-    if target.kind == "event":
+    if target.kind == "capability" or target.kind == "agent":
+        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY)
+    elif target.kind == "event":
         if target.to_route:
             outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)
         elif target.to_subscribers:
             outbox.send("event", target.name, target.type, dispatched.data)
-    elif target.kind == "agent" or target.kind == "capability":
-        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY)
     elif kept is not None:
         kind, name = place(kept.address)
         type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"

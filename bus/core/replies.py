@@ -14,7 +14,7 @@ from bus.core.actions import Decision, Delivery, Failure
 from bus.core.address import ReturnAddress, unseal
 from bus.core.errors import FailureClass, Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, CORRELATION, FENCE, ID, REDRIVE, REPLYTO, SOURCE, Message
+from bus.core.message import ATTEMPT, CONVERSATION, CORRELATION, FENCE, ID, REDRIVE, REPLYTO, SOURCE, Message
 from bus.core.outputs import NOBODY, Outbox, set_aside
 from bus.core.route import Capability
 from bus.core.telling import place, tell
@@ -92,5 +92,7 @@ def identity_of(message: Message, answers: bool) -> str:
     given = message.attributes
     if answers:
         return f"\0reply\0{given.get(CORRELATION)!s}\0{given.get(FENCE, 0)!s}"
+    identity = given[ID]
+    conversation = given.get(CONVERSATION) or identity
     tries = f"{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"
-    return f"{given[SOURCE]!s}\0{message.conversation}\0{given[ID]!s}\0{tries}"
+    return f"{given[SOURCE]!s}\0{conversation!s}\0{identity!s}\0{tries}"

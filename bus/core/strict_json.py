@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import orjson
@@ -66,14 +66,14 @@ def parse(body: bytes, limits: Limits) -> Json:
     return value
 
 
-def dump(value: Json) -> bytes:
-    """Write `value` as compact JSON in UTF-8.
+def dump(value: Json, default: Callable[[object], Json] | None = None) -> bytes:
+    """Write `value` as compact JSON in UTF-8; `default` turns what is no JSON into it.
 
     Raises:
         Refused: `not-json`: it holds something that strict JSON cannot say, such as a lone surrogate or a huge integer.
     """
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, default)
     except (TypeError, orjson.JSONEncodeError) as error:
         raise Refused("not-json", f"the value cannot be written as JSON: {error}") from error
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from bus.core.expression import Contract
 from bus.core.route import Catalog, Route
 
 _ANSWERS = (".replied", ".failed")
@@ -18,16 +19,20 @@ _REMEMBERED = 4096  # distinct (type, source) pairs; past it the memory starts a
 
 
 class Found(NamedTuple):
-    """Routes for one (type, source), best first, each with why it matches.
+    """All that the configuration says of one (type, source): routes best first, each with why it matches.
 
     Args:
         declared: the source is an agent that may send this type: it publishes it, or answers for its capability.
+        answers: the capability that such a message answers for, or None.
+        contract: what the type's payload must keep, or None.
     """
 
     owners: tuple[tuple[Route, str], ...]
     observers: tuple[tuple[Route, str], ...]
     subscribers: tuple[str, ...]
     declared: bool
+    answers: str | None
+    contract: Contract | None
 
 
 @dataclass(slots=True)
@@ -144,11 +149,14 @@ class RouteTable:
         routes = [(self.catalog.routes[number], ranked[number][1]) for number in order]
         agents = dict.fromkeys(self._subscribers.get(type_, ()))
         agents.update(dict.fromkeys(self._agents[index] for index, _ in self._subscribed.find(type_)))
+        declared = self.catalog.types.get(type_)
         return Found(
             owners=tuple(each for each in routes if not each[0].observe),
             observers=tuple(each for each in routes if each[0].observe),
             subscribers=tuple(agents),
             declared=self._declared(type_, source),
+            answers=self.answered(type_),
+            contract=declared.contract if declared is not None else None,
         )
 
     def _rank(
