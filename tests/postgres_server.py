@@ -57,7 +57,7 @@ class PostgresServer:
         self._command = [
             programs["postgres"], "-D", str(self._data), "-p", str(self.port),
             "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}",
-            "-c", "fsync=on", "-c", "shared_buffers=64MB", "-c", "max_connections=50",
+            "-c", "shared_buffers=64MB", "-c", "max_connections=50",
         ]  # fmt: skip
         made = self._spawn([programs["initdb"], "-D", str(self._data), "-U", "bus", "-A", "trust", "-E", "UTF8",
                             "--locale=C", "--no-sync", "--no-instructions"])  # fmt: skip
@@ -119,6 +119,18 @@ class PostgresServer:
         with psycopg.connect(self.url, autocommit=True) as db:
             done = db.execute(statement.encode(), values or None)
             return done.fetchall() if done.description else []
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of the running server, and wait until it holds."""
+        with psycopg.connect(self.url, autocommit=True) as db:
+            # The session must be able to write even where the setting to change forbids it.
+            db.execute("SET default_transaction_read_only = off")
+            db.execute(f"ALTER SYSTEM SET {name} = {value}".encode())
+            db.execute("SELECT pg_reload_conf()")
+        until = time.monotonic() + DEADLINE_S
+        while self.execute(f"SHOW {name}") != [(value,)]:
+            assert time.monotonic() < until, f"{name} does not become {value}"
+            time.sleep(_POLL_S)
 
     def log(self) -> str:
         """What it printed."""

@@ -134,7 +134,7 @@ def _begin(db: Link, namespace: str, timeout_s: float, read_only: bool, url: str
     settings = {
         "search_path": sql.Identifier(namespace).as_string(db),
         "statement_timeout": milliseconds,
-        "lock_timeout": milliseconds,
+        "lock_timeout": str(max(1, int(timeout_s * 500))),  # earlier, so that it is told from a slow disk
         "idle_in_transaction_session_timeout": milliseconds,
         "default_transaction_isolation": "read committed",
         "jit": "off",  # nothing here runs long enough to be worth compiling

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.ports import Share, Store
@@ -154,10 +154,11 @@ STEPS = st.lists(
 )
 
 
+@settings(max_examples=400)
 @given(steps=STEPS, of=st.integers(1, 8))
 def test_no_partition_has_two_owners_and_all_are_spread_in_the_end(steps: list[tuple[str, str, int]], of: int) -> None:
     """What each worker may believe: its last share, until the lease that came with it runs out."""
-    state, now_s, ttl_s = Leases(), 0.0, 10.0
+    state, now_s, ttl_s = Leases(), 0.0, 6.0
     believed: dict[str, tuple[float, frozenset[int]]] = {}
     for what, name, number in steps:
         if what == "lease":
