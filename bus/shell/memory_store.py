@@ -6,12 +6,14 @@ It keeps what the real one would keep, packed the same way, so nothing that was 
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bus.core.errors import StoreFailed
 from bus.ports import Claim, Commit, Entry, Excepted, Held, Share
+from bus.shell.lease_rules import Leases, leased, released
 from bus.shell.store_rules import Segment, advance, bucket_of, entries_of, fenced, moves_of, segments_of, unfinished
 
 _Place = tuple[int, int, int]
@@ -33,6 +35,7 @@ class _Disk:
     partitions: dict[int, _Partition] = field(default_factory=dict)
     held: dict[_Place, Held] = field(default_factory=dict)
     exceptions: dict[_Place, Excepted] = field(default_factory=dict)
+    leases: Leases = field(default_factory=Leases)
 
 
 class MemoryStore:
@@ -41,14 +44,18 @@ class MemoryStore:
     Args:
         store_id: 32 hex digits.
         secret: 32 bytes.
+        clock: what leases run out by, seconds.
 
     Attributes:
         refusal: while it is not empty every commit fails with it, like one on a full disk.
     """
 
-    def __init__(self, store_id: str = "0" * 32, secret: bytes = bytes(32)) -> None:
+    def __init__(
+        self, store_id: str = "0" * 32, secret: bytes = bytes(32), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store_id = store_id
         self._secret = secret
+        self._clock = clock
         self._disk = _Disk()
         self._epochs: dict[int, int] = {}
         self._closed = False
@@ -65,17 +72,21 @@ class MemoryStore:
         return self._secret
 
     def reopen(self) -> MemoryStore:
-        """Open what was committed anew, as another process would after a crash of this one."""
-        other = MemoryStore(self._store_id, self._secret)
+        """Open what was committed anew, as another process would, after a crash of this one or beside it."""
+        other = MemoryStore(self._store_id, self._secret, self._clock)
         other._disk = self._disk
         return other
 
     def lease(self, worker: str, of: int, ttl_s: float) -> Share:
-        """Lease everything to the one process there is."""
-        return Share(frozenset(range(of)))
+        """Renew this worker's leases, take free partitions up to its fair share, and say what it may own."""
+        self._usable()
+        self._disk.leases, share = leased(self._disk.leases, worker, of, self._clock(), ttl_s)
+        return share
 
     def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
-        """Nobody else could take them."""
+        """Give leases back at once; None gives back all and takes the worker off the list."""
+        self._usable()
+        self._disk.leases = released(self._disk.leases, worker, partitions)
 
     def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
         """Take these partitions, or all of 0..of-1, so that older owners can write nothing."""

@@ -36,18 +36,6 @@ CREATE TABLE exceptions(partition INTEGER NOT NULL, seq INTEGER NOT NULL, "index
                         at_s REAL NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(partition, seq, "index")) WITHOUT ROWID;
 """
 
-_PARTITION_BITS = 40  # 2^40 buckets of 1024 entries each
-
-
-def bucket_id(partition: int, bucket: int) -> int:
-    """Number a bucket over all partitions."""
-    return (partition << _PARTITION_BITS) + bucket
-
-
-def bucket_in(bucket_id: int) -> int:
-    """Return the number of a bucket inside its partition."""
-    return bucket_id & ((1 << _PARTITION_BITS) - 1)
-
 
 def make_private(path: Path) -> None:
     """Make the file if there is none, and readable by its owner only: it holds the secret of return addresses."""

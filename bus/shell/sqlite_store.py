@@ -32,13 +32,15 @@ from typing import Any, TypeAlias
 
 from bus.core.errors import StoreFailed
 from bus.ports import Claim, Commit, Entry, Held, Share
-from bus.shell.sqlite_schema import bucket_id, bucket_in, make_private, meta, prepare
+from bus.shell.sqlite_schema import make_private, meta, prepare
 from bus.shell.store_lock import StoreLock
 from bus.shell.store_rules import (
     BUCKET_ENTRIES,
     Move,
     Segment,
     advance,
+    bucket_id,
+    bucket_in,
     entries_of,
     fenced,
     moves_of,

@@ -1,4 +1,4 @@
-"""What both stores do alike: buckets of the inbox, and a commit worked out before anything is touched.
+"""What all stores do alike: buckets of the inbox, and a commit worked out before anything is touched.
 
 An inbox key is unique within its bucket of 1024 entries only, so that inserting it touches a few recently used pages
 however many keys there are. Over the whole window the owner's filter keeps keys unique.
@@ -13,11 +13,22 @@ from bus.core.errors import Fenced, StoreFailed
 from bus.ports import Commit, Entry, InboxKey
 
 BUCKET_ENTRIES = 1024
+_PARTITION_BITS = 40  # 2^40 buckets of 1024 entries each
 
 
 def bucket_of(seq: int) -> int:
     """Return the inbox bucket of an entry's key."""
     return seq // BUCKET_ENTRIES
+
+
+def bucket_id(partition: int, bucket: int) -> int:
+    """Number a bucket over all partitions."""
+    return (partition << _PARTITION_BITS) + bucket
+
+
+def bucket_in(bucket_id: int) -> int:
+    """Return the number of a bucket inside its partition."""
+    return bucket_id & ((1 << _PARTITION_BITS) - 1)
 
 
 @dataclass(frozen=True, slots=True)

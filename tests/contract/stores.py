@@ -10,7 +10,11 @@ from typing import Protocol
 from bus.core.actions import Output
 from bus.ports import Commit, Entry, InboxKey, Store
 from bus.shell.memory_store import MemoryStore
+from bus.shell.postgres_store import PostgresStore
 from bus.shell.sqlite_store import SqliteStore
+from tests.postgres_server import fresh_namespace, shared_server
+
+KINDS = ("memory", "sqlite", "postgres")
 
 
 class Bench(Protocol):
@@ -23,6 +27,9 @@ class Bench(Protocol):
 
     def rival(self) -> Store:
         """Open it a second time while the first lives, as if nothing had kept a second process out."""
+
+    def close(self) -> None:
+        """Let go of everything, and remove what is not in the test's folder."""
 
 
 class MemoryBench:
@@ -38,6 +45,9 @@ class MemoryBench:
 
     def rival(self) -> Store:
         return self._memory.reopen()
+
+    def close(self) -> None:
+        self.store.close()
 
 
 class SqliteBench:
@@ -59,11 +69,39 @@ class SqliteBench:
         Path(f"{self._path}.lock").unlink()  # what an operator in a hurry does
         return self._open(self._path)
 
+    def close(self) -> None:
+        self.store.close()
+
+
+class PostgresBench:
+    """A PostgreSQL schema of its own on the server that all tests share."""
+
+    def __init__(self) -> None:
+        self._url, self._namespace = shared_server().url, fresh_namespace()
+        self._opened: list[PostgresStore] = []
+        self.store: Store = self.rival()
+
+    def restart(self) -> Store:
+        self.store.close()
+        self.store = self.rival()
+        return self.store
+
+    def rival(self) -> Store:
+        self._opened.append(PostgresStore(self._url, self._namespace))
+        return self._opened[-1]
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.close()
+        shared_server().execute(f'DROP SCHEMA "{self._namespace}" CASCADE')
+
 
 def make(kind: str, folder: Path) -> Bench:
-    """Make a fresh store of `memory` or `sqlite`."""
+    """Make a fresh store of one of `KINDS`."""
     if kind == "memory":
         return MemoryBench()
+    if kind == "postgres":
+        return PostgresBench()
     return SqliteBench(folder / "bus.db", lambda path: SqliteStore(path, wal_bytes=1 << 16))
 
 

@@ -9,14 +9,14 @@ import pytest
 
 from bus.core.errors import StoreFailed
 from bus.ports import Claim, Commit, Excepted, Held
-from tests.contract.stores import Bench, entry, key_of, log, make, output, plain
+from tests.contract.stores import KINDS, Bench, entry, key_of, log, make, output, plain
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=KINDS)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made = make(request.param, tmp_path)
     yield made
-    made.store.close()
+    made.close()
 
 
 def held(seq: int, index: int = 0, partition: int = 0, attempts: int = 1) -> Held:

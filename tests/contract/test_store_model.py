@@ -139,7 +139,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.bench.store.seen(partition, seq // 1024, entry.inbox.key) == known
 
     def teardown(self) -> None:
-        self.bench.store.close()
+        self.bench.close()
         self.folder.cleanup()
 
 
@@ -151,9 +151,17 @@ class SqliteMachine(StoreMachine):
     kind = "sqlite"
 
 
+class PostgresMachine(StoreMachine):
+    kind = "postgres"
+
+
 TestMemory = MemoryMachine.TestCase
 TestMemory.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(
     max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestPostgres = PostgresMachine.TestCase
+TestPostgres.settings = settings(
+    max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

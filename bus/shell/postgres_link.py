@@ -1,0 +1,177 @@
+"""A connection to PostgreSQL that never waits longer than it was told to, and says in a sentence what failed.
+
+A database can be gone in more ways than a closed socket tells: a paused server acknowledges bytes and answers nothing,
+a cut cable acknowledges nothing. So there are four bounds: `statement_timeout` and `lock_timeout` in the server,
+`tcp_user_timeout` and keepalives in the kernel, and a deadline on every answer here, after which the connection is
+dropped. `idle_in_transaction_session_timeout` ends a transaction whose client was paused inside it.
+
+What a URL carries as its password never appears in a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import psycopg
+from psycopg import Connection, conninfo, sql
+from psycopg.abc import PQGen
+
+from bus.core.errors import StoreDown, StoreFailed
+from bus.shell.postgres_schema import OLDEST_SERVER, schema_of
+
+RV = TypeVar("RV")
+
+TIMEOUT_S = 5.0  # an fsync on a busy disk takes tens of milliseconds; by then the leases are gone anyway
+_MARGIN_S = 1.0  # the server's own time-outs come first: what they end is known not to be written
+_DOWN = {"08", "25", "40", "53", "55", "57", "58"}
+"""SQLSTATE classes of what passes: connection, read-only or idle, deadlock, resources, locks, operator, I/O."""
+
+_INSTEAD = {
+    "42501": "grant it the rights that deploy/README.md lists",
+    "42P01": "its tables are not as agentbus made them; restore the database from a copy",
+    "42703": "its tables are not as agentbus made them; restore the database from a copy",
+    "3F000": "its schema is gone; restore the database from a copy",
+    "28": "check user and password of BUS_STORE",
+    "3D": "create the database, or check BUS_STORE",
+    "23": "nothing was written",
+    "22": "nothing was written",
+    "XX": "the database is damaged; restore it from a copy",
+}
+
+
+def is_url(store: str) -> bool:
+    """Tell whether a store is named by a PostgreSQL URL, and not by a file's path."""
+    return store.startswith(("postgresql://", "postgres://"))
+
+
+def shown(url: str) -> str:
+    """The store's address without its password, for people."""
+    try:
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "postgresql://(unreadable)"
+    return f"postgresql://{place}{parts.path}"
+
+
+class Link(Connection[Any]):
+    """A psycopg connection whose answers come within `answer_s` or not at all.
+
+    Attributes:
+        answer_s: longest wait for the answer to one statement, seconds.
+    """
+
+    answer_s = TIMEOUT_S + _MARGIN_S
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for an answer.
+
+        Raises:
+            psycopg.OperationalError: none came in time; the outcome of the statement is unknown.
+        """
+        return super().wait(gen, interval, self.answer_s if timeout is None else timeout)
+
+
+def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only: bool = False) -> Link:
+    """Open a connection in autocommit mode, with its time-outs set and the namespace's schema as `search_path`.
+
+    Args:
+        read_only: for looking at a store, on a standby too; otherwise only a server that takes writes will do.
+
+    Raises:
+        StoreFailed: the URL is none, the server is too old, or it does not keep what it acknowledges.
+        StoreDown: the server cannot be reached or is not ready.
+    """
+    schema_of(namespace)
+    options = _options(url, timeout_s, read_only)
+    try:
+        # `options` is a dict from the URL; psycopg's keyword types cannot know its keys.
+        db = Link.connect(**options, autocommit=True)
+    except psycopg.Error as error:
+        raise explained(error, url) from error
+    db.answer_s = timeout_s + _MARGIN_S
+    try:
+        _begin(db, namespace, timeout_s, read_only, url)
+    except psycopg.Error as error:
+        db.close()
+        raise explained(error, url) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _options(url: str, timeout_s: float, read_only: bool) -> dict[str, Any]:
+    """The URL's parameters over our defaults, as keyword arguments."""
+    try:
+        given = conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        # The parser quotes what it cannot read, password included.
+        raise StoreFailed(
+            f"`{shown(url)}` is no PostgreSQL URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
+    milliseconds = int(timeout_s * 1000)
+    ours: dict[str, Any] = {
+        "application_name": "agentbus",
+        "client_encoding": "utf8",
+        "connect_timeout": max(2, int(timeout_s)),
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": milliseconds,
+        "target_session_attrs": "any" if read_only else "read-write",
+    }
+    return {**ours, **given}
+
+
+def _begin(db: Link, namespace: str, timeout_s: float, read_only: bool, url: str) -> None:
+    """Set up the session in one round trip, and look at what the server promises."""
+    if db.info.server_version < OLDEST_SERVER * 10_000:
+        raise StoreFailed(f"{shown(url)} runs an older PostgreSQL than {OLDEST_SERVER}; upgrade it")
+    milliseconds = str(int(timeout_s * 1000))
+    settings = {
+        "search_path": sql.Identifier(namespace).as_string(db),
+        "statement_timeout": milliseconds,
+        "lock_timeout": str(max(1, int(timeout_s * 500))),  # earlier, so that it is told from a slow disk
+        "idle_in_transaction_session_timeout": milliseconds,
+        "default_transaction_isolation": "read committed",
+        "jit": "off",  # nothing here runs long enough to be worth compiling
+    }
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
+    calls = ", ".join("set_config(%s, %s, false)" for _ in settings)
+    words = [word for setting in settings.items() for word in setting]
+    statement = f"SELECT current_setting('fsync'), current_setting('synchronous_commit'), {calls}"
+    row = db.execute(statement.encode(), words).fetchone()
+    fsync, synchronous = (row[0], row[1]) if row else ("off", "off")
+    if read_only:
+        return
+    if fsync == "off":
+        raise StoreFailed(f"{shown(url)} runs with fsync = off and would lose what it acknowledged; turn it on")
+    if synchronous == "off":
+        # A default of the server, the database or the role; it would acknowledge commits before they are on disk.
+        db.execute("SET synchronous_commit = on")
+
+
+def explained(error: psycopg.Error, url: str) -> StoreFailed:
+    """Say what failed: `StoreDown` when it may pass while the bus runs on, else `StoreFailed`."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    for secret in _secrets(url):
+        said = said.replace(secret, "***")
+    state = error.sqlstate or ""
+    if state[:2] in _DOWN or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
+        return StoreDown(f"{shown(url)} is down: {said}")
+    instead = _INSTEAD.get(state) or _INSTEAD.get(state[:2]) or "look into the server's log"
+    return StoreFailed(f"{shown(url)} failed: {said}; {instead}")
+
+
+def _secrets(url: str) -> Sequence[str]:
+    try:
+        password = urlsplit(url).password or ""
+        given = str(conninfo.conninfo_to_dict(url).get("password") or "")
+    except (ValueError, psycopg.Error):
+        return []
+    # Short ones would blank out letters of every word.
+    return [each for each in {password, unquote(password), given} if len(each) > 3]

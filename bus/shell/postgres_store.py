@@ -1,0 +1,383 @@
+"""The store for several workers, machines or roles: tables in PostgreSQL, one schema a namespace.
+
+Theory of operation. The layout is that of `sqlite_store`: one blob per partition and commit in `segment`, identities
+in `inbox` by bucket, owners and watermarks in `partition`, everything above `done` replayed by the next claim. What
+must be atomic is one statement (see `postgres_statements`), so there are no transactions that a paused client could
+leave open, and a commit is one round trip.
+
+Failures. Whatever ends a connection, and whatever the server refuses for now (read-only, full, restarting, locked), is
+`StoreDown`: the connection is dropped, and everything but `claim`, `lease` and `release` is refused until a claim has
+succeeded on a new one. A commit that was cut off may have been written: the server goes on with it, holding the
+partition's row, and the claim waits for that row; so what the claim returns is the truth.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import psycopg
+
+from bus.core.errors import StoreDown, StoreFailed
+from bus.ports import Claim, Commit, Entry, Held, Share
+from bus.shell import postgres_statements as statements
+from bus.shell.lease_rules import Leases, leased, released
+from bus.shell.postgres_link import TIMEOUT_S, Link, connect, explained, shown
+from bus.shell.postgres_schema import prepare
+from bus.shell.store_rules import (
+    Segment,
+    advance,
+    bucket_id,
+    bucket_in,
+    entries_of,
+    fenced,
+    moves_of,
+    segments_of,
+    unfinished,
+)
+
+_NONE = b"\0" * 25  # an entry without identity, in the identities of a segment
+_KEY_BYTES = 16
+_CONTENT_BYTES = 8
+_BUCKETS = 64  # buckets read or deleted by one statement: 65,536 keys, tens of milliseconds
+_LEASE_TRIES = 50  # each try is lost only to another worker that has won; they lease once a second
+
+
+class PostgresStore:
+    """The `bus.ports.Store` in PostgreSQL. Makes the tables when there are none.
+
+    Args:
+        url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, with libpq's parameters.
+        namespace: of the bus; the PostgreSQL schema of the same name holds its tables.
+        timeout_s: longest that a statement may take, and a connection may be silent.
+
+    Raises:
+        StoreDown: the database cannot be reached.
+        StoreFailed: it is of no use as a store: wrong tables, wrong version, missing rights, `fsync = off`.
+    """
+
+    _lock = statements.LOCK
+
+    def __init__(self, url: str, namespace: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._url = url
+        self._namespace = namespace
+        self._timeout_s = timeout_s
+        self._closed = False
+        self._down = ""
+        self._epochs: dict[int, int] = {}
+        self._db: Link | None = None
+        try:
+            with self._explained():
+                prepare(self._connected(), namespace)
+                row = self._connected().execute(statements.IDENTITY).fetchone()
+        except BaseException:
+            self._drop()
+            raise
+        self._id, self._secret = (str(row[0]), bytes(row[1])) if row else ("", b"")
+
+    @property
+    def store_id(self) -> str:
+        """Identity of this store: 32 hex digits."""
+        return self._id
+
+    @property
+    def secret(self) -> bytes:
+        """Key that seals return addresses: 32 bytes."""
+        return self._secret
+
+    def lease(self, worker: str, of: int, ttl_s: float) -> Share:
+        """Renew this worker's leases, take free partitions up to its fair share, and say what it may own.
+
+        The lease lasts `ttl_s` by the database's clock, from a moment after this was called: whoever counts from
+        before the call is safe. `worker` is a name that no other process has or had.
+
+        Raises:
+            StoreDown: the database cannot be reached.
+        """
+        share = Share(frozenset())
+
+        def renew(state: Leases, now_s: float) -> Leases:
+            nonlocal share
+            state, share = leased(state, worker, of, now_s, ttl_s)
+            return state
+
+        self._change_leases(renew)
+        return share
+
+    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+        """Give leases back at once; None gives back all and takes the worker off the list.
+
+        Raises:
+            StoreDown: the database cannot be reached; the leases run out by themselves.
+        """
+        self._change_leases(lambda state, now_s: released(state, worker, partitions))
+
+    def _change_leases(self, change: Callable[[Leases, float], Leases]) -> None:
+        """Compare and set: no lock is held between reading and writing, so a paused worker holds up nobody."""
+        for attempt in range(_LEASE_TRIES):
+            with self._explained():
+                db = self._connected()
+                row = db.execute(statements.LEASES).fetchone()
+                if row is None:
+                    raise StoreFailed(f"{shown(self._url)} has lost its row of leases; restore it from a copy")
+                version, workers, owners, now_s = row
+                state = change(Leases(workers, {int(each): name for each, name in owners.items()}), now_s)
+                after = (orjson.dumps(dict(state.workers)).decode(), _by_partition(state.owners), version)
+                if db.execute(statements.SET_LEASES, after).fetchone():
+                    return
+            time.sleep(random.uniform(0, 0.002 * (attempt + 1)))
+        raise self._is_down("its leases change too fast to renew one")
+
+    def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
+        """Take these partitions, or all of 0..of-1, so that older owners can write nothing. Connects anew when needed.
+
+        Raises:
+            StoreDown: the database cannot be reached or written for now.
+            StoreFailed: the store cannot be read, or a partition from `of` on has unfinished work.
+        """
+        wanted = sorted(range(of) if partitions is None else set(partitions))
+        with self._explained():
+            db = self._connected()
+            rows = db.execute(statements.CLAIM, {"of": of, "partitions": wanted}).fetchall()
+            if rows[0][0] is not None:
+                raise unfinished(rows[0][0], of)
+            rows = [each[1:] for each in rows if each[1] is not None]
+            claims = [_claim(db, partition, next_seq, done) for partition, _, next_seq, done in rows]
+        self._epochs = {partition: epoch for partition, epoch, _, _ in rows}
+        self._down = ""
+        return claims
+
+    def commit(self, batch: Commit) -> None:
+        """Write it all or nothing; durable when this returns.
+
+        Raises:
+            Fenced: a partition of the batch has another owner.
+            StoreDown: the outcome may be unknown: claim again and read.
+            StoreFailed: nothing was written.
+        """
+        segments, moves = segments_of(batch), moves_of(batch)
+        if not moves:
+            return
+        epochs = [self._epochs.get(move.partition, -1) for move in moves]
+        marks = [-1 if move.done is None else move.done for move in moves]
+        values: list[object] = [
+            [move.partition for move in moves], epochs, [move.first or 0 for move in moves],
+            [move.after for move in moves], marks,
+        ]  # fmt: skip
+        parts = []
+        for part, columns in _columns(batch, segments):
+            parts.append(part)
+            values += columns
+        rows = self._run(statements.commit(tuple(parts), self._lock), values)
+        if rows[0][0] is True:
+            return
+        found = {partition: (next_seq, done) for _, partition, next_seq, done in rows}
+        for move in moves:
+            if move.partition not in found:
+                raise fenced(move.partition)
+            advance(move, *found[move.partition])
+        raise StoreFailed(f"{shown(self._url)} refused a commit that is in order; nothing was written")
+
+    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
+        """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
+        for partition in sorted(self._epochs):
+            start, surplus = self._window(partition, newest)
+            stop = bucket_id(partition + 1, 0)
+            last = self._run(b"SELECT max(bucket) FROM inbox WHERE bucket >= %s AND bucket < %s", (start, stop))[0][0]
+            for at in range(start, start if last is None else last + 1, _BUCKETS):
+                rows = self._run(statements.KEYS, (at, min(at + _BUCKETS, stop)))
+                for bucket, key in rows[surplus:]:
+                    yield partition, bucket_in(bucket), key
+                surplus = 0
+
+    def seen(self, partition: int, bucket: int, key: bytes) -> tuple[int, bytes] | None:
+        """Return (seq, content) of an inbox key, or None."""
+        rows = self._run(statements.SEEN, (bucket_id(partition, bucket), key))
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def entry(self, partition: int, seq: int) -> Entry:
+        """Read one entry back.
+
+        Raises:
+            KeyError: there is none.
+            StoreFailed: the log is damaged there.
+        """
+        rows = self._run(statements.ENTRY, (partition, seq))
+        if not rows or seq >= rows[0][0] + rows[0][1]:
+            raise KeyError((partition, seq))
+        first_seq = int(rows[0][0])
+        return entries_of(partition, first_seq, rows[0][2])[seq - first_seq]
+
+    def prune(self, keep: int) -> int:
+        """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
+        dropped = 0
+        for partition, epoch in sorted(self._epochs.items()):
+            stop, _ = self._window(partition, keep)
+            first = bucket_id(partition, 0)
+            oldest = self._run(b"SELECT min(bucket) FROM inbox WHERE bucket >= %s", (first,))[0][0]
+            at = stop if oldest is None else oldest
+            while True:
+                upto = min(at + _BUCKETS, stop)
+                where = {"partition": partition, "epoch": epoch, "first": at, "stop": upto}
+                owned, gone = self._run(statements.PRUNE, where)[0]
+                if not owned:
+                    raise fenced(partition)
+                dropped, at = dropped + gone, upto
+                if at >= stop:
+                    break
+        return dropped
+
+    def close(self) -> None:
+        """Let go; what was committed is durable already."""
+        self._closed = True
+        self._drop()
+
+    def _window(self, partition: int, newest: int) -> tuple[int, int]:
+        """Find the newest keys: the bucket where they begin, and how many older ones stand there before them."""
+        start = stop = bucket_id(partition + 1, 0)
+        found = 0
+        for bucket, count in self._run(statements.BUCKETS, (bucket_id(partition, 0), stop)):
+            if found >= newest:
+                break
+            start, found = bucket, found + count
+        return start, max(found - newest, 0)
+
+    def _run(self, statement: bytes, values: Sequence[object] | Mapping[str, object]) -> list[Any]:
+        """Run a statement of the owner's."""
+        with self._explained():
+            if self._down:
+                raise StoreDown(f"{self._down}; the store must be claimed again first")
+            return self._connected().execute(statement, values, prepare=True).fetchall()
+
+    def _connected(self) -> Link:
+        if self._closed:
+            raise StoreFailed(f"{shown(self._url)} is closed")
+        if self._db is None:
+            self._db = connect(self._url, self._namespace, timeout_s=self._timeout_s)
+        return self._db
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            known = explained(error, self._url)
+            if isinstance(known, StoreDown):
+                self._down = str(known)
+                self._drop()
+            raise known from error
+        except StoreDown as error:
+            self._down = self._down or str(error)
+            self._drop()
+            raise
+        except (UnicodeError, OverflowError) as error:
+            raise StoreFailed(f"{shown(self._url)} cannot hold this value: {error}; nothing was written") from error
+
+    def _is_down(self, what: str) -> StoreDown:
+        self._down = f"{shown(self._url)} is down: {what}"
+        self._drop()
+        return StoreDown(self._down)
+
+    def _drop(self) -> None:
+        """Drop the connection; what was claimed on it stays ours until somebody else claims it."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+
+def _columns(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str, list[Any]]]:
+    """List what a commit writes, part by part, each as its columns."""
+    if segments:
+        columns: list[list[Any]] = [
+            [each.partition for each in segments], [each.first_seq for each in segments],
+            [each.count for each in segments], [each.blob for each in segments],
+        ]  # fmt: skip
+        yield "log", columns
+        ids = [
+            (entries[0].seq, partition, _identities(entries)) for partition, entries in batch.entries.items() if entries
+        ]
+        yield "keys", [
+            [partition for _, partition, _ in ids], [first for first, _, _ in ids],
+            [len(each) // len(_NONE) for _, _, each in ids], [each for _, _, each in ids],
+        ]  # fmt: skip
+    if batch.release:
+        places = dict.fromkeys([(each.partition, each.seq, each.index) for each in batch.release])
+        # What is held again in the same commit is not released: one statement sees only what was there before it.
+        places = {each: None for each in places if each not in {(h.partition, h.seq, h.index) for h in batch.hold}}
+        yield "release", [list(each) for each in zip(*places, strict=True)] or [[], [], []]
+    if batch.hold:
+        rows = {
+            (h.partition, h.seq, h.index): (
+                h.partition,
+                h.seq,
+                h.index,
+                _bytes(h.key),
+                h.due_s,
+                h.attempts,
+                _bytes(h.reason),
+            )
+            for h in batch.hold
+        }
+        yield "hold", [list(each) for each in zip(*rows.values(), strict=True)]
+    if batch.exceptions:
+        outcomes = {
+            (e.partition, e.seq, e.index): (e.partition, e.seq, e.index, e.how, e.at_s, _bytes(e.reason))
+            for e in batch.exceptions
+        }
+        yield "except", [list(each) for each in zip(*outcomes.values(), strict=True)]
+
+
+def _identities(entries: Sequence[Entry]) -> bytes:
+    """Write the identities of a run of entries as `postgres_statements` reads them."""
+    parts: list[bytes] = []
+    for each in entries:
+        inbox = each.inbox
+        if inbox is None:
+            parts.append(_NONE)
+        elif len(inbox.key) != _KEY_BYTES or len(inbox.content) != _CONTENT_BYTES:
+            raise StoreFailed(
+                f"input {each.seq} has an identity of {len(inbox.key)} and {len(inbox.content)} bytes and not of "
+                f"{_KEY_BYTES} and {_CONTENT_BYTES}; nothing was written"
+            )
+        else:
+            parts += (b"\1", inbox.key, inbox.content)
+    return b"".join(parts)
+
+
+def _claim(db: Link, partition: int, next_seq: int, done: int) -> Claim:
+    pending: list[Entry] = []
+    at = done + 1
+    while at < next_seq:
+        rows = db.execute(statements.PENDING, {"partition": partition, "next": next_seq, "from": at}).fetchall()
+        pending += [each for first, _, blob in rows for each in entries_of(partition, first, blob) if each.seq >= at]
+        after = rows[-1][0] + rows[-1][1] if rows else at
+        if after <= at:
+            raise StoreFailed(
+                f"the log is damaged: partition {partition} has no entry {at} and should have {next_seq - 1}; "
+                "restore the store from a copy"
+            )
+        at = after
+    held = db.execute(statements.HELD, (partition,)).fetchall()
+    settled = db.execute(statements.SETTLED, (partition, done)).fetchall()
+    return Claim(partition, next_seq, done, pending, [_held(each) for each in held], frozenset(settled))
+
+
+def _held(row: Sequence[Any]) -> Held:
+    partition, seq, index, key, due_s, attempts, reason = row
+    return Held(partition, seq, index, _text(key), due_s, attempts, _text(reason))
+
+
+def _by_partition(owners: Mapping[int, str]) -> str:
+    return orjson.dumps({str(each): name for each, name in owners.items()}).decode()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogatepass")
