@@ -8,15 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.faults import COMING, FAULTS
+from tests.chaos.children import interruptible
+from tests.chaos.faults import ALL, COMING, FAULTS
 from tests.chaos.options import Options
 from tests.chaos.run import Report, run
 
 
 def main() -> int:
     """Parse the arguments, run, print; returns the exit code."""
+    interruptible()
     given = _parser().parse_args()
-    names = tuple(FAULTS) if given.faults == "all" else tuple(each for each in given.faults.split(",") if each)
+    names = ALL if given.faults == "all" else tuple(each for each in given.faults.split(",") if each)
     for name in names:
         if name not in FAULTS:
             coming = f": {name} is not there yet, {COMING[name]}" if name in COMING else ""

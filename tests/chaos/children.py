@@ -152,6 +152,12 @@ class Child:
         return was_ready
 
 
+def interruptible() -> None:
+    """Take SIGTERM, and SIGINT even in the background, as Ctrl-C: what was started is stopped on the way out."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+
+
 def poll(condition: Callable[[], bool], timeout_s: float = PATIENCE_S, step_s: float = 0.05) -> bool:
     """Wait until the condition holds; says whether it came to that."""
     deadline = time.monotonic() + timeout_s

@@ -20,6 +20,7 @@ class Options:
     pause_s: bounds of the pause between two faults.
     keep: folder of the evidence; None is a new one, removed when all is well.
     broker: (bus URL, agent URL) of a node that is not ours to kill; None starts one.
+    quiet_s: when nothing has arrived for so long after the faults, what is missing is taken for lost.
     launcher: words after the interpreter that run the bus; the sabotage names another program.
     """
 
@@ -35,4 +36,5 @@ class Options:
     pause_s: tuple[float, float] = (0.2, 2.5)
     keep: Path | None = None
     broker: tuple[str, str] | None = None
+    quiet_s: float = 60.0  # beyond a heartbeat's end (45 s) and a reconnect (10 s)
     launcher: tuple[str, ...] = field(default=("-m", "bus"))

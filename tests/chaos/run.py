@@ -16,12 +16,12 @@ from tests.chaos.check import Verdict, check, summary
 from tests.chaos.children import PATIENCE_S
 from tests.chaos.faults import FAULTS
 from tests.chaos.log import content_of, read_log
+from tests.chaos.node import Node
 from tests.chaos.options import Options
 from tests.chaos.tally import Tally
 from tests.chaos.world import World
 
 WARM_S = 1.0  # load before the first fault
-QUIET_S = 60.0  # nothing arrived for so long: beyond a heartbeat's end (45 s) and a reconnect (10 s)
 DRAIN_S = 900.0  # held outputs are retried after five minutes at most
 TAIL_S = 1.5  # after the bus has ended: what it published last is still on its way to the sinks
 
@@ -38,15 +38,19 @@ class Report:
     remarks: list[str] = field(default_factory=list)
 
 
-def run(options: Options) -> Report:
+def run(options: Options, node: Node | None = None) -> Report:
     """Run the world through its faults and judge what is left.
+
+    Args:
+        options: of the run.
+        node: one that runs already, and may be killed; None starts one unless the options name a broker.
 
     Evidence lies in `options.keep`, or in a folder that is removed when all is well.
     """
     folder = options.keep or Path(tempfile.mkdtemp(prefix=f"agentbus-chaos-{options.seed}-"))
     folder.mkdir(parents=True, exist_ok=True)
     tally = Tally()
-    with World(options, folder) as world:
+    with World(options, folder, node) as world:
         for producer in world.producers:
             producer.start()
         time.sleep(WARM_S)
@@ -98,7 +102,7 @@ def _drain(world: World, tally: Tally) -> None:
         now = time.monotonic()
         if effects or arrivals:
             last = now
-        if not tally.unmet or now > deadline or (now - last > QUIET_S and not _held(world, tally)):
+        if not tally.unmet or now > deadline or (now - last > world.options.quiet_s and not _held(world, tally)):
             break
         time.sleep(0.1)
     world.note("drained", unmet=len(tally.unmet))

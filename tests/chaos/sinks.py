@@ -64,6 +64,7 @@ class Sinks:
     def __init__(self, url: str, queues: Mapping[str, str]) -> None:
         self.arrivals: list[Arrival] = []
         self.last_s = time.monotonic()
+        self.seen_s: dict[str, float] = {}
         self._parameters = pika.URLParameters(url)
         self._queues = queues
         self._paused: set[str] = set()
@@ -121,7 +122,7 @@ class Sinks:
             self.arrivals.append(
                 Arrival(place, properties.message_id or "", properties.type or "", digest_of(body), body, headers)
             )
-            self.last_s = time.monotonic()
+            self.last_s = self.seen_s[place] = time.monotonic()
             self._held[place].append(method.delivery_tag)
             if place not in self._paused:
                 self._release(channel)

@@ -50,16 +50,17 @@ class World:
     Args:
         options: of the run.
         folder: evidence: logs, store, timeline.
+        node: a broker node that runs already, and may be killed.
     """
 
-    def __init__(self, options: Options, folder: Path) -> None:
+    def __init__(self, options: Options, folder: Path, node: Node | None = None) -> None:
         self.options, self.folder = options, folder
         self.namespace = f"chaos{secrets.token_hex(4)}"
         self.chance = random.Random(options.seed)
         self.counts: Counter[str] = Counter()
         self.kills = 0
         self.remarks: list[str] = []
-        self.node: Node | None = None
+        self.node = node
         self.effects = EffectReader(folder / "effects.jsonl")
         self._stack = contextlib.ExitStack()
         self._began_s = time.monotonic()
@@ -76,10 +77,11 @@ class World:
         self._stack.close()
 
     def _start(self) -> None:
-        if self.options.broker is None:
+        if self.node is None and self.options.broker is None:
             self.node = self._stack.enter_context(Node(self.folder / "node"))
+        if self.node is not None:
             self.bus_url, self.agent_url = self.node.broker.bus_url, self.node.broker.agent_url
-        else:
+        elif self.options.broker is not None:
             self.bus_url, self.agent_url = self.options.broker
         target = urlsplit(self.bus_url)
         assert target.hostname is not None

@@ -19,11 +19,13 @@ class Fault:
     inject: does it.
     weight: how often it is chosen, compared with others.
     own_node: it needs a broker node that is ours alone.
+    by_name: `all` does not mean it.
     """
 
     inject: Callable[[World], None]
     weight: int = 4
     own_node: bool = False
+    by_name: bool = False
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -42,11 +44,14 @@ FAULTS: Mapping[str, Fault] = {
     "lost-publishes": Fault(network.lost_publishes, 4),
     "broker-kill": Fault(broker.kill, 1, own_node=True),
     "full-queue": Fault(broker.full_queue, 2, own_node=True),
+    "limit-lifted": Fault(broker.limit_lifted, 2, own_node=True, by_name=True),
     "memory-alarm": Fault(alarms.memory, 1, own_node=True),
     "disk-alarm": Fault(alarms.disk, 1, own_node=True),
     "second-store": Fault(stores.second_store, 1),
     "duplicates": Fault(lambda _world: None, 0),  # a trait of the load: producers send some inputs again
 }
+
+ALL = tuple(name for name, fault in FAULTS.items() if not fault.by_name)
 
 COMING: Mapping[str, str] = {
     "postgres-outage": "stop and start the server of `--store postgres`: a function in faults/stores.py",
