@@ -248,6 +248,7 @@ def make_worker(
     recorder: SpanRecorder | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
+    from bus.shell.failpoints import failpoints
     from bus.shell.worker import Plan, Worker
 
     return Worker(
@@ -259,6 +260,7 @@ def make_worker(
         Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window),
         on_state=on_state,
         on_finished=None if recorder is None else _tracing(recorder),
+        reach=failpoints(settings.failpoints),
     )
 
 

@@ -36,6 +36,7 @@ class Settings:
     body_bytes: longest accepted message body.
     hops: hops a message may take when it does not say.
     connect_timeout_s: how long the first connection may take.
+    failpoints: where the process is to die, for tests of the delivery promise: see bus.shell.failpoints.
     """
 
     amqp_url: str | None = None
@@ -56,6 +57,7 @@ class Settings:
     body_bytes: int = 256 * 1024
     hops: int = 32
     connect_timeout_s: float = 60.0
+    failpoints: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **flags: Any) -> Settings:

@@ -139,6 +139,9 @@ class Judge:
                 return self._raw(delivery, content, partition, lambda: decision)
             return decision, key, None
         decision = repeated(delivery, understood, self.table, facts, earlier.seq, same=earlier.same, answers=answers)
+        if decision.end == "invalid":
+            # An input of its own, known by its bytes: without an identity a redelivery would be refused once more.
+            return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, earlier.seq
 
     def _raw(

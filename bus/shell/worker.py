@@ -27,6 +27,7 @@ from bus.core.facts import Facts
 from bus.core.table import RouteTable
 from bus.ports import Claim, Commit, Entry, Excepted, Held, Meter, Outcome, Received, Store, Transport
 from bus.shell.committer import CommitQueue, Committer
+from bus.shell.failpoints import Reach, nothing
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
 from bus.shell.outflow import Addresses, Job, Outflow
@@ -88,6 +89,7 @@ class Worker:
     on_state: told of every change of state, on the loop thread.
     on_finished: told of every finished input and the time, on the loop thread; for spans.
     committer: makes what runs the store's work; a thread, unless a test wants it inline.
+    reach: told of each failpoint that is passed.
     """
 
     def __init__(
@@ -103,11 +105,13 @@ class Worker:
         on_state: Callable[[State], None] = lambda state: None,
         on_finished: Callable[[Open, float], None] | None = None,
         committer: Callable[[Callable[[Callable[[], None]], None]], CommitQueue] = Committer,
+        reach: Reach = nothing,
     ) -> None:
         self._transport = transport
         self._store = store
         self._meter = meter
         self._plan = plan
+        self._reach = reach
         self._clock = clock
         self._on_state = on_state
         self._on_finished = on_finished
@@ -222,6 +226,7 @@ class Worker:
         now = self._clock()
         confirmed = 0
         oldest = now
+        self._reach("during-replay" if self.state == "replaying" else "after-publish")
         for outcome in outcomes:
             job = self._outflow.outcome(outcome)
             if job is None:
@@ -235,6 +240,7 @@ class Worker:
                 self._came_back.append((job, outcome))
             else:
                 self._hold(job, now, outcome.reason or "the queue is full")
+        self._reach("after-confirm")
         if confirmed:
             self._meter.confirmed(confirmed, now - oldest)
         self._turn()
@@ -243,6 +249,7 @@ class Worker:
 
     def _claim(self) -> _Read:
         claims = self._store.claim(self._plan.partitions)
+        self._reach("during-claim")
         keys = list(self._store.keys(self._plan.window))
         held = [(row, self._store.entry(row.partition, row.seq)) for claim in claims for row in claim.held]
         return _Read(claims, keys, held)
@@ -299,6 +306,7 @@ class Worker:
         self._outflow.flush()
         tag = self._ledger.ackable()
         if tag is not None:
+            self._reach("before-ack")
             self._transport.ack(tag)
         self._report()
         if not self._ledger.open and not self._committing and not self._came_back and not self._waiting.hold:
@@ -358,9 +366,11 @@ class Worker:
             self._meter.committed(len(pending.judged.opens), time.perf_counter() - began)
             self._committed(pending)
 
+        self._reach("before-commit")
         self._submit(lambda: self._store.commit(commit), done)
 
     def _committed(self, pending: _Pending) -> None:
+        self._reach("after-commit")
         self._committing = False
         now = self._clock()
         self._prune(len(pending.judged.opens))
@@ -395,6 +405,7 @@ class Worker:
 
     def _flush(self) -> None:
         self._idle_timer = False
+        self._reach("after-ack")
         if not self._committing and self.state in ("running", "replaying"):
             self._commit(_Pending(Judged(), []))
 

@@ -201,6 +201,16 @@ def test_a_duplicate_waits_for_what_it_repeats() -> None:
     assert len(world.queue("invalid")) == 1
 
 
+def test_a_refused_second_use_of_an_id_is_refused_once_though_it_comes_again() -> None:
+    world = World()
+    world.send("m1", data={"same": 1})
+    world.settle()
+    for _ in range(2):  # the broker gives it again, as after a crash between commit and ack
+        world.send("m1", data={"other": 1})
+        world.settle()
+    assert len(world.queue("invalid")) == 1
+
+
 def answer(world: World, request: dict[str, Any], id_: str, **more: Any) -> None:
     echoed = {"replyto": request["replyto"], "conversationid": request["conversationid"]}
     said = {**echoed, "correlationid": request["id"], "source": "grader", **more}

@@ -1,0 +1,102 @@
+"""The SDK agents of the harness: `python -m tests.chaos.agent NAME`. They do an effect durably, then answer.
+
+`CHAOS_EFFECTS` is the file of effects. `CHAOS_DIE` has them kill themselves, once, at the n-th pass of a place:
+`before-reply=N` between the effect and the reply, `after-reply=N` between the confirmed reply and the ack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from adapters import Agent, Context
+from adapters.link import AmqpLink
+from adapters.logs import configure
+from bus.core.message import Json, Message
+from bus.settings import Settings
+from tests.chaos.effects import EffectFile, digest_of_value
+
+PLACES = {"worker_one": "work", "worker_two": "work", "solo": "single"}
+CONCURRENCY = {"worker_one": 16, "worker_two": 16, "solo": 8, "stepper": 8}
+
+
+def bomb(text: str) -> Callable[[str], None]:
+    """Make what kills this process at the n-th pass of the place that `text` names."""
+    place, _, count = text.partition("=")
+    left = int(count) if count else 0
+
+    def passed(where: str) -> None:
+        nonlocal left
+        if where == place:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return passed
+
+
+class MortalLink(AmqpLink):
+    """A link that may die once a reply is confirmed, before the request is acked."""
+
+    def __init__(self, settings: Settings, name: str, passed: Callable[[str], None]) -> None:
+        super().__init__(settings, name)
+        self._passed = passed
+
+    async def send(self, message: Message) -> None:
+        """Send, then pass the place."""
+        await super().send(message)
+        self._passed("after-reply")
+
+
+def make(name: str, effects: EffectFile, passed: Callable[[str], None]) -> Agent:
+    """The agent of this name."""
+    agent = Agent(name, concurrency=CONCURRENCY[name])
+    life = f"{name}/{os.getpid()}/{time.time():.3f}"
+
+    def perform(place: str, message: Message) -> dict[str, Json]:
+        data = message.data
+        assert isinstance(data, dict)
+        token, number = str(data["token"]), int(str(data["number"]))
+        whole = {**message.attributes, "data": data}
+        effects.perform(place, token, number, message.id, digest_of_value(whole), life)
+        passed("before-reply")
+        return {"token": token, "number": number}
+
+    if name == "stepper":
+
+        @agent.on("chaos.began")
+        async def began(event: Message, context: Context) -> None:
+            await context.send("chaos.ended", perform("stepper", event))
+
+        return agent
+
+    @agent.capability(PLACES[name])
+    async def work(request: Message) -> dict[str, Json]:
+        # The reply must be the same whoever computes it: a recorded one is never superseded by another life's.
+        return perform(PLACES[name], request)
+
+    return agent
+
+
+async def main(name: str) -> None:
+    """Serve until SIGTERM; says `ready` on standard output."""
+    settings = Settings.from_environment()
+    configure(settings)
+    passed = bomb(os.environ.get("CHAOS_DIE", ""))
+    agent = make(name, EffectFile(Path(os.environ["CHAOS_EFFECTS"])), passed)
+    link = MortalLink(settings, name, passed)
+    serving = asyncio.ensure_future(agent.serve(link, settings, lambda: print('{"event": "ready"}', flush=True)))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        pass
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,148 @@
+"""The checks: sets against sets, and nothing else. Every count comes with examples.
+
+    lost                a confirmed input has no end in the log, or no end at one of its targets
+    duplicated_effects  one input was worked on twice: two ids for it at one place, two contents under one id, two
+                        decisions, a target that it must not reach, or a handler called twice for one id in one life
+    order_violations    the first delivery of a later input came before the first of an earlier one, same conversation
+                        and place
+    audit_missing       something was delivered that the log does not hold just so, or the log holds an output that is
+                        nowhere
+
+`repeats` are second deliveries of one id: the receiver drops them, so they are no fault.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from tests.chaos.log import Log, content_of
+from tests.chaos.tally import ASIDE, Sight, Tally
+
+EXAMPLES = 8
+COUNTERS = ("lost", "duplicated_effects", "order_violations", "audit_missing")
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts by name, and some examples of each."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, counter: str, example: str, count: int = 1) -> None:
+        """Count a violation."""
+        self.counts[counter] += count
+        if len(self.examples[counter]) < EXAMPLES:
+            self.examples[counter].append(example)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was violated."""
+        return not any(self.counts.values())
+
+
+def check(tally: Tally, log: Log, unordered: set[str]) -> Verdict:
+    """Compare what was sent, what was seen and what the log says.
+
+    Args:
+        unordered: conversations whose order at the ingress is not known.
+    """
+    verdict = Verdict()
+    seen = tally.by_place()
+    _check_ends(tally, log, seen, verdict)
+    _check_effects(tally, seen, verdict)
+    _check_order(tally, unordered, verdict)
+    _check_log(tally, log, verdict)
+    return verdict
+
+
+def _check_ends(tally: Tally, log: Log, seen: dict[tuple[str, str], list[Sight]], verdict: Verdict) -> None:
+    for token in sorted(tally.confirmed):
+        sent = tally.sent[token]
+        decided = log.decided.get(content_of(sent.body), [])
+        if not decided:
+            verdict.add("lost", f"{token} ({sent.kind}, {sent.conversation}): the log has no end of it")
+        elif len(decided) > 1:
+            numbers = ", ".join(f"{each.partition}/{each.seq} {each.end}" for each in decided)
+            verdict.add("duplicated_effects", f"{token} ({sent.kind}): decided more than once: {numbers}")
+        elif decided[0].end != sent.end and (token, "dead") not in seen:
+            verdict.add("lost", f"{token} ({sent.kind}): ended as {decided[0].end}, not {sent.end}")
+        missing = [each.place for each in sent.expected if (token, each.place) not in seen]
+        aside = (token, "dead") in seen and all(each.place != "dead" for each in sent.expected)
+        if missing and not aside:
+            verdict.add(
+                "lost", f"{token} ({sent.kind}, {sent.conversation}): never at {', '.join(missing)}", len(missing)
+            )
+        if aside and not missing:
+            verdict.add("duplicated_effects", f"{token} ({sent.kind}): delivered, and a dead letter besides")
+
+
+def _check_effects(tally: Tally, seen: dict[tuple[str, str], list[Sight]], verdict: Verdict) -> None:
+    for (token, place), sights in seen.items():
+        ids = {each.id for each in sights}
+        if token and len(ids) > 1:
+            verdict.add(
+                "duplicated_effects", f"{token} came to {place} under {len(ids)} ids: {sorted(ids)}", len(ids) - 1
+            )
+        contents = {(each.id, each.digest) for each in sights}
+        if len(contents) > len(ids):
+            verdict.add("duplicated_effects", f"{token} at {place}: one id, different contents: {sorted(contents)}")
+        lives = [(each.id, each.life) for each in sights if each.life]
+        if len(lives) > len(set(lives)):
+            verdict.add("duplicated_effects", f"{token}: {place} was called twice for one id by the same process")
+        sent = tally.sent.get(token)
+        wanted = sent is not None and any(each.place == place for each in sent.expected)
+        if not wanted and place != "dead":
+            kind = "nothing of ours" if sent is None else sent.kind
+            verdict.add("duplicated_effects", f"{token or sights[0].id} ({kind}) came to {place}, where it must not")
+
+
+def _check_order(tally: Tally, unordered: set[str], verdict: Verdict) -> None:
+    highest: dict[tuple[str, str], tuple[int, str]] = {}
+    first: set[tuple[str, str]] = set()
+    for sight in tally.sights:
+        sent = tally.sent.get(sight.token)
+        if sent is None or (sight.token, sight.place) in first or sent.conversation in unordered:
+            continue
+        first.add((sight.token, sight.place))
+        if not any(each.place == sight.place and each.ordered for each in sent.expected):
+            continue
+        key = sent.conversation, sight.place
+        before = highest.get(key, (0, ""))
+        if sent.number < before[0]:
+            verdict.add(
+                "order_violations", f"{sight.token} came to {sight.place} after {before[1]}, {sent.conversation}"
+            )
+        else:
+            highest[key] = sent.number, sight.token
+
+
+def _check_log(tally: Tally, log: Log, verdict: Verdict) -> None:
+    recorded: dict[tuple[str, str], set[str]] = defaultdict(set)
+    arrived = {(each.place, each.id) for each in tally.sights}
+    for output in log.published:
+        for place in output.places:
+            recorded[place, output.id].add(output.digest)
+            there = output.id in log.inputs if place == "ingress" else (place, output.id) in arrived
+            if not (there or output.where in log.elsewhere or output.id in log.bounced):
+                verdict.add("audit_missing", f"output {output.id} for {place}, number {output.where}, is nowhere")
+    for place, id_, digest, token in sorted({(s.place, s.id, s.digest, s.token) for s in tally.sights}):
+        known = recorded.get((place, id_))
+        if known is None:
+            verdict.add("audit_missing", f"{id_} ({token}) came to {place}, and no record has it")
+        elif digest not in known:
+            verdict.add("audit_missing", f"{id_} ({token}) came to {place} with another content than is recorded")
+
+
+def summary(tally: Tally) -> dict[str, int]:
+    """Counts of what went well: confirmed inputs, and the ends that were seen."""
+    seen = tally.by_place()
+    delivered = sum(1 for token, place in seen if token in tally.confirmed and place not in ASIDE)
+    return {
+        "confirmed": len(tally.confirmed),
+        "delivered": delivered,
+        "dead_lettered": sum(1 for _, place in seen if place == "dead"),
+        "invalid": sum(1 for _, place in seen if place == "invalid"),
+        "repeats": len(tally.sights) - len({(each.place, each.id) for each in tally.sights}),
+    }

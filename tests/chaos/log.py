@@ -1,0 +1,89 @@
+"""The bus's log as the checks need it: every record, and for each output its place and what it says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+from bus.audit.record import CONTENT_BYTES, OutputNote, Record
+from bus.core.pipeline import REKEYED
+from bus.shell.history import History
+from tests.chaos.effects import digest_of
+
+SUBSCRIBERS = {
+    "chaos.happened": ("ear_one", "ear_two"),
+    "chaos.ended": ("ear_one",),
+    "chaos.began": ("stepper",),
+    "work.replied": ("auditor",),
+    "single.replied": ("auditor",),
+}
+"""Places that an event reaches, as routes/chaos/agents.yaml says."""
+
+
+class Published(NamedTuple):
+    """One output that the log holds. `where` is (partition, seq, index)."""
+
+    where: tuple[int, int, int]
+    id: str
+    places: tuple[str, ...]
+    digest: str
+
+
+def content_of(body: bytes) -> str:
+    """A body as records name it."""
+    return blake2b(body, digest_size=CONTENT_BYTES).hexdigest()
+
+
+@dataclass(slots=True)
+class Log:
+    """Args:
+    decided: the records of each body that decided it: neither a duplicate nor the hop to its own partition.
+    inputs: ids of all inputs.
+    published: every output.
+    elsewhere: outputs that the store says did not end as delivered, and those still held.
+    bounced: ids of messages that the broker gave back.
+    ends: how many records ended how.
+    """
+
+    decided: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
+    inputs: set[str] = field(default_factory=set)
+    published: list[Published] = field(default_factory=list)
+    elsewhere: set[tuple[int, int, int]] = field(default_factory=set)
+    bounced: set[str] = field(default_factory=set)
+    ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def read_log(history: History) -> Log:
+    """Read all of it."""
+    log, records = Log(), list[Record]()
+    tail = history.tail(None)
+    while found := tail.read():
+        records += found
+    for record in records:
+        log.ends[record.end] += 1
+        log.inputs.add(record.id)
+        if record.queue.endswith(".bounced"):
+            log.bounced.add(record.id)
+        if record.end != "duplicate" and record.why != REKEYED:
+            log.decided[record.content].append(record)
+        if record.outputs:
+            _outputs(history, record, log)
+    log.elsewhere |= {(each.partition, each.seq, each.index) for each in history.exceptions(limit=1_000_000)}
+    return log
+
+
+def _outputs(history: History, record: Record, log: Log) -> None:
+    entry = history.entry(record.partition, record.seq)
+    for index, (note, output) in enumerate(zip(record.outputs, entry.outputs, strict=True)):
+        where = record.partition, record.seq, index
+        log.published.append(Published(where, note.id, _places(note), digest_of(output.body)))
+
+
+def _places(note: OutputNote) -> tuple[str, ...]:
+    if note.kind == "event":
+        return SUBSCRIBERS.get(note.name, ())
+    if note.kind in ("dead", "invalid", "ingress"):
+        return (note.kind,)
+    return (note.name,)

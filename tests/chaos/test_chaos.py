@@ -1,0 +1,49 @@
+"""The harness itself against the bus: a short run with every `deploy/test`, and long ones by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import ALL
+from tests.chaos.node import Node
+from tests.chaos.options import Options
+from tests.chaos.run import run
+from tests.chaos.sabotage import TRIALS, attempt, turned_red
+from tests.conftest import TestBroker
+
+SHORT = ("kill", "handover", "failpoint", "cut", "lost-confirms", "lost-publishes", "agent-after-reply", "duplicates")
+
+
+def test_killed_and_cut_nothing_is_lost_doubled_reordered_or_unrecorded(broker: TestBroker, tmp_path: Path) -> None:
+    options = Options(
+        seed=7, kills=6, minutes=0.15, faults=SHORT, rate=120.0, keep=tmp_path / "evidence",
+        pause_s=(0.1, 0.8), broker=(broker.bus_url, broker.agent_url),
+    )  # fmt: skip
+    report = run(options)
+    assert report.good, (report.shown, report.examples, report.remarks, str(report.evidence))
+    assert report.shown["kills"] >= 2
+    assert report.shown["confirmed"] > 300
+    assert report.shown["delivered"] > report.shown["confirmed"]
+
+
+@pytest.mark.long
+def test_every_fault_for_five_minutes(tmp_path: Path) -> None:
+    report = run(Options(seed=20, kills=100, minutes=5.0, faults=ALL, keep=tmp_path / "evidence"))
+    assert report.good, (report.shown, report.examples, report.remarks, str(report.evidence))
+
+
+@pytest.fixture(scope="module")
+def own_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A broker node that may be told that its queues are full."""
+    with Node(tmp_path_factory.mktemp("node")) as node:
+        yield node
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rule", TRIALS)
+def test_a_bus_with_a_broken_rule_is_found_out(rule: str, own_node: Node) -> None:
+    report = attempt(rule, own_node)
+    assert turned_red(rule, report), (rule, report.shown)

@@ -1,0 +1,99 @@
+"""The checks on small sets made by hand: each kind of fault turns its own counter, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bus.audit.record import Record
+from tests.chaos.check import check
+from tests.chaos.load import Expected, Mix, Sent
+from tests.chaos.log import Log, Published, content_of
+from tests.chaos.tally import Sight, Tally
+
+
+def sent(number: int) -> Sent:
+    token = f"t{number}"
+    return Sent(token, token, "c", "c", number, "order", token.encode(), "routed", (Expected("fast"),))
+
+
+def record(number: int, seq: int, end: str = "routed") -> Record:
+    token = f"t{number}"
+    content = content_of(token.encode())
+    return Record(
+        0, seq, 0.0, 0.0, end, "", "v", "ns.ingress.00", content, 2, True, token, "producer", "chaos.order", "c"
+    )
+
+
+def sight(number: int, id_: str = "", digest: str = "d", place: str = "fast", life: str = "") -> Sight:
+    return Sight(f"t{number}", place, id_ or f"out-{number}", digest, life)
+
+
+def judged(sights: Sequence[Sight], records: Sequence[Record], outputs: Sequence[int] = (1, 2, 3)) -> dict[str, int]:
+    tally, log = Tally(), Log()
+    tally.expect(sent(number) for number in (1, 2, 3))
+    tally.sights += sights
+    for each in records:
+        log.decided[each.content].append(each)
+    log.published += [Published((0, number, 0), f"out-{number}", ("fast",), "d") for number in outputs]
+    return {name: count for name, count in check(tally, log, set()).counts.items() if count}
+
+
+DECIDED = [record(number, number) for number in (1, 2, 3)]
+SEEN = [sight(number) for number in (1, 2, 3)]
+
+
+def test_all_is_well() -> None:
+    assert judged(SEEN, DECIDED) == {}
+
+
+def test_a_second_delivery_of_one_id_is_no_fault() -> None:
+    assert judged([*SEEN, SEEN[0]], DECIDED) == {}
+
+
+def test_an_input_that_is_nowhere() -> None:
+    assert judged(SEEN[:2], DECIDED) == {"lost": 1, "audit_missing": 1}
+
+
+def test_an_input_without_an_end() -> None:
+    assert judged(SEEN, DECIDED[:2]) == {"lost": 1}
+
+
+def test_an_input_that_was_decided_twice() -> None:
+    assert judged(SEEN, [*DECIDED, record(1, 9)]) == {"duplicated_effects": 1}
+
+
+def test_an_effect_under_two_ids() -> None:
+    assert judged([*SEEN, sight(1, "out-4")], DECIDED) == {"duplicated_effects": 1, "audit_missing": 1}
+
+
+def test_one_id_with_two_contents() -> None:
+    assert judged([*SEEN, sight(1, digest="other")], DECIDED) == {"duplicated_effects": 1, "audit_missing": 1}
+
+
+def test_a_handler_that_one_process_called_twice() -> None:
+    twice = [sight(1, life="pid"), sight(1, life="pid"), *SEEN[1:]]
+    assert judged(twice, DECIDED) == {"duplicated_effects": 1}
+    assert judged([sight(1, life="pid"), sight(1, life="other"), *SEEN[1:]], DECIDED) == {}
+
+
+def test_a_place_that_it_must_not_reach() -> None:
+    assert judged([*SEEN, sight(1, place="slow")], DECIDED) == {"duplicated_effects": 1, "audit_missing": 1}
+
+
+def test_a_later_one_that_comes_first() -> None:
+    assert judged([SEEN[0], SEEN[2], SEEN[1]], DECIDED) == {"order_violations": 1}
+
+
+def test_a_delivery_without_a_record_and_a_record_without_a_delivery() -> None:
+    assert judged(SEEN, DECIDED, (1, 2)) == {"audit_missing": 1}
+    assert judged(SEEN, DECIDED, (1, 2, 3, 4)) == {"audit_missing": 1}
+
+
+def test_a_seed_gives_the_same_load_and_another_one_another() -> None:
+    def drawn(seed: int) -> list[Sent]:
+        mix = Mix(seed, "p", 4)
+        return [mix.next() for _ in range(500)]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert len({each.kind for each in drawn(1)}) >= 11
