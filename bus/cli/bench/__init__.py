@@ -1,0 +1,25 @@
+"""`bus bench`: what this machine does, always beside a baseline in the same run; one benchmark a file."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from bus.cli.bench.relay import relay
+
+
+@click.group()
+def bench() -> None:
+    """Measure what this machine does, always beside a baseline in the same run.
+
+    Figures of one run compare with each other, not with those of another run or machine: trust the ratios. Every
+    benchmark works in a namespace of its own and removes it.
+
+    \b
+    Examples:
+      bus bench relay
+      bus bench relay --messages 50000 --output json
+    """
+
+
+for _command in (relay,):
+    bench.add_command(_command)

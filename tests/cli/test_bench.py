@@ -1,0 +1,63 @@
+"""`bus bench` on a real broker, small: figures that can be, and nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bus.shell.broker_ctl import rabbitmqctl
+from tests.cli.conftest import Bus
+from tests.conftest import TestBroker
+
+
+@pytest.fixture
+def home(broker: TestBroker) -> Path:
+    """Folder of the private node; only there can shovels be set."""
+    if broker.home is None:
+        pytest.skip("AGENTBUS_TEST_BROKER is no private node")
+    return broker.home
+
+
+def left_behind(home: Path) -> list[str]:
+    """Queues, exchanges and shovels of benchmarks that are still there."""
+    words = [
+        *rabbitmqctl(home, "list_queues", "name").split(),
+        *rabbitmqctl(home, "list_exchanges", "name").split(),
+        *rabbitmqctl(home, "list_parameters").split(),
+    ]
+    return [each for each in words if each.startswith("bench-")]
+
+
+def test_relay_beside_the_shovel(bus: Bus, home: Path) -> None:
+    ran = bus("bench", "relay", "--home", home, "--messages", "300", "--repeat", "1", "--output", "json")
+    assert ran.code == 0, ran.err
+    (row,) = ran.rows
+    assert row["messages"] == 300
+    assert "shovel" in row["baseline"]
+    for key in ("bus_msgs_per_s", "baseline_msgs_per_s", "bare_relay_msgs_per_s"):
+        assert 50 < row[key] < 1_000_000, key
+    assert 0.01 < row["ratio"] < 100
+    assert 0 < row["decide_us_per_msg"] < row["cpu_us_per_msg"]
+    assert 1 <= row["inputs_per_commit"] <= 300
+    assert (row["syscalls_per_msg"] is None) == row["syscalls_method"].startswith("install")
+    assert [each["ratio"] > 0 for each in row["runs"]] == [True]
+    assert left_behind(home) == []
+
+
+def test_relay_on_a_broker_of_ones_own_says_what_is_missing(bus: Bus, broker: TestBroker) -> None:
+    ran = bus("bench", "relay", "--amqp-url", broker.bus_url, "--messages", "100", "--repeat", "1", "--output", "json")
+    assert ran.code == 0, ran.err
+    (row,) = ran.rows
+    assert row["baseline_msgs_per_s"] is row["ratio"] is row["runs"][0]["ratio"] is None
+    assert row["bare_relay_msgs_per_s"] > 0
+    (said,) = ran.err.splitlines()
+    assert said.startswith("bus: no baseline: RabbitMQ's shovel")
+    assert "leave out --amqp-url" in said
+
+
+@pytest.mark.parametrize("command", ["relay"])
+def test_without_a_broker(bus: Bus, command: str) -> None:
+    ran = bus("bench", command, "--amqp-url", "amqp://bus:x@127.0.0.1:1/", "--output", "json")
+    assert ran.code == 3
+    assert ran.err.splitlines()[-1].startswith("bus: ")
