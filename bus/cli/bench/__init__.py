@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
+from bus.cli.bench.latency import latency
 from bus.cli.bench.relay import relay
 
 
@@ -18,8 +19,9 @@ def bench() -> None:
     Examples:
       bus bench relay
       bus bench relay --messages 50000 --output json
+      bus bench latency --rate 500
     """
 
 
-for _command in (relay,):
+for _command in (relay, latency):
     bench.add_command(_command)

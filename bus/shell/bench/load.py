@@ -10,6 +10,7 @@ import orjson
 
 from bus.core import naming
 from bus.core.actions import Output
+from bus.core.errors import Unreachable
 from bus.core.outputs import STRUCTURED
 from bus.ports import Outcome, Outgoing, Received, Transport
 
@@ -65,18 +66,18 @@ class Quiet:
     def on_blocked(self, blocked: bool, reason: str) -> None: ...
 
     def on_lost(self, reason: str) -> None:
-        raise ConnectionError(f"the broker went away during the benchmark: {reason}")
+        raise Unreachable(f"the broker went away during the benchmark: {reason}")
 
 
 def confirmed(outcomes: Sequence[Outcome]) -> int:
     """Count them.
 
     Raises:
-        ConnectionError: one is no confirm; a benchmark that lost messages is worth nothing.
+        Unreachable: one is no confirm; a benchmark that lost messages is worth nothing.
     """
     for outcome in outcomes:
         if outcome.how != "confirmed":
-            raise ConnectionError(f"the broker refused a message of the benchmark: {outcome}")
+            raise Unreachable(f"the broker refused a message of the benchmark: {outcome}")
     return len(outcomes)
 
 

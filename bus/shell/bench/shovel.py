@@ -22,12 +22,15 @@ from urllib.parse import quote, urlsplit
 import pika
 
 from bus.core.errors import BusError, Unreachable
+from bus.shell.bench.queues import quorum_queue
 from bus.shell.broker_ctl import rabbitmqctl
 from bus.shell.probe import QueueState, connection, queue_states
 
 PREFETCH = 1000  # RabbitMQ's default for shovels, and as fast as any larger one
 STALLED_S = 30.0  # without one message more
 POLL_S = (0.001, 0.02)
+
+_ONE_AT_A_TIME = {"x-single-active-consumer": True}
 
 
 class Shovel:
@@ -52,8 +55,7 @@ class Shovel:
         Raises:
             Unreachable: the shovel cannot be set, or does not start.
         """
-        with connection(self._url) as opened:
-            _declare(opened, self.source, self.target)
+        with quorum_queue(self._url, self.target), quorum_queue(self._url, self.source, _ONE_AT_A_TIME):
             holder = _hold(self._url, self.source)
             try:
                 self._set()
@@ -63,9 +65,6 @@ class Shovel:
                 if holder.is_open:
                     holder.close()
                 self._clear()
-                channel = opened.channel()
-                channel.queue_delete(self.source)
-                channel.queue_delete(self.target)
 
     def move(self, let_go: Any) -> float:
         """Let the shovel go; returns the seconds until the last message is in the target.
@@ -125,13 +124,6 @@ class Shovel:
     def _clear(self) -> None:
         if not self._gone:
             rabbitmqctl(self._home, "clear_parameter", "shovel", self._name)
-
-
-def _declare(opened: Any, source: str, target: str) -> None:
-    channel = opened.channel()
-    arguments = {"x-queue-type": "quorum"}
-    channel.queue_declare(source, durable=True, arguments={**arguments, "x-single-active-consumer": True})
-    channel.queue_declare(target, durable=True, arguments=arguments)
 
 
 def _hold(url: str, queue: str) -> Any:
