@@ -67,7 +67,17 @@ def test_latency_of_both_ways(bus: Bus, home: Path) -> None:
     assert left_behind(home) == []
 
 
-@pytest.mark.parametrize("command", ["relay", "latency"])
+def test_backlog_tells_of_memory(bus: Bus, home: Path) -> None:
+    ran = bus("bench", "backlog", "--home", home, "--messages", "1000", "--output", "json")
+    assert ran.code == 0, ran.err
+    (row,) = ran.rows
+    assert row["bus_msgs_per_s"] > 50 < row["baseline_msgs_per_s"]
+    assert 20 < row["idle_rss_mb"] < row["max_rss_mb"] < 1000
+    assert row["rss"][-1]["done"] <= 1000
+    assert left_behind(home) == []
+
+
+@pytest.mark.parametrize("command", ["relay", "latency", "backlog"])
 def test_without_a_broker(bus: Bus, command: str) -> None:
     ran = bus("bench", command, "--amqp-url", "amqp://bus:x@127.0.0.1:1/", "--output", "json")
     assert ran.code == 3

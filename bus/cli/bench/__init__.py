@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
+from bus.cli.bench.backlog import backlog
 from bus.cli.bench.latency import latency
 from bus.cli.bench.relay import relay
 
@@ -20,8 +21,9 @@ def bench() -> None:
       bus bench relay
       bus bench relay --messages 50000 --output json
       bus bench latency --rate 500
+      bus bench backlog --messages 500000
     """
 
 
-for _command in (relay, latency):
+for _command in (relay, latency, backlog):
     bench.add_command(_command)

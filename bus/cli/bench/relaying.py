@@ -109,6 +109,6 @@ def by_shovel(stage: Stage, run: str, count: int) -> Relayed:
 
     name = f"{stage.settings.namespace}.shovel.{run}"
     shovel = Shovel(stage.settings.home, bootstrap.bus_url(stage.settings), name, count)
-    with shovel.held() as let_go:
+    with shovel.ready() as let_go:
         stage.fill_queue(run, count, shovel.source)
         return Relayed(count, shovel.move(let_go), 0.0)
