@@ -77,8 +77,26 @@ def test_backlog_tells_of_memory(bus: Bus, home: Path) -> None:
     assert left_behind(home) == []
 
 
-@pytest.mark.parametrize("command", ["relay", "latency", "backlog"])
+def test_routes_beside_the_first_number_of_routes(bus: Bus, home: Path) -> None:
+    few = ["--routes", "1,20", "--messages", "100", "--repeat", "1"]
+    ran = bus("bench", "routes", "--home", home, *few, "--output", "json")
+    assert ran.code == 0, ran.err
+    assert [row["routes"] for row in ran.rows] == [1, 20]
+    assert ran.rows[0]["ratio"] == ran.rows[0]["spread_ratio"] == 1
+    assert ran.rows[1]["ratio"] > 0 < ran.rows[1]["spread_ratio"]
+    assert left_behind(home) == []
+
+
+def test_numbers_of_routes_that_cannot_be(bus: Bus) -> None:
+    for text in ("10,many", "0", "5,5"):
+        ran = bus("bench", "routes", "--routes", text)
+        assert ran.code == 2
+        assert "10,100,1000" in ran.err
+
+
+@pytest.mark.parametrize("command", ["relay", "latency", "routes", "backlog"])
 def test_without_a_broker(bus: Bus, command: str) -> None:
-    ran = bus("bench", command, "--amqp-url", "amqp://bus:x@127.0.0.1:1/", "--output", "json")
+    more = ["--routes", "1"] if command == "routes" else []
+    ran = bus("bench", command, *more, "--amqp-url", "amqp://bus:x@127.0.0.1:1/", "--output", "json")
     assert ran.code == 3
     assert ran.err.splitlines()[-1].startswith("bus: ")

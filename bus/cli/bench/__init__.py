@@ -7,6 +7,7 @@ import rich_click as click
 from bus.cli.bench.backlog import backlog
 from bus.cli.bench.latency import latency
 from bus.cli.bench.relay import relay
+from bus.cli.bench.routes import routes
 
 
 @click.group()
@@ -21,9 +22,10 @@ def bench() -> None:
       bus bench relay
       bus bench relay --messages 50000 --output json
       bus bench latency --rate 500
+      bus bench routes --routes 10,1000
       bus bench backlog --messages 500000
     """
 
 
-for _command in (relay, latency, backlog):
+for _command in (relay, latency, routes, backlog):
     bench.add_command(_command)

@@ -51,10 +51,11 @@ def order(run: str, number: int, kind: str = ORDER) -> bytes:
     return orjson.dumps(event)
 
 
-def outgoing(handle: int, place: Place, body: bytes, run: str = "") -> Outgoing:
-    """A publish of one of these messages."""
-    output = Output("ingress", "", f"{run}-{handle}", ORDER, conversation(handle), body, STRUCTURED, {})
-    return Outgoing(handle, place[0], place[1], output)
+def outgoing(number: int, place: Place, run: str, kind: str = ORDER) -> Outgoing:
+    """A publish of one of these messages; its handle is its number."""
+    body = order(run, number, kind)
+    output = Output("ingress", "", f"{run}-{number}", kind, conversation(number), body, STRUCTURED, {})
+    return Outgoing(number, place[0], place[1], output)
 
 
 class Quiet:
@@ -122,6 +123,4 @@ class Fill(Quiet):
     def _more(self) -> None:
         numbers = range(self._sent, min(self.count, self._sent + _CHUNK))
         self._sent += len(numbers)
-        self.transport.publish(
-            [outgoing(each, self.place(each), order(self.run, each, self.kind(each)), self.run) for each in numbers]
-        )
+        self.transport.publish([outgoing(each, self.place(each), self.run, self.kind(each)) for each in numbers])

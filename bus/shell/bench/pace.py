@@ -20,7 +20,7 @@ from math import ceil
 from bus.core import naming
 from bus.core.errors import Unreachable
 from bus.ports import Outcome, Received, Transport
-from bus.shell.bench.load import SINK, Place, Quiet, confirmed, conversation, order, outgoing
+from bus.shell.bench.load import SINK, Place, Quiet, confirmed, conversation, outgoing
 
 SLICE_S = 0.5
 WARM_UP = 2  # slices, one of each way, that are not counted
@@ -107,7 +107,7 @@ class Producer(Quiet):
 
     def _tick(self) -> None:
         for number in range(self.pace.count):
-            message = outgoing(number, self.pace.place(number), order("p", number), "p")
+            message = outgoing(number, self.pace.place(number), "p")
             due = self.began_s + number / self.pace.rate
             wait = due - time.monotonic()
             if wait > 0:
