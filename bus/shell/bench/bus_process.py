@@ -48,13 +48,13 @@ def bus_process(settings: Settings, integration: Path, folder: Path) -> Iterator
     Args:
         settings: of an open broker.
         integration: what it runs.
-        folder: for its store and its log.
+        folder: for its store and its log; the same one again continues that store, as a namespace demands.
 
     Raises:
         BusError: it did not start; says the end of its log.
     """
     home = folder / "home"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     theirs = dataclasses.replace(settings, home=home, store=None, metrics_port=-1, log_level="warning")
     log = folder / "bus.log"
     with log.open("w") as errors:
