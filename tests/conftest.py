@@ -27,12 +27,13 @@ hypothesis.settings.load_profile("agentbus")
 
 @dataclass(frozen=True, slots=True)
 class TestBroker:
-    """URLs of the broker that tests run on."""
+    """URLs of the broker that tests run on; `home` is its folder when it is a private node."""
 
     __test__ = False
 
     bus_url: str
     agent_url: str
+    home: Path | None = None
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def broker() -> Iterator[TestBroker]:
             pytest.fail(str(error))
         pytest.skip(str(error))
     try:
-        yield TestBroker(node.bus_url, node.agent_url)
+        yield TestBroker(node.bus_url, node.agent_url, home)
     finally:
         node.stop()
         shutil.rmtree(home, ignore_errors=True)

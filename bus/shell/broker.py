@@ -133,6 +133,12 @@ def start_broker(home: Path, *, progress: Progress) -> Broker:
         return _start(home, state, me, progress)
 
 
+def identity_of(home: Path) -> Identity | None:
+    """The node of `home`, running or not; None when there never was one."""
+    state = _load(home.resolve())
+    return state.identity if state is not None else None
+
+
 def _reuse(home: Path, state: _State, me: Process, progress: Progress) -> Broker:
     adopt = state.owner is None or not state.owner.alive
     if adopt:

@@ -82,10 +82,11 @@ def write_files(folder: Path, identity: Identity, script: Path) -> dict[str, str
     if not cookie.exists():
         _write(cookie, secrets.token_hex(16).encode())
         cookie.chmod(0o400)
-    return _environment(folder, identity, link_server(folder / "server", script, PLUGINS))
+    return node_environment(folder, identity, link_server(folder / "server", script, PLUGINS))
 
 
-def _environment(folder: Path, identity: Identity, scripts: Path) -> dict[str, str]:
+def node_environment(folder: Path, identity: Identity, scripts: Path) -> dict[str, str]:
+    """The environment of the node in `folder`, and of RabbitMQ's own commands that are to talk to it."""
     path = os.defpath + ":/usr/local/bin:/usr/sbin:/sbin:/opt/homebrew/bin"
     return {
         "PATH": path,
