@@ -103,6 +103,10 @@ class Transport(Protocol):
     def stop(self) -> None:
         """Close the connections, without cancelling, and return from `run`. Thread-safe."""
 
+    def restart(self, reason: str) -> None:
+        """Send what is collected, close both connections without cancelling, tell `on_lost`, and connect anew at once.
+        Only between `on_connected` and `on_lost`; a second call changes nothing."""
+
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """Start consuming; `prefetch` unacked deliveries at most on the whole connection."""
 
@@ -333,6 +337,12 @@ class Meter(Protocol):
 
     def connected(self, up: bool) -> None:
         """The broker is reached, or lost."""
+
+    def store_up(self, up: bool) -> None:
+        """The store takes commits, or is down."""
+
+    def owns(self, partitions: int) -> None:
+        """So many partitions are this worker's; 0 is a standby."""
 
     def blocked(self, blocked: bool) -> None:
         """The broker raised or cleared an alarm that stops publishing."""

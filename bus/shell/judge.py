@@ -76,6 +76,9 @@ class Judge:
 
     def claimed(self, claims: Iterable[Claim], keys: Iterable[tuple[int, int, bytes]]) -> None:
         """Begin anew from what the store holds."""
+        self._partitions.clear()
+        self._next.clear()
+        self._inboxes.clear()
         for claim in claims:
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq

@@ -140,6 +140,11 @@ class MemoryTransport:
 
     # --- For the loop thread ----------------------------------------------------------------------------------------
 
+    def restart(self, reason: str) -> None:
+        """See `Transport.restart`."""
+        if self._lost is None:
+            self.lose(reason)
+
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""
         for queue in queues:

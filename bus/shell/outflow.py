@@ -78,11 +78,17 @@ class Outflow:
     """Args:
     addresses: where outputs go.
     publish: hands a batch to the transport.
+    clock: seconds.
     """
 
-    def __init__(self, addresses: Addresses, publish: Callable[[Sequence[Outgoing]], None]) -> None:
+    def __init__(
+        self, addresses: Addresses, publish: Callable[[Sequence[Outgoing]], None], clock: Callable[[], float]
+    ) -> None:
         self._addresses = addresses
         self._publish = publish
+        self._clock = clock
+        self._sent: deque[tuple[float, int]] = deque()  # when each batch was sent, and its last handle
+        self._looked_at = 0
         self._flying: dict[int, Job] = {}
         self._waiting: dict[Key, deque[Job] | None] = {}  # keys with a publish in flight; None: nothing behind it
         self._batch: list[Outgoing] = []
@@ -90,12 +96,6 @@ class Outflow:
 
     def __len__(self) -> int:
         return len(self._flying)
-
-    def clear(self) -> None:
-        """Forget everything: the connection is gone, and the store knows what is pending."""
-        self._flying.clear()
-        self._waiting.clear()
-        self._batch.clear()
 
     def add(self, job: Job) -> None:
         """Send now, or behind the one of its key that is not yet confirmed."""
@@ -136,4 +136,14 @@ class Outflow:
         """Hand what has gathered to the transport, as one batch."""
         if self._batch:
             batch, self._batch = self._batch, []
+            self._sent.append((self._clock(), self._handle))
             self._publish(batch)
+
+    def overdue(self, before: float) -> list[Job]:
+        """Take out what was sent before then and has no outcome yet; an outcome that comes later finds nothing."""
+        upto = self._looked_at
+        while self._sent and self._sent[0][0] < before:
+            upto = self._sent.popleft()[1]
+        late = [handle for handle in range(self._looked_at + 1, upto + 1) if handle in self._flying]
+        self._looked_at = upto
+        return [self._flying.pop(handle) for handle in late]

@@ -36,13 +36,6 @@ class Waiting:
     release: list[Held] = field(default_factory=list)
     trying: set[Key] = field(default_factory=set)
 
-    def clear(self) -> None:
-        """Forget everything; the store has the rows."""
-        self.rows.clear()
-        self.hold.clear()
-        self.release.clear()
-        self.trying.clear()
-
     def add(self, job: Job, now_s: float, reason: str) -> None:
         """Hold an output: the next commit writes its row."""
         attempts = 0 if job.held is None else job.held.attempts

@@ -139,6 +139,10 @@ class Session:
         self._publishing.close_raw()
         self._consuming.close_raw()
 
+    def give_up(self, reason: str) -> None:
+        """Be lost, when the broker has not answered our goodbye by now."""
+        self._lose(Dropped(reason))
+
     def _on_channel_closed(self, _channel: Any, error: BaseException) -> None:
         self._lose(error)
 

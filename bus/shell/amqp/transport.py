@@ -70,6 +70,7 @@ class PikaTransport:
         self._attempts = 0  # since the last time that it was connected
         self._deadline: float | None = None  # of the first connection; None once there was one
         self._stopping = False
+        self._restarting = ""  # why, from `restart` until the connections are gone
         self._failure: BaseException | None = None
         self._ended = False
 
@@ -101,6 +102,15 @@ class PikaTransport:
             self._loop.close()
         if self._failure is not None:
             raise self._failure
+
+    def restart(self, reason: str) -> None:
+        """See `Transport.restart`."""
+        session = self._session
+        if session is None or self._restarting or not session.ready:
+            return
+        self._restarting = reason
+        session.close()
+        self._loop.call_later(CLOSE_TIMEOUT_S, lambda: session.give_up(reason))
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""
@@ -137,12 +147,15 @@ class PikaTransport:
         if self._failure is not None:
             self._loop.stop()
             return
-        reason = str(error) or type(error).__name__
-        if was_ready and not self._stopping:
-            self._logger.warning("lost the broker: %s", reason)
+        wanted, self._restarting = self._restarting, ""
+        reason = wanted or str(error) or type(error).__name__
+        if (was_ready or wanted) and not self._stopping:
+            self._logger.log(logging.INFO if wanted else logging.WARNING, "let go of the broker: %s", reason)
             self._guard(lambda: self._handler().on_lost(reason))
         if self._stopping:
             self._loop.stop()
+        elif wanted:  # nothing but the handler's exception stands against it, which `_connect` looks for
+            self._loop.add_callback_threadsafe(self._connect)
         elif self._failure is None:
             self._retry(error, reason)
 

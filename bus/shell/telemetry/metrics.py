@@ -71,6 +71,8 @@ class NullMeter:
     def in_flight(self, inputs: int, outputs: int) -> None: ...
     def connected(self, up: bool) -> None: ...
     def blocked(self, blocked: bool) -> None: ...
+    def store_up(self, up: bool) -> None: ...
+    def owns(self, partitions: int) -> None: ...
     def excepted(self, how: str, code: str, outputs: int) -> None: ...
 
 
@@ -97,7 +99,8 @@ class PrometheusMeter:
         self._stages = {stage: _Histogram(STAGE_S) for stage in ("decide", "commit", "confirm")}
         self._entries = self._commits = self._confirmed = self._reconnects = 0
         self._in_flight = (0, 0)
-        self._connected = self._blocked = False
+        self._connected = self._blocked = self._store_up = False
+        self._owned = 0
         self.configured(catalog)
         self.registry.register(_Collector(self))
         ProcessCollector(registry=self.registry)
@@ -171,6 +174,14 @@ class PrometheusMeter:
         if self._connected and not up:
             self._reconnects += 1
         self._connected = up
+
+    def store_up(self, up: bool) -> None:
+        """Set whether the store takes commits."""
+        self._store_up = up
+
+    def owns(self, partitions: int) -> None:
+        """Set how many partitions this worker owns."""
+        self._owned = partitions
 
     def blocked(self, blocked: bool) -> None:
         """Set whether the broker blocks publishing by a memory or disk alarm."""
@@ -249,6 +260,8 @@ class PrometheusMeter:
         yield GaugeMetricFamily("agentbus_inputs_in_flight", "Messages received and not yet acked.", inputs)
         yield GaugeMetricFamily("agentbus_outputs_in_flight", "Outputs published, not yet confirmed.", outputs)
         yield GaugeMetricFamily("agentbus_connected", "1 while both broker connections are up.", self._connected)
+        yield GaugeMetricFamily("agentbus_store_up", "1 while the store takes commits.", self._store_up)
+        yield GaugeMetricFamily("agentbus_partitions_owned", "Partitions of this worker; 0: a standby.", self._owned)
         yield GaugeMetricFamily("agentbus_blocked", "1 while the broker blocks publishing.", self._blocked)
         catalog = self._catalog
         yield GaugeMetricFamily("agentbus_config_routes", "Routes configured.", len(catalog.routes))

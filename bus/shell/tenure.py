@@ -1,0 +1,366 @@
+"""One tenure: what a worker does between a claim and the loss of the connection that it was made on.
+
+All that is in memory belongs to the tenure and dies with it: open inputs, publishes in flight, held rows, what has
+arrived. So nothing of an earlier claim can leak into a later one; callbacks that come late find nobody.
+
+    turn     what can be done now, is: take a batch, commit it, publish what is committed, ack what is finished
+    phases   replaying (nothing is consumed), running, leaving (nothing more is taken)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+from bus.core import naming
+from bus.core.actions import Decision
+from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, Store, Transport
+from bus.shell.failpoints import Reach
+from bus.shell.judge import Judge, Judged
+from bus.shell.ledger import Ledger, Open
+from bus.shell.outflow import Addresses, Job, Outflow
+from bus.shell.tenancy import Taken
+from bus.shell.waiting import WAKE, Waiting, wake_token
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BATCH = 512  # inputs per commit at most: past it a batch adds latency and saves no more system calls
+IDLE_FLUSH_S = 0.2  # how long a risen watermark may wait for a commit to ride on
+SWEEP_S = 1.0  # how often held rows are looked at when no token wakes them
+CONFIRM_S = (
+    15.0  # a publish that the broker has not answered by then is parked as a held row, so that its partition goes on
+)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A commit on its way to the store, and what to do when it is durable."""
+
+    judged: Judged
+    held: list[Job]
+    excepted: list[tuple[Job, Excepted]] = field(default_factory=list)
+
+
+class Submit(Protocol):
+    """Runs work on the store's thread, and then `done` with its result, in this tenure only."""
+
+    def __call__(self, work: Callable[[], T], done: Callable[[T], Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What a tenure works with; `submit` and `later` forget what outlives it.
+
+    Args:
+        namespace, prefetch, window: as in the worker's plan.
+        clock: epoch seconds.
+        reach: passes failpoints.
+        settled: told whenever nothing is open, while replaying and leaving.
+        on_finished: told of every finished input and the time.
+    """
+
+    transport: Transport
+    store: Store
+    meter: Meter
+    judge: Judge
+    namespace: str
+    prefetch: int
+    window: int
+    clock: Callable[[], float]
+    submit: Submit
+    later: Callable[[float, Callable[[], None]], None]
+    settled: Callable[[], None]
+    reach: Reach
+    on_finished: Callable[[Open, float], None] | None
+
+
+class Tenure:
+    """Args:
+    kit: what it works with.
+    taken: what the claim read.
+    """
+
+    def __init__(self, kit: Kit, taken: Taken) -> None:
+        self._kit = kit
+        self._transport, self._meter, self._judge = kit.transport, kit.meter, kit.judge
+        self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
+        self._ledger = Ledger()
+        self._outflow = Outflow(Addresses(kit.namespace), kit.transport.publish, kit.clock)
+        self._waiting = Waiting()
+        self._arrived: deque[Received] = deque()
+        self._came_back: list[tuple[Job, Outcome]] = []
+        self._committing = False
+        self._tokens = 0
+        self._idle_timer = False
+        self._unpruned = 0
+        self.phase: Literal["replaying", "running", "leaving"] = "replaying"
+        self._load(taken)
+
+    def _load(self, taken: Taken) -> None:
+        self._judge.claimed(taken.claims, taken.keys)
+        waiting: set[tuple[int, int, int]] = set()
+        for row, entry in taken.held:
+            waiting.add((row.partition, row.seq, row.index))
+            self._waiting.load(Job(row.partition, row.seq, row.index, entry.outputs[row.index], None, row))
+        for claim in taken.claims:
+            self._ledger.start(claim.partition, claim.done)
+            for entry in claim.pending:
+                self._replay(claim, entry, waiting)
+        counts = len(taken.claims), len(self._ledger.open), len(taken.held)
+        _log.info("claimed %d partitions, %d inputs to replay, %d outputs held", *counts)
+        self._kit.later(SWEEP_S, self._sweep)
+
+    def _replay(self, claim: Claim, entry: Entry, waiting: set[tuple[int, int, int]]) -> None:
+        left = [
+            index
+            for index in range(len(entry.outputs))
+            if (entry.seq, index) not in claim.settled and (claim.partition, entry.seq, index) not in waiting
+        ]
+        opened = Open(claim.partition, entry, len(left), [], self._clock())
+        opened.committed_s = opened.received_s
+        self._ledger.add(opened)
+        for index in left:
+            self._go(Job(claim.partition, entry.seq, index, entry.outputs[index], opened), opened.committed_s)
+
+    def _go(self, job: Job, now: float) -> None:
+        """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
+        if job.key in self._waiting.rows:
+            self._waiting.add(job, now, "behind an earlier one that waits")
+        else:
+            self._outflow.add(job)
+
+    def consume(self, partitions: Sequence[int]) -> None:
+        """Everything recorded is settled: take what is new."""
+        self.phase = "running"
+        queues = [naming.ingress_queue(self._kit.namespace, partition) for partition in sorted(partitions)]
+        if 0 in partitions:  # what the broker gives up on is recorded in partition 0
+            queues.append(naming.bounced(self._kit.namespace))
+        self._transport.consume(queues, self._kit.prefetch)
+
+    def leave(self) -> None:
+        """Take nothing more; `settled` is called when what is committed is finished and that is durable, too."""
+        self.phase = "leaving"
+        self._arrived.clear()
+        self.turn()
+
+    def batch(self, batch: Sequence[Received]) -> None:
+        """Take what has arrived; when leaving, what is not acked goes back as the socket closes."""
+        if self.phase == "running":
+            self._arrived.extend(batch)
+            self.turn()
+
+    def outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Take what the broker said of publishes."""
+        now = self._clock()
+        confirmed = 0
+        oldest = now
+        self._reach("during-replay" if self.phase == "replaying" else "after-publish")
+        for outcome in outcomes:
+            job = self._outflow.outcome(outcome)
+            if job is None:
+                continue
+            if outcome.how == "confirmed":
+                confirmed += 1
+                if job.owner is not None and job.owner.committed_s < oldest:
+                    oldest = job.owner.committed_s
+                self._confirmed(job)
+            elif outcome.how == "returned" and job.output.kind not in ("dead", "invalid"):
+                self._came_back.append((job, outcome))
+            else:
+                self._hold(job, now, outcome.reason or "the queue is full")
+        self._reach("after-confirm")
+        if confirmed:
+            self._meter.confirmed(confirmed, now - oldest)
+        self.turn()
+
+    # --- the turn: what can be done now, is ------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        if not self._committing:
+            if self._arrived or self._came_back or self._waiting.hold:
+                self._take()
+            elif self._ledger.risen or self._waiting.release:
+                self._flush_later()
+        self._outflow.flush()
+        tag = self._ledger.ackable()
+        if tag is not None:
+            self._reach("before-ack")
+            self._transport.ack(tag)
+        self._report()
+        if self.phase != "running" and self._is_settled():
+            self._kit.settled()
+
+    def _is_settled(self) -> bool:
+        waits = self._ledger.open or self._committing or self._came_back or self._waiting.hold
+        # What has risen is written before leaving, so that the next owner has nothing to replay.
+        return not waits and (self.phase == "replaying" or not (self._ledger.risen or self._waiting.release))
+
+    def _report(self) -> None:
+        finished = self._ledger.finished
+        if finished:
+            now = self._clock()
+            for each in finished:
+                if each.decision is not None:
+                    self._meter.finished(each.decision, now - each.received_s)
+                    if self._kit.on_finished is not None:
+                        self._kit.on_finished(each, now)
+            finished.clear()
+        self._meter.in_flight(len(self._ledger.open), len(self._outflow))
+
+    def _take(self) -> None:
+        batch: list[Received] = []
+        while self._arrived and len(batch) < BATCH:
+            received = self._arrived.popleft()
+            if received.delivery.content_type == WAKE:
+                self._ledger.free(received.tag)
+                self._wake()
+            else:
+                batch.append(received)
+        began = time.perf_counter()
+        judged = self._judge.judge(batch)
+        excepted = [self._returned(job, outcome, judged) for job, outcome in self._came_back]
+        self._came_back.clear()
+        for decision in judged.decisions:
+            if decision.failure is not None:
+                _log_failure(decision)
+        if judged.decisions:
+            self._meter.decided(judged.decisions, time.perf_counter() - began)
+        held, self._waiting.hold = self._waiting.hold, []
+        self._commit(_Pending(judged, held, excepted))
+
+    def _commit(self, pending: _Pending) -> None:
+        release, self._waiting.release = self._waiting.release, []
+        commit = Commit(
+            entries=pending.judged.entries,
+            done=self._ledger.marks(),
+            hold=[job.held for job in pending.held if job.held is not None],
+            release=release,
+            exceptions=[row for _, row in pending.excepted],
+        )
+        if not (commit.entries or commit.done or commit.hold or commit.release or commit.exceptions):
+            return
+        self._committing = True
+        began = time.perf_counter()
+
+        def done(_: None) -> None:
+            self._meter.committed(len(pending.judged.opens), time.perf_counter() - began)
+            self._committed(pending)
+
+        self._reach("before-commit")
+        self._submit(lambda: self._kit.store.commit(commit), done)
+
+    def _committed(self, pending: _Pending) -> None:
+        self._reach("after-commit")
+        self._committing = False
+        now = self._clock()
+        self._prune(len(pending.judged.opens))
+        self._judge.committed(pending.judged.keys)
+        for opened in pending.judged.opens:
+            opened.committed_s = now
+            self._ledger.add(opened)
+            for index, output in enumerate(opened.entry.outputs):
+                job = Job(opened.partition, opened.entry.seq, index, output, opened)
+                self._go(job, now)
+        for job in pending.held:
+            self._settle(job)
+            self._token(job, now)
+        for job, _ in pending.excepted:
+            self._settle(job)
+        self.turn()
+
+    def _prune(self, inputs: int) -> None:
+        """Forget old identities in steady state, a quarter of the window at a time; never right after a claim."""
+        self._unpruned += inputs
+        if self._unpruned > self._kit.window // 4:
+            self._unpruned = 0
+            self._submit(lambda: self._kit.store.prune(self._kit.window), lambda dropped: None)
+
+    def _flush_later(self) -> None:
+        """A watermark with nothing to ride on: write it when the bus stays idle, at once when draining."""
+        if self.phase == "leaving":
+            self._commit(_Pending(Judged(), []))
+        elif not self._idle_timer:
+            self._idle_timer = True
+            self._kit.later(IDLE_FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        self._idle_timer = False
+        self._reach("after-ack")
+        if not self._committing and self.phase != "leaving":
+            self._commit(_Pending(Judged(), []))
+
+    # --- outcomes of publishes -------------------------------------------------------------------------------------
+
+    def _settle(self, job: Job) -> None:
+        if job.owner is not None:
+            owner, job.owner = job.owner, None
+            self._ledger.settle(owner)
+
+    def _confirmed(self, job: Job) -> None:
+        if job.held is None:
+            self._settle(job)
+            self._outflow.next(job.key)
+            return
+        self._outflow.stop(job.key)
+        following = self._waiting.confirmed(job)
+        if following is not None:
+            self._outflow.add(following)
+
+    def _hold(self, job: Job, now: float, reason: str) -> None:
+        """Refused: it waits as a row, and what was behind it in memory waits behind it as rows."""
+        behind = self._outflow.stop(job.key)
+        self._waiting.add(job, now, reason)
+        for later in behind:
+            self._waiting.add(later, now, "behind an earlier one that waits")
+
+    def _returned(self, job: Job, outcome: Outcome, judged: Judged) -> tuple[Job, Excepted]:
+        if job.output.kind != "client":
+            self._judge.came_back(job.partition, job.output, outcome.reason, judged)
+        reason = "the asker is gone" if job.output.kind == "client" else outcome.reason
+        if job.held is not None:
+            following = self._waiting.confirmed(job)
+            self._outflow.stop(job.key)
+            if following is not None:
+                self._outflow.add(following)
+        else:
+            self._outflow.next(job.key)
+        self._meter.excepted("returned", "returned", 1)
+        return job, Excepted(job.partition, job.seq, job.index, "returned", self._clock(), reason)
+
+    # --- what waits ------------------------------------------------------------------------------------------------
+
+    def _token(self, job: Job, now: float) -> None:
+        self._tokens -= 1
+        self._transport.publish([wake_token(self._kit.namespace, job, now, self._tokens)])
+
+    def _wake(self) -> None:
+        for job in self._waiting.due(self._clock()):
+            self._meter.retried(job.output.target)
+            self._outflow.add(job)
+
+    def _sweep(self) -> None:
+        self._kit.later(SWEEP_S, self._sweep)
+        for job in self._outflow.overdue(self._clock() - CONFIRM_S):
+            self._hold(job, self._clock(), f"the broker has not answered for {CONFIRM_S:g} s")
+        if self._waiting.rows and self.phase == "running":
+            self._wake()
+        self.turn()
+
+
+def _log_failure(decision: Decision) -> None:
+    message, failure = decision.message, decision.failure
+    assert failure is not None
+    extra = {
+        "end": decision.end,
+        "code": failure.code,
+        "route": decision.route,
+        "message_id": message.id if message is not None else None,
+        "conversation_id": message.conversation if message is not None else None,
+    }
+    _log.warning("%s: %s", decision.end, failure.reason, extra=extra)
