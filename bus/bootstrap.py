@@ -187,15 +187,49 @@ def agent_link(settings: Settings, name: str) -> AgentLink:
     return AmqpLink(settings, name)
 
 
+def open_store(settings: Settings) -> Store:
+    """The store that the bus writes: a file that this process then holds, or a database that several workers share.
+
+    Raises:
+        StoreFailed: it cannot be opened, or reached (StoreDown).
+    """
+    url = settings.store_url
+    if url is None:
+        from bus.shell.sqlite_store import SqliteStore
+
+        return SqliteStore(settings.store_path)
+    with _postgres_installed():
+        from bus.shell.postgres_store import PostgresStore
+    return PostgresStore(url, settings.namespace)
+
+
 def history(settings: Settings) -> History:
     """The log, for reading, while the bus runs or not.
 
     Raises:
-        StoreFailed: there is no store, or it cannot be read.
+        NoStore: no bus has made the store yet.
+        StoreFailed: it cannot be read, or reached (StoreDown).
     """
     from bus.shell.history import History
 
-    return History(settings.store_path)
+    url = settings.store_url
+    if url is None:
+        from bus.shell.sqlite_log import SqliteLog
+
+        return History(SqliteLog(settings.store_path))
+    with _postgres_installed():
+        from bus.shell.postgres_log import PostgresLog
+    return History(PostgresLog(url, settings.namespace, settings.home))
+
+
+@contextlib.contextmanager
+def _postgres_installed() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise BusError(
+            f"a store in PostgreSQL needs psycopg ({error}); write `pip install 'agentbus[postgres]'`"
+        ) from error
 
 
 # --- The processes ------------------------------------------------------------------------------------------------
@@ -217,13 +251,12 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
     """
     from bus import __version__
     from bus.shell.collector import calm_collector
-    from bus.shell.sqlite_store import SqliteStore
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
 
     meter = PrometheusMeter(routes.catalog, __version__)
     with contextlib.ExitStack() as open_things:
-        store = SqliteStore(settings.store_path)
+        store = open_store(settings)
         open_things.callback(store.close)
         bind_store(bus_url(settings), settings.namespace, store.store_id)
         recorder = _recorder(settings, meter)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from bus.core.errors import BusError
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Args:
+    """URLs hold passwords, so they are not part of its `repr`.
+
+    Args:
     amqp_url: broker of the bus; None starts a private node.
     agent_amqp_url: broker as agents see it (their own user); defaults to the private node's, or amqp_url.
     management_url: RabbitMQ management API, for policies; None leaves policies to `bus topology export`.
     namespace: prefix of every exchange and queue.
     home: folder for the private broker, the store and the run's state.
-    store: SQLite file; None is `home/bus.db`.
+    store: SQLite file, or `postgresql://...`; None is `home/bus.db`.
     partitions: ingress partitions.
     prefetch: unacked deliveries at most, of the whole worker.
     identity: `broker` (verified user = source agent) or `shared`; None: shared on a private node, else broker.
@@ -39,12 +41,12 @@ class Settings:
     failpoints: where the process is to die, for tests of the delivery promise: see bus.shell.failpoints.
     """
 
-    amqp_url: str | None = None
-    agent_amqp_url: str | None = None
-    management_url: str | None = None
+    amqp_url: str | None = field(default=None, repr=False)
+    agent_amqp_url: str | None = field(default=None, repr=False)
+    management_url: str | None = field(default=None, repr=False)
     namespace: str = "agentbus"
     home: Path = Path(".agentbus")
-    store: Path | None = None
+    store: str | None = field(default=None, repr=False)
     partitions: int = 4
     prefetch: int = 2000
     identity: str | None = None
@@ -77,8 +79,23 @@ class Settings:
         return cls(**values)
 
     @property
+    def store_url(self) -> str | None:
+        """The store's PostgreSQL URL; None where it is a file.
+
+        Raises:
+            BusError: it is a URL of something else.
+        """
+        scheme, separator, _ = (self.store or "").partition("://")
+        if not separator:
+            return None
+        if scheme not in ("postgresql", "postgres"):
+            raise BusError("BUS_STORE is a URL of something else; write a file's path, or postgresql://...")
+        return self.store
+
+    @property
     def store_path(self) -> Path:
-        return self.store or self.home / "bus.db"
+        """The store's SQLite file."""
+        return Path(self.store) if self.store else self.home / "bus.db"
 
 
 def environment() -> dict[str, str]:

@@ -79,13 +79,14 @@ def output_option(*more: str) -> Callable[[Command], Command]:
 
 _SETTINGS = (
     click.option("--home", type=click.Path(path_type=Path), help="Folder of the private broker and the store."),
+    click.option("--store", help="SQLite file, or postgresql://...; without one, bus.db in --home."),
     click.option("--namespace", help="Prefix of every exchange and queue."),
     click.option("--amqp-url", help="Broker of the bus; without one a private node is used."),
 )
 
 
 def settings_options(command: Command) -> Command:
-    """Add the flags `--home`, `--namespace` and `--amqp-url`; they reach the command as keyword arguments."""
+    """Add `--home`, `--store`, `--namespace` and `--amqp-url`; they reach the command as keyword arguments."""
     for option in reversed(_SETTINGS):
         command = option(command)
     return command

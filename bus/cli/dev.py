@@ -177,6 +177,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     values = {"BUS_HOME": str(settings.home), "BUS_NAMESPACE": settings.namespace, "BUS_LOG_FORMAT": "text"}
     if settings.amqp_url:
         values["BUS_AMQP_URL"] = settings.amqp_url
+    if settings.store:
+        values["BUS_STORE"] = settings.store
     return values
 
 

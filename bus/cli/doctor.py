@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import rich_click as click
 
 from bus.cli.common import Printer, count, folders_of, output_option, settings_of, settings_options
-from bus.core.errors import BusError, StoreFailed, Unreachable
+from bus.core.errors import BusError, NoStore, StoreDown, StoreFailed, Unreachable
 
 if TYPE_CHECKING:
     from bus.core.route import Catalog
@@ -176,13 +176,15 @@ def _letters(opened: Any, namespace: str) -> Iterator[Check]:
 def _store(settings: Settings) -> Check:
     from bus import bootstrap
 
-    if not settings.store_path.exists():
-        return Check("store", "warn", f"none yet at {settings.store_path}", "the first `bus run` makes it")
     try:
         log = bootstrap.history(settings)
-        ends = log.ends(1000)
+        name, ends = log.name, log.ends(1000)
         log.close()
+    except NoStore as error:
+        return Check("store", "warn", str(error), "the first `bus run` makes it")
+    except StoreDown as error:
+        return Check("store", "fail", str(error), "start it, or check BUS_STORE", unreachable=True)
     except StoreFailed as error:
-        return Check("store", "fail", str(error), "name another --home, or restore the file", unreachable=True)
+        return Check("store", "fail", str(error), "name another store, or restore it", unreachable=True)
     shown = ", ".join(f"{number} {end}" for end, number in sorted(ends.items())) or "empty"
-    return Check("store", "ok", f"{settings.store_path}; of the newest 1000: {shown}")
+    return Check("store", "ok", f"{name}; of the newest 1000: {shown}")

@@ -196,6 +196,8 @@ def _environment(plan: Plan) -> dict[str, str]:
     }
     if settings.amqp_url:
         values["BUS_AMQP_URL"] = settings.amqp_url
+    if settings.store:
+        values["BUS_STORE"] = settings.store
     # The shipped inquiries are what the classifier trains on by itself, together with the help articles.
     values["BUS_JOB_TRAINING"] = str(plan.labels.absolute()) if plan.labels and plan.labels != SHIPPED else ""
     return values
@@ -281,12 +283,12 @@ def _log_from_here(settings: Settings) -> Iterator[Callable[[], Tail]]:
     from bus import bootstrap
 
     history = bootstrap.history(settings)
-    position = history.tail(0).position
+    mark = history.tail(0).mark
     history.close()
 
     def follow() -> Tail:
         tail = bootstrap.history(settings).tail(0)
-        tail.position = position
+        tail.mark = mark
         return tail
 
     yield follow

@@ -78,6 +78,10 @@ class StoreFailed(BusError):
     """The operator's fault: the store could not commit; nothing of the batch may be published."""
 
 
+class NoStore(StoreFailed):
+    """The operator's fault, or nobody's: what should be read has not been made yet."""
+
+
 class StoreDown(StoreFailed):
     """The operator's fault: the store cannot be reached or written for now; claim again before anything else."""
 

@@ -12,28 +12,26 @@ reader would find a rollback journal of the right name and play it into the new,
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bus.audit.record import Record
+from bus.shell.history_log import Log, Mark, records_of
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told (segments done, segments in all) while a long look-up goes on."""
+"""Told (position reached, last position) while a long look-up goes on."""
 
 Spot: TypeAlias = tuple[int, int]
 """A record: (position of its segment, seq). Sorts in the order of commits."""
 
-Source: TypeAlias = Callable[[int, int], Sequence[tuple[int, Sequence[Record]]]]
-"""Reads at most `limit` segments after a position: (position, records), in order."""
-
 _STEP = 16  # segments a transaction: short enough that two readers take turns and progress is seen
 
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS state(store_id TEXT NOT NULL, position INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS reached(store_id TEXT NOT NULL, mark TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS conversation(id TEXT NOT NULL, position INTEGER NOT NULL, seq INTEGER NOT NULL,"
     " PRIMARY KEY(id, position, seq)) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS message(id TEXT NOT NULL, position INTEGER NOT NULL, seq INTEGER NOT NULL,"
@@ -43,12 +41,13 @@ _TABLES = (
 
 class HistoryIndex:
     """Args:
-    path: the index file; where it cannot be written the index lives in memory and is built anew each time.
-    store_id: the store that it must belong to.
-    last: position of the store's newest segment, beyond which no index of this store can be.
+    log: what is indexed; it names the file. Where that cannot be written the index lives in memory and is built anew
+        each time.
     """
 
-    def __init__(self, path: Path, store_id: str, last: int) -> None:
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        path = log.index
         try:
             self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -56,14 +55,14 @@ class HistoryIndex:
         with self._turn():
             self._db = self._open(path)
             try:
-                self._begin(store_id, last)
+                self._begin()
             except sqlite3.DatabaseError as error:
                 self._db.close()
                 if not _worthless(error):
                     raise
                 path.unlink()
                 self._db = self._open(path)
-                self._begin(store_id, last)
+                self._begin()
 
     def _open(self, path: Path) -> sqlite3.Connection:
         """Open the file, or a database in memory where the folder may not be written."""
@@ -76,41 +75,43 @@ class HistoryIndex:
             name = ":memory:"
         return sqlite3.connect(name, isolation_level=None, timeout=30.0)
 
-    def _begin(self, store_id: str, last: int) -> None:
+    def _begin(self) -> None:
         self._db.execute("PRAGMA synchronous = NORMAL")
+        newest = self._log.mark(self._log.last())
         with self._transaction():
             for table in _TABLES:
                 self._db.execute(table)
-            state = self._db.execute("SELECT store_id, position FROM state").fetchone()
-            if state is None or state[0] != store_id or state[1] > last:
-                for name in ("state", "conversation", "message"):
+            reached = self._db.execute("SELECT store_id, mark FROM reached").fetchone()
+            if reached is None or reached[0] != self._log.store_id or _beyond(tuple(json.loads(reached[1])), newest):
+                for name in ("reached", "conversation", "message"):
                     self._db.execute(f"DELETE FROM {name}")
-                self._db.execute("INSERT INTO state VALUES (?, 0)", (store_id,))
+                self._db.execute("INSERT INTO reached VALUES (?, '[]')", (self._log.store_id,))
 
-    def advance(self, source: Source, last: int, progress: Progress | None = None) -> None:
-        """Index what has been committed up to position `last`."""
-        reached = self._advance(source)
-        while reached is not None and reached < last:
+    def advance(self, progress: Progress | None = None) -> None:
+        """Index what has been committed by now."""
+        last = self._log.last()
+        position = self._advance()
+        while position is not None and position < last:
             if progress is not None:
-                progress(reached, last)
-            reached = self._advance(source)
-        if progress is not None and reached is not None:
+                progress(position, last)
+            position = self._advance()
+        if progress is not None and position is not None:
             progress(last, last)
 
-    def _advance(self, source: Source) -> int | None:
-        """Index a few segments; returns the position reached, or None when there was nothing to do."""
+    def _advance(self) -> int | None:
+        """Index a few segments; returns the position of the last one, or None when there was nothing to do."""
         with self._turn(), self._transaction() as db:
-            (position,) = db.execute("SELECT position FROM state").fetchone()
-            segments = source(position, _STEP)
-            if not segments:
+            (mark,) = db.execute("SELECT mark FROM reached").fetchone()
+            after, rows = self._log.after(tuple(json.loads(mark)), _STEP)
+            if not rows:
                 return None
-            conversations = [(each.conversation, at, each.seq) for at, found in segments for each in found]
-            messages = [(each.id, at, each.seq) for at, found in segments for each in found if each.id]
+            segments = [(row.position, each) for row in rows for each in records_of(row)]
+            conversations = [(each.conversation, at, each.seq) for at, each in segments]
+            messages = [(each.id, at, each.seq) for at, each in segments if each.id]
             db.executemany("INSERT OR IGNORE INTO conversation VALUES (?, ?, ?)", sorted(conversations))
             db.executemany("INSERT OR IGNORE INTO message VALUES (?, ?, ?)", sorted(messages))
-            position = segments[-1][0]
-            db.execute("UPDATE state SET position = ?", (position,))
-        return int(position)
+            db.execute("UPDATE reached SET mark = ?", (json.dumps(after),))
+        return rows[-1].position
 
     def conversations(self, prefix: str, limit: int) -> list[str]:
         """List conversations whose id begins with `prefix`, at most `limit`."""
@@ -161,6 +162,11 @@ class HistoryIndex:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _beyond(mark: Mark, newest: Mark) -> bool:
+    """Tell whether an index has read more than the store holds: it was made from another copy of it."""
+    return len(mark) > len(newest) or any(read > there for read, there in zip(mark, newest, strict=False))
 
 
 def _worthless(error: sqlite3.Error) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import psycopg
 from psycopg import Connection, conninfo, sql
@@ -41,19 +40,33 @@ _INSTEAD = {
 }
 
 
-def is_url(store: str) -> bool:
-    """Tell whether a store is named by a PostgreSQL URL, and not by a file's path."""
-    return store.startswith(("postgresql://", "postgres://"))
-
-
 def shown(url: str) -> str:
-    """The store's address without its password, for people."""
+    """The store's address without user, password and parameters, for people."""
     try:
-        parts = urlsplit(url)
-        place = parts.netloc.rpartition("@")[2]
-    except ValueError:
+        given = _parsed(url)
+    except StoreFailed:
         return "postgresql://(unreadable)"
-    return f"postgresql://{place}{parts.path}"
+    port = f":{given['port']}" if given.get("port") else ""
+    return f"postgresql://{given.get('host') or ''}{port}/{given.get('dbname') or ''}"
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    """Read a URL's parameters.
+
+    Raises:
+        StoreFailed: it is none. The message quotes nothing of it: a password may stand anywhere in what is misread.
+    """
+    try:
+        given = conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        given = {}
+    # With a slash in the password the user would be read as the host, and the password as a port, to be quoted.
+    if not url.startswith(("postgresql://", "postgres://")) or not given or ("@" in url and not given.get("user")):
+        raise StoreFailed(
+            "BUS_STORE is no PostgreSQL URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for @ and "
+            "%2F for / in the password"
+        )
+    return given
 
 
 class Link(Connection[Any]):
@@ -105,13 +118,7 @@ def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only
 
 def _options(url: str, timeout_s: float, read_only: bool) -> dict[str, Any]:
     """The URL's parameters over our defaults, as keyword arguments."""
-    try:
-        given = conninfo.conninfo_to_dict(url)
-    except psycopg.Error:
-        # The parser quotes what it cannot read, password included.
-        raise StoreFailed(
-            f"`{shown(url)}` is no PostgreSQL URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-        ) from None
+    given = _parsed(url)
     milliseconds = int(timeout_s * 1000)
     ours: dict[str, Any] = {
         "application_name": "agentbus",
@@ -168,10 +175,6 @@ def explained(error: psycopg.Error, url: str) -> StoreFailed:
 
 
 def _secrets(url: str) -> Sequence[str]:
-    try:
-        password = urlsplit(url).password or ""
-        given = str(conninfo.conninfo_to_dict(url).get("password") or "")
-    except (ValueError, psycopg.Error):
-        return []
-    # Short ones would blank out letters of every word.
-    return [each for each in {password, unquote(password), given} if len(each) > 3]
+    password = str(_parsed(url).get("password") or "")
+    # A short one would blank out letters of every word.
+    return [password] if len(password) > 3 else []

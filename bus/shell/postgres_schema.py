@@ -88,6 +88,16 @@ def schema_of(namespace: str) -> str:
     return namespace
 
 
+def stored(words: str) -> bytes:
+    """Write text for a `bytea` column; NUL and lone surrogates included."""
+    return words.encode("utf-8", "surrogatepass")
+
+
+def text(column: bytes) -> str:
+    """Read what `stored` wrote."""
+    return column.decode("utf-8", "surrogatepass")
+
+
 def prepare(db: Connection[Any], namespace: str) -> None:
     """Make the tables, bring them up to date, or check that they are.
 

@@ -27,7 +27,7 @@ from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell import postgres_statements as statements
 from bus.shell.lease_rules import Leases, leased, released
 from bus.shell.postgres_link import TIMEOUT_S, Link, connect, explained, shown
-from bus.shell.postgres_schema import prepare
+from bus.shell.postgres_schema import prepare, stored, text
 from bus.shell.store_rules import (
     Segment,
     advance,
@@ -315,17 +315,17 @@ def _columns(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str, 
                 h.partition,
                 h.seq,
                 h.index,
-                _bytes(h.key),
+                stored(h.key),
                 h.due_s,
                 h.attempts,
-                _bytes(h.reason),
+                stored(h.reason),
             )
             for h in batch.hold
         }
         yield "hold", [list(each) for each in zip(*rows.values(), strict=True)]
     if batch.exceptions:
         outcomes = {
-            (e.partition, e.seq, e.index): (e.partition, e.seq, e.index, e.how, e.at_s, _bytes(e.reason))
+            (e.partition, e.seq, e.index): (e.partition, e.seq, e.index, e.how, e.at_s, stored(e.reason))
             for e in batch.exceptions
         }
         yield "except", [list(each) for each in zip(*outcomes.values(), strict=True)]
@@ -368,16 +368,8 @@ def _claim(db: Link, partition: int, next_seq: int, done: int) -> Claim:
 
 def _held(row: Sequence[Any]) -> Held:
     partition, seq, index, key, due_s, attempts, reason = row
-    return Held(partition, seq, index, _text(key), due_s, attempts, _text(reason))
+    return Held(partition, seq, index, text(key), due_s, attempts, text(reason))
 
 
 def _by_partition(owners: Mapping[int, str]) -> str:
     return orjson.dumps({str(each): name for each, name in owners.items()}).decode()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(stored: bytes) -> str:
-    return stored.decode("utf-8", "surrogatepass")

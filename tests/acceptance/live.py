@@ -31,9 +31,11 @@ class LiveBus:
     home: for the store and state.
     namespace: its own.
     bus_url, agent_url: the broker.
+    store: PostgreSQL URL; "" is a file in `home`.
     """
 
-    def __init__(self, folder: Path, home: Path, namespace: str, bus_url: str, agent_url: str) -> None:
+    def __init__(self, folder: Path, home: Path, namespace: str, bus_url: str, agent_url: str, store: str = "") -> None:
+        self.store = store
         self.folder, self.home, self.namespace = folder, home, namespace
         self.bus_url, self.agent_url = bus_url, agent_url
         self.metrics_port = 0
@@ -48,6 +50,7 @@ class LiveBus:
             "BUS_NAMESPACE": self.namespace,
             "BUS_HOME": str(self.home),
             "BUS_IDENTITY": "shared",
+            "BUS_STORE": self.store,
         }
 
     @property

@@ -13,6 +13,7 @@ import pytest
 from adapters import Agent, AgentError
 from bus.core.message import Json
 from bus.shell.history import History
+from bus.shell.sqlite_log import SqliteLog
 from tests.acceptance.live import LiveBus, event, greeter, playing
 
 
@@ -61,7 +62,7 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_answered_twice(live: L
         str(number): {"text": f"Hello {number}"} for number in range(400)
     }
     assert live.stop() == 0
-    ends = History(live.home / "bus.db").ends()
+    ends = History(SqliteLog(live.home / "bus.db")).ends()
     assert ends["routed"] == 800
     assert not {"dead_letter", "invalid", "superseded"} & set(ends)
     # No second answer: what the restart published again has the id of an answer that was given, so agents drop it.
@@ -118,7 +119,7 @@ def test_a_duplicate_is_recorded_and_not_done_again(live: LiveBus) -> None:
     rows = wait_for_rows(live, "invalid", 1)
     assert rows[0]["code"] == "id-reused"
     assert live.stop() == 0
-    ends = History(live.home / "bus.db").ends()
+    ends = History(SqliteLog(live.home / "bus.db")).ends()
     assert (ends["routed"], ends["duplicate"], ends["invalid"]) == (1, 2, 1)
     assert len(live.queue("capability.greeting")) == 1
 

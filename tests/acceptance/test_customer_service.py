@@ -12,6 +12,7 @@ from typing import Any
 
 from bus.audit.trace import trace_tree
 from bus.shell.history import History
+from bus.shell.sqlite_log import SqliteLog
 from tests.conftest import TestBroker
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def test_every_inquiry_is_answered_once_though_the_bus_is_killed(
     assert job.returncode == 0, summary
     expected = {"answered": INQUIRIES, "lost": 0, "duplicates": 0, "dead_lettered": 0, "invalid": 0, "bus_restarts": 1}
     assert {name: summary[name] for name in expected} == expected
-    log = History(home / "bus.db")
+    log = History(SqliteLog(home / "bus.db"))
     for answer in (answers[0], answers[KILL_AFTER], answers[-1]):
         assert answer["intent"]
         assert not answer["missing"]

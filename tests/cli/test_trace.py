@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from bus.audit.record import encode
 from bus.core.actions import Decision, Delivery, Failure, Output
 from bus.core.errors import Finding
 from bus.core.message import Attribute, Message
-from bus.ports import Commit, Entry
+from bus.ports import Commit, Entry, Store
+from bus.shell.postgres_store import PostgresStore
 from bus.shell.sqlite_store import SqliteStore
 from tests.cli.conftest import Bus
+from tests.postgres_server import fresh_namespace, shared_server
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 
@@ -34,8 +37,21 @@ def entry(seq: int, decision: Decision, received_s: float) -> Entry:
     return Entry(seq, None, record, b"{}", decision.outputs)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The store that a bus with the settings of this test has."""
+    namespace = fresh_namespace()
+    if request.param == "sqlite":
+        yield SqliteStore(tmp_path / "bus.db")
+        return
+    monkeypatch.setenv("BUS_STORE", shared_server().url)
+    monkeypatch.setenv("BUS_NAMESPACE", namespace)
+    yield PostgresStore(shared_server().url, namespace)
+    shared_server().execute(f'DROP SCHEMA "{namespace}" CASCADE')
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(store: Store, tmp_path: Path) -> Path:
     """A home whose log has two conversations, the second one refused."""
     asked = Decision(
         "routed",
@@ -60,7 +76,6 @@ def home(tmp_path: Path) -> Path:
             "contract", "contract", "hello.v1 is broken", findings=(Finding("/name", "string", "nothing"),)
         ),
     )
-    store = SqliteStore(tmp_path / "bus.db")
     store.claim(1)
     entries = [entry(1, asked, NOON), entry(2, answered, NOON + 0.003), entry(3, refused, NOON + 1)]
     store.commit(Commit(entries={0: entries}))
@@ -111,3 +126,28 @@ def test_tap_shows_the_newest_and_filters(bus: Bus, home: Path) -> None:
     text = bus("tap", "--no-follow", "--home", home, "--output", "text").out.splitlines()
     assert text[0].endswith("cli hello.asked [hello/hello] routed -> capability:greeting")
     assert text[2].endswith("cli hello.asked invalid -> -  hello.v1 is broken")
+
+
+def test_doctor_looks_into_the_store(bus: Bus, home: Path) -> None:
+    rows = {row["what"]: row for row in bus("doctor", "--home", home).rows}
+    assert rows["store"]["state"] == "ok"
+    assert rows["store"]["found"].endswith("of the newest 1000: 1 invalid, 2 routed")
+
+
+def test_doctor_says_that_there_is_no_store_yet(bus: Bus, tmp_path: Path) -> None:
+    for store in (tmp_path / "none.db", shared_server().url):
+        rows = bus("doctor", "--home", tmp_path, "--store", store, "--namespace", fresh_namespace()).rows
+        (found,) = [row for row in rows if row["what"] == "store"]
+        assert found["state"] == "warn"
+        assert found["found"].startswith("there is no store at ")
+
+
+def test_a_database_out_of_reach_is_exit_code_3_and_no_password(bus: Bus, tmp_path: Path) -> None:
+    ran = bus("trace", "some", "--home", tmp_path, "--store", "postgresql://bus:hunter2hunter2@127.0.0.1:1/x")
+    assert ran.code == 3
+    assert "postgresql://127.0.0.1:1/x is down" in ran.err
+    assert "hunter2" not in ran.err
+    ran = bus("tap", "--no-follow", "--store", "mysql://bus:hunter2hunter2@127.0.0.1/x")
+    assert ran.code == 2
+    assert "write a file's path, or postgresql://" in ran.err
+    assert "hunter2" not in ran.err

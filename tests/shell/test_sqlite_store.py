@@ -19,6 +19,7 @@ from bus.audit.segment import pack
 from bus.core.errors import StoreFailed
 from bus.ports import Commit
 from bus.shell.history import History
+from bus.shell.sqlite_log import SqliteLog
 from bus.shell.sqlite_store import SqliteStore
 from tests.contract.stores import entry, key_of, log, output, plain
 from tests.shell.store_child import entries
@@ -66,7 +67,7 @@ def test_every_acknowledged_commit_survives_kill_9(path: Path) -> None:
         first, other = said[-1].split()
         acknowledged = int(first)
         assert int(other) == acknowledged // 5 * 2
-        history = History(path)  # reads what the dead process left, before anyone repairs it
+        history = History(SqliteLog(path))  # reads what the dead process left, before anyone repairs it
         assert history.entry(0, acknowledged) == entries(acknowledged, 1)[0]
         history.close()
         with opened(path) as store:
@@ -160,7 +161,7 @@ def test_a_newer_format_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("UPDATE meta SET value = 99 WHERE name = 'format'")
     db.close()
-    for reader in (SqliteStore, History):
+    for reader in (SqliteStore, SqliteLog):
         with pytest.raises(StoreFailed, match="has format 99 .* use the version that wrote it"):  # noqa: RUF043
             reader(path)
 
