@@ -44,7 +44,7 @@ def order(run: str, number: int, kind: str = ORDER) -> bytes:
         "amount": 10.5 + number % 90,
         "currency": "EUR",
         "lines": [{"sku": f"SKU-{number % 50:04d}", "quantity": 1 + number % 3, "price": 5.25}],
-        "note": "please leave it with the neighbour " * 6,
+        "note": "please leave it with the neighbour " * 9,
     }
     event = {"specversion": "1.0", "id": f"{run}-{number}", "source": SHOP, "type": kind,
              "conversationid": conversation(number), "data": data}  # fmt: skip
