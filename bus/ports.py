@@ -230,10 +230,12 @@ class Share:
     Args:
         owned: partitions leased to this worker until it releases them or stops renewing.
         surplus: those of `owned` that another worker should have: finish what is committed there, then `release`.
+        exclusive: nobody else can lease them while this process lives, so that they do not run out.
     """
 
     owned: frozenset[int]
     surplus: frozenset[int] = frozenset()
+    exclusive: bool = False
 
 
 class Store(Protocol):

@@ -112,6 +112,7 @@ class RouteTable:
                 else:
                     self._subscribers.setdefault(pattern, []).append(agent)
         self._subscribed = GlobIndex(subscribed)
+        self._publishes: dict[str, tuple[frozenset[str], GlobIndex]] = {}  # by agent, when first asked for
         self._memory: dict[tuple[str, str], Found] = {}
 
     def find(self, type_: str, source: str) -> Found:
@@ -136,7 +137,12 @@ class RouteTable:
         agent = self.catalog.agents.get(source)
         if agent is None:
             return False
-        return any(fits(pattern, type_) for pattern in agent.publishes) or self.answered(type_) in agent.capabilities
+        known = self._publishes.get(source)
+        if known is None:
+            globs = GlobIndex([(pattern, 0) for pattern in agent.publishes if is_glob(pattern)])
+            known = self._publishes[source] = frozenset(agent.publishes), globs
+        exact, globs = known
+        return type_ in exact or any(True for _ in globs.find(type_)) or self.answered(type_) in agent.capabilities
 
     def _look_up(self, type_: str, source: str) -> Found:
         ranked: dict[int, tuple[tuple[object, ...], str]] = {}

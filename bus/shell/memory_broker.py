@@ -152,6 +152,11 @@ class MemoryBroker:
                 self._queues[again.queue].messages.appendleft(replace(stored, delivery=again))
         self._wake()
 
+    def limit(self, queue: str, most: int | None) -> None:
+        """Set how many messages a queue takes, as an operator does by policy; None is without bound."""
+        with self.lock:
+            self._queues[queue].limit = most
+
     def bodies(self, queue: str) -> list[bytes]:
         """Return the bodies that wait in a queue, oldest first."""
         with self.lock:

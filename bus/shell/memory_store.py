@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bus.core.errors import StoreFailed
+from bus.core.errors import StoreDown, StoreFailed
 from bus.ports import Claim, Commit, Entry, Excepted, Held, Share
 from bus.shell.lease_rules import Leases, leased, released
 from bus.shell.store_rules import Segment, advance, bucket_of, entries_of, fenced, moves_of, segments_of, unfinished
@@ -47,7 +47,8 @@ class MemoryStore:
         clock: what leases run out by, seconds.
 
     Attributes:
-        refusal: while it is not empty every commit fails with it, like one on a full disk.
+        refusal: while it is not empty every commit fails with it, and the store is of no more use.
+        down: while it is not empty everything fails with it, like a database that cannot be reached.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class MemoryStore:
         self._epochs: dict[int, int] = {}
         self._closed = False
         self.refusal = ""
+        self.down = ""
 
     @property
     def store_id(self) -> str:
@@ -112,6 +114,10 @@ class MemoryStore:
         held = [each for place, each in sorted(self._disk.held.items()) if place[0] == number]
         settled = frozenset([place[1:] for place in self._disk.exceptions if place[0] == number and place[1] > done])
         return Claim(number, partition.next_seq, done, pending, held, settled)
+
+    def unfinished(self) -> bool:
+        """Whether a claim would find anything to replay or to try again."""
+        return bool(self._disk.held) or any(e.done < e.next_seq - 1 for e in self._disk.partitions.values())
 
     def commit(self, batch: Commit) -> None:
         """Write it all or nothing.
@@ -204,3 +210,5 @@ class MemoryStore:
     def _usable(self) -> None:
         if self._closed:
             raise StoreFailed("the store is closed")
+        if self.down:
+            raise StoreDown(self.down)

@@ -61,6 +61,15 @@ class MemoryTransport:
         self._calls.append(call)
         self._wake()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
+    def disconnect(self) -> None:
+        """Drop the connection without telling anyone, as the end of the process does."""
+        self._disconnect()
+
     def lose(self, reason: str) -> None:
         """Lose the connection, as a network would; it comes back in the turn after `on_lost`."""
         self._lost = reason

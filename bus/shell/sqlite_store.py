@@ -116,7 +116,7 @@ class SqliteStore:
 
     def lease(self, worker: str, of: int, ttl_s: float) -> Share:
         """Lease everything to the one process that holds the file."""
-        return Share(frozenset(range(of)))
+        return Share(frozenset(range(of)), exclusive=True)
 
     def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
         """Nobody else could take them."""

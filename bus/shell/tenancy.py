@@ -11,6 +11,7 @@ committed, lets go of its connection and begins anew with what it owns then.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,10 @@ class Tenancy:
     def _lease(self) -> Share:
         asked = self._monotonic()
         share = self._store.lease(self._worker, self._of, TTL_S)
-        self._until = asked + TTL_S
+        if share.exclusive:
+            self._until = math.inf
+        else:
+            self._until = asked + TTL_S if self.owned <= share.owned else 0.0
         return share
 
     @property

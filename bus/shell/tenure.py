@@ -3,7 +3,7 @@
 All that is in memory belongs to the tenure and dies with it: open inputs, publishes in flight, held rows, what has
 arrived. So nothing of an earlier claim can leak into a later one; callbacks that come late find nobody.
 
-    turn     what can be done now, is: take a batch, commit it, publish what is committed, ack what is finished
+    turn     what can be done now, is: decide and commit a batch, publish what is committed, ack what is finished
     phases   replaying (nothing is consumed), running, leaving (nothing more is taken)
 """
 
@@ -13,7 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from bus.core import naming
@@ -36,15 +36,6 @@ SWEEP_S = 1.0  # how often held rows are looked at when no token wakes them
 CONFIRM_S = (
     15.0  # a publish that the broker has not answered by then is parked as a held row, so that its partition goes on
 )
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A commit on its way to the store, and what to do when it is durable."""
-
-    judged: Judged
-    held: list[Job]
-    excepted: list[tuple[Job, Excepted]] = field(default_factory=list)
 
 
 class Submit(Protocol):
@@ -222,55 +213,66 @@ class Tenure:
                 self._wake()
             else:
                 batch.append(received)
-        began = time.perf_counter()
-        judged = self._judge.judge(batch)
-        excepted = [self._returned(job, outcome, judged) for job, outcome in self._came_back]
-        self._came_back.clear()
-        for decision in judged.decisions:
-            if decision.failure is not None:
-                _log_failure(decision)
-        if judged.decisions:
-            self._meter.decided(judged.decisions, time.perf_counter() - began)
+        back, self._came_back = self._came_back, []
         held, self._waiting.hold = self._waiting.hold, []
-        self._commit(_Pending(judged, held, excepted))
+        self._commit(batch, back, [self._returned(job, outcome) for job, outcome in back], held)
 
-    def _commit(self, pending: _Pending) -> None:
+    def _commit(
+        self,
+        batch: Sequence[Received],
+        back: Sequence[tuple[Job, Outcome]],
+        excepted: Sequence[Excepted],
+        held: Sequence[Job],
+    ) -> None:
+        """Decide and commit on the store's thread: an identity may have to be looked up, and the loop never waits."""
         release, self._waiting.release = self._waiting.release, []
-        commit = Commit(
-            entries=pending.judged.entries,
-            done=self._ledger.marks(),
-            hold=[job.held for job in pending.held if job.held is not None],
-            release=release,
-            exceptions=[row for _, row in pending.excepted],
-        )
-        if not (commit.entries or commit.done or commit.hold or commit.release or commit.exceptions):
+        done = self._ledger.marks()
+        if not (batch or back or held or done or release):
             return
         self._committing = True
-        began = time.perf_counter()
+        rows = [job.held for job in held if job.held is not None]
+        decide_s = commit_s = 0.0
 
-        def done(_: None) -> None:
-            self._meter.committed(len(pending.judged.opens), time.perf_counter() - began)
-            self._committed(pending)
+        def work() -> Judged:
+            nonlocal decide_s, commit_s
+            began = time.perf_counter()
+            judged = self._judge.judge(batch)
+            for job, outcome in back:
+                if job.output.kind != "client":
+                    self._judge.came_back(job.partition, job.output, outcome.reason, judged)
+            decide_s = time.perf_counter() - began
+            self._reach("before-commit")
+            began = time.perf_counter()
+            self._kit.store.commit(Commit(judged.entries, done, rows, release, excepted))
+            commit_s = time.perf_counter() - began
+            self._judge.committed(judged.keys)
+            return judged
 
-        self._reach("before-commit")
-        self._submit(lambda: self._kit.store.commit(commit), done)
+        def durable(judged: Judged) -> None:
+            if judged.decisions:
+                self._meter.decided(judged.decisions, decide_s)
+            self._meter.committed(len(judged.opens), commit_s)
+            self._committed(judged, [job for job, _ in back], held)
 
-    def _committed(self, pending: _Pending) -> None:
+        self._submit(work, durable)
+
+    def _committed(self, judged: Judged, back: Sequence[Job], held: Sequence[Job]) -> None:
         self._reach("after-commit")
         self._committing = False
         now = self._clock()
-        self._prune(len(pending.judged.opens))
-        self._judge.committed(pending.judged.keys)
-        for opened in pending.judged.opens:
+        self._prune(len(judged.opens))
+        for decision in judged.decisions:
+            if decision.failure is not None:
+                _log_failure(decision)
+        for opened in judged.opens:
             opened.committed_s = now
             self._ledger.add(opened)
             for index, output in enumerate(opened.entry.outputs):
-                job = Job(opened.partition, opened.entry.seq, index, output, opened)
-                self._go(job, now)
-        for job in pending.held:
+                self._go(Job(opened.partition, opened.entry.seq, index, output, opened), now)
+        for job in held:
             self._settle(job)
             self._token(job, now)
-        for job, _ in pending.excepted:
+        for job in back:
             self._settle(job)
         self.turn()
 
@@ -284,7 +286,7 @@ class Tenure:
     def _flush_later(self) -> None:
         """A watermark with nothing to ride on: write it when the bus stays idle, at once when draining."""
         if self.phase == "leaving":
-            self._commit(_Pending(Judged(), []))
+            self._commit((), (), (), ())
         elif not self._idle_timer:
             self._idle_timer = True
             self._kit.later(IDLE_FLUSH_S, self._flush)
@@ -293,7 +295,7 @@ class Tenure:
         self._idle_timer = False
         self._reach("after-ack")
         if not self._committing and self.phase != "leaving":
-            self._commit(_Pending(Judged(), []))
+            self._commit((), (), (), ())
 
     # --- outcomes of publishes -------------------------------------------------------------------------------------
 
@@ -319,10 +321,8 @@ class Tenure:
         for later in behind:
             self._waiting.add(later, now, "behind an earlier one that waits")
 
-    def _returned(self, job: Job, outcome: Outcome, judged: Judged) -> tuple[Job, Excepted]:
-        if job.output.kind != "client":
-            self._judge.came_back(job.partition, job.output, outcome.reason, judged)
-        reason = "the asker is gone" if job.output.kind == "client" else outcome.reason
+    def _returned(self, job: Job, outcome: Outcome) -> Excepted:
+        """It had nowhere to go: what follows from that is decided with the next commit; the next of its key may go."""
         if job.held is not None:
             following = self._waiting.confirmed(job)
             self._outflow.stop(job.key)
@@ -331,7 +331,8 @@ class Tenure:
         else:
             self._outflow.next(job.key)
         self._meter.excepted("returned", "returned", 1)
-        return job, Excepted(job.partition, job.seq, job.index, "returned", self._clock(), reason)
+        reason = "the asker is gone" if job.output.kind == "client" else outcome.reason
+        return Excepted(job.partition, job.seq, job.index, "returned", self._clock(), reason)
 
     # --- what waits ------------------------------------------------------------------------------------------------
 

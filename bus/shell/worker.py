@@ -172,6 +172,16 @@ class Worker:
 
         self._committer.submit(work, arrived)
 
+    @property
+    def owned(self) -> frozenset[int]:
+        """The partitions that it works on."""
+        return self._tenancy.owned
+
+    @property
+    def lease_expired(self) -> bool:
+        """Whether somebody else may own them by now."""
+        return self._tenancy.expired
+
     # --- events of the transport ----------------------------------------------------------------------------------
 
     def on_connected(self) -> None:

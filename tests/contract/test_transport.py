@@ -283,6 +283,29 @@ def test_what_was_not_acked_comes_again_in_order_after_a_lost_connection(link: L
         link.receive(before + 21)  # what was sent before this consumer has arrived
 
 
+def test_a_restart_keeps_what_was_acked_and_published_and_gives_back_the_rest_in_order(link: Link) -> None:
+    events, inbox = link.events, link.inbox()
+    link.consume(inbox, prefetch=20)
+    link.publish(outgoing(inbox, range(10)))
+    link.settle(10)
+    old = link.receive(10)[4].tag
+
+    def leave() -> None:
+        link.transport.publish(outgoing(link.inbox("b"), range(100, 103)))
+        link.transport.ack(old)
+        link.transport.restart("a test wants it")
+        link.transport.restart("twice is once")
+
+    link.call(leave)
+    events.wait(lambda: events.connected == 2)
+    assert events.lost == ["a test wants it"]
+    link.consume(inbox, link.inbox("b"), prefetch=100)
+    again = link.receive(18)[10:]
+    assert [each.delivery.body for each in again if each.delivery.queue == inbox] == [b"%d" % n for n in range(5, 10)]
+    assert len([each for each in again if each.delivery.queue == link.inbox("b")]) == 3
+    assert {each.tag.generation for each in again} == {old.generation + 1}
+
+
 def test_a_key_always_meets_the_same_partition_and_keeps_its_order(link: Link) -> None:
     exchange = naming.ingress_exchange(link.ns)
     link.consume(naming.ingress_queue(link.ns, 0), naming.ingress_queue(link.ns, 1))
