@@ -1,4 +1,4 @@
-"""What benchmarks compute: who sends what when, percentiles, smaller scenes cut out of a large one."""
+"""What benchmarks compute: who sends what when, percentiles, scenes with ever more routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from bus import bootstrap
 from bus.shell.bench.load import ORDER, order
 from bus.shell.bench.pace import Pace, percentile
-from bus.shell.bench.scene import fewer, other, write_scene
+from bus.shell.bench.scene import other, with_others, write_scene
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 5), (0.9, 9), (0.91, 10), (0.999, 10), (0.01, 1)])
@@ -31,12 +31,14 @@ def test_a_message_is_about_600_bytes() -> None:
     assert 550 < len(order("run", 1234)) < 650
 
 
-def test_a_smaller_scene_is_like_one_written_so(tmp_path: Path) -> None:
-    large, small = (
-        bootstrap.table(bootstrap.load([write_scene(tmp_path / str(others), others)])).catalog for others in (501, 2)
+@pytest.mark.parametrize("others", [2, 7])
+def test_a_scene_made_of_another_is_like_one_written_so(tmp_path: Path, others: int) -> None:
+    loaded, written = (
+        bootstrap.table(bootstrap.load([write_scene(tmp_path / str(count), count)])).catalog for count in (3, others)
     )
-    cut = fewer(large, 2)
-    assert [route.match.types for route in cut.routes] == [route.match.types for route in small.routes]
-    assert [route.match.types for route in large.routes[-2:]] == [(other(number)[0],) for number in (499, 500)]
-    assert list(cut.types) == list(small.types) == [ORDER, other(0)[1], other(1)[1]]
-    assert cut.agents["shop"].publishes == small.agents["shop"].publishes
+    made = with_others(loaded, others)
+    assert [(each.name, each.match.types) for each in made.routes] == [
+        (each.name, each.match.types) for each in written.routes
+    ]
+    assert set(made.types) == set(written.types) == {ORDER, *(other(number)[1] for number in range(others))}
+    assert set(made.agents["shop"].publishes) == set(written.agents["shop"].publishes)
