@@ -11,8 +11,10 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import secrets
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -271,6 +273,32 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         worker.run()
 
 
+def run_workers(
+    settings: Settings, folders: Sequence[Path], workers: int, say: Callable[[str], None], ready: Callable[[], None]
+) -> None:
+    """Run several workers as processes of their own until SIGTERM or SIGINT; one that dies is started again.
+
+    Args:
+        settings: from `open_broker`; their store must be PostgreSQL.
+        folders: the integrations, which each worker loads.
+        say: told when a worker dies and comes back.
+        ready: called once, when every worker works or stands by.
+
+    Raises:
+        BusError: a worker ended before it was ready.
+    """
+    from bus.shell.crew import run_crew
+    from bus.shell.supervisor import Part
+
+    parts = []
+    for number in range(workers):
+        port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
+        environment = dataclasses.replace(settings, metrics_port=port).as_environment()
+        arguments = ["bus", "run", *map(str, folders), "--output", "json"]
+        parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
+    asyncio.run(run_crew(parts, ready))
+
+
 def make_worker(
     settings: Settings,
     routes: RouteTable,
@@ -290,7 +318,13 @@ def make_worker(
         meter,
         routes,
         facts(settings, seal=store.secret),
-        Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window),
+        Plan(
+            settings.namespace,
+            settings.partitions,
+            settings.prefetch,
+            settings.inbox_window,
+            f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        ),
         on_state=on_state,
         on_finished=None if recorder is None else _tracing(recorder),
         reach=failpoints(settings.failpoints),
@@ -350,7 +384,7 @@ def _endpoint(
 
     def unready() -> str:
         now = state()
-        return "" if now == "running" else f"the worker is {now}"
+        return "" if now in READY else f"the worker is {now}"
 
     try:
         endpoint = TelemetryEndpoint(meter.registry, unready, port=settings.metrics_port)
@@ -362,15 +396,19 @@ def _endpoint(
     return endpoint.port
 
 
+READY = ("running", "standby")
+"""States of a worker that does what it should."""
+
+
 @dataclass(slots=True)
 class _Readiness:
-    """Calls `ready` the first time that the worker runs."""
+    """Calls `ready` the first time that the worker runs, or stands by to."""
 
     ready: Callable[[], None]
     done: bool = False
 
     def turned(self, state: str) -> None:
-        if state == "running" and not self.done:
+        if state in READY and not self.done:
             self.done = True
             self.ready()
 

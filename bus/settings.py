@@ -78,6 +78,11 @@ class Settings:
                 values[each.name] = _convert(each.name, str(each.type), text)
         return cls(**values)
 
+    def as_environment(self) -> dict[str, str]:
+        """The same as `BUS_*` variables, for child processes; URLs hold passwords, so none is an argument of theirs."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {f"BUS_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+
     @property
     def store_url(self) -> str | None:
         """The store's PostgreSQL URL; None where it is a file.

@@ -15,19 +15,27 @@ from bus.cli.common import Printer, count, folders_of, output_option, settings_o
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--metrics-port", type=click.IntRange(-1, 65535), help="Prometheus endpoint; 0 picks one, -1 none.")
 @click.option("--partitions", type=click.IntRange(1, 100), help="Ingress partitions.")
+@click.option(
+    "--workers", type=click.IntRange(1, 100), default=1, show_default=True,
+    help="Processes that share the partitions; more than one needs a store in PostgreSQL.",
+)  # fmt: skip
 @settings_options
 @output_option()
-def run(paths: tuple[Path, ...], printer: Printer, **flags: Any) -> int:
+def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -> int:
     """Run the bus on the integrations of PATH, routes/ unless named.
 
     A configuration with errors is refused, with all of them. Without BUS_AMQP_URL a private RabbitMQ node is
     started in --home and stopped at the end. SIGTERM and Ctrl-C drain: nothing new is taken, what is committed
     is finished, and the rest is replayed at the next start. Logs go to standard error.
 
+    Workers, on this machine or on others with the same store, share the partitions; one that dies is replaced by the
+    others within seconds, in order.
+
     \b
     Examples:
       bus run
       bus run routes/customer_service --metrics-port 9464
+      bus run --store postgresql://bus:secret@db/bus --workers 4
       BUS_AMQP_URL=amqp://bus:secret@rabbit/ bus run --namespace shop
     """
     from bus import bootstrap
@@ -39,19 +47,28 @@ def run(paths: tuple[Path, ...], printer: Printer, **flags: Any) -> int:
     for finding in loaded.findings:
         printer.note(str(finding))
     table = bootstrap.table(loaded)
+    if workers > 1 and settings.store_url is None:
+        raise click.BadParameter(
+            "SQLite serves one worker; write --workers 1, or --store postgresql://USER:PASSWORD@HOST/DATABASE",
+            param_hint="--workers",
+        )
 
     def ready(metrics_port: int | None) -> None:
+        version, routes = table.catalog.version, len(table.catalog.routes)
         where = f", metrics on http://127.0.0.1:{metrics_port}/metrics" if metrics_port is not None else ""
         printer.emit(
-            {"event": "ready", "namespace": settings.namespace, "config": table.catalog.version,
-             "routes": len(table.catalog.routes), "metrics_port": metrics_port},
-            f"ready, {count(len(table.catalog.routes), 'route')}, configuration {table.catalog.version}{where}",
+            {"event": "ready", "namespace": settings.namespace, "config": version, "routes": routes,
+             "workers": workers, "metrics_port": metrics_port},
+            f"ready, {count(workers, 'worker')}, {count(routes, 'route')}, configuration {version}{where}",
         )  # fmt: skip
 
     with terminable():
         broker = bootstrap.open_broker(settings, printer.note)
         try:
-            bootstrap.run_bus(broker.settings, table, ready)
+            if workers > 1:
+                bootstrap.run_workers(broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None))
+            else:
+                bootstrap.run_bus(broker.settings, table, ready)
         finally:
             broker.stop()
     return 0

@@ -35,19 +35,19 @@ class Part:
     name: for people, and for `NAME.log` and `NAME.pid` in the folder.
     arguments: words after `python -m`.
     environment: variables on top of our own.
-    folder: where its log and its pid are written.
+    folder: where its log and its pid are written; without one its log goes to our standard error.
     say: told when it dies and comes back.
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, say: Say
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None, say: Say
     ) -> None:
         self.name = name
         self.ready = asyncio.Event()
         self.announced: dict[str, object] = {}
         self.restarts = 0
-        self.log = folder / f"{name}.log"
-        self._pid_file = folder / f"{name}.pid"
+        self.log = None if folder is None else folder / f"{name}.log"
+        self._pid_file = None if folder is None else folder / f"{name}.pid"
         self._argv = [sys.executable, "-P", "-m", *arguments]
         # The part inherits our environment, which is where its own settings come from.
         self._environment = {**current_environment(), **environment}
@@ -70,7 +70,7 @@ class Part:
             if self._stopping.is_set():
                 return
             if not ever_ready:
-                text = f"{self.name} {how} before it was ready; the end of {self.log}:\n{self._log_end()}"
+                text = f"{self.name} {how} before it was ready{self._log_end()}"
                 unreachable = self._process is not None and self._process.returncode == UNREACHABLE
                 raise Unreachable(text) if unreachable else BusError(text)
             self.restarts += 1
@@ -97,19 +97,22 @@ class Part:
 
     async def _once(self) -> str:
         """Run it to its end; returns how it ended, for people."""
-        with self.log.open("ab") as log:
+        with contextlib.ExitStack() as opened:
+            log = None if self.log is None else opened.enter_context(self.log.open("ab"))
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
                 env=self._environment, start_new_session=True, preexec_fn=_die_with_parent,
             )  # fmt: skip
         if self._stopping.is_set():  # stop() came while it was being started, and saw no process
             self._process.terminate()
-        self._pid_file.write_text(f"{self._process.pid}\n")
+        if self._pid_file is not None:
+            self._pid_file.write_text(f"{self._process.pid}\n")
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             self._hear(line)
         code = await self._process.wait()
-        self._pid_file.unlink(missing_ok=True)
+        if self._pid_file is not None:
+            self._pid_file.unlink(missing_ok=True)
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def _hear(self, line: bytes) -> None:
@@ -122,8 +125,10 @@ class Part:
             self.ready.set()
 
     def _log_end(self) -> str:
+        if self.log is None:
+            return "; its log says why"
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_LINES:]) or "(nothing)"
+        return f"; the end of {self.log}:\n" + ("\n".join(lines[-LOG_LINES:]) or "(nothing)")
 
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
