@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bus.shell.ledger import Open
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
+    from bus.shell.trial.apart import Apart
     from bus.shell.worker import Worker
 
 Progress = Callable[[str], None]
@@ -256,8 +257,10 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
 
-    meter = PrometheusMeter(routes.catalog, __version__)
     with contextlib.ExitStack() as open_things:
+        apart = _apart(routes)  # first: it forks
+        open_things.callback(apart.close)
+        meter = PrometheusMeter(routes.catalog, __version__)
         store = open_store(settings)
         open_things.callback(store.close)
         bind_store(bus_url(settings), settings.namespace, store.store_id)
@@ -265,7 +268,7 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         if recorder is not None:
             open_things.callback(recorder.close)
         worker = make_worker(
-            settings, routes, store, meter, on_state=lambda state: told.turned(state), recorder=recorder
+            settings, routes, store, meter, on_state=lambda state: told.turned(state), recorder=recorder, apart=apart
         )
         told = _Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
         open_things.enter_context(_signals(worker.drain))
@@ -307,6 +310,7 @@ def make_worker(
     *,
     on_state: Callable[[str], None] = lambda state: None,
     recorder: SpanRecorder | None = None,
+    apart: Apart | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
     from bus.shell.failpoints import failpoints
@@ -328,7 +332,16 @@ def make_worker(
         on_state=on_state,
         on_finished=None if recorder is None else _tracing(recorder),
         reach=failpoints(settings.failpoints),
+        apart=apart,
     )
+
+
+def _apart(routes: RouteTable) -> Apart:
+    from bus.shell.trial.apart import Apart, fork_server
+    from bus.shell.trial.child import Bounds
+
+    bounds = Bounds()
+    return Apart(fork_server(routes, bounds), routes, bounds)
 
 
 def transport(settings: Settings, routes: RouteTable | None) -> Transport:

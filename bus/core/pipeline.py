@@ -358,12 +358,12 @@ def _undecodable(delivery: Delivery, table: RouteTable, facts: Facts, refused: R
     failure = Failure("contract", refused.code, refused.reason, findings=refused.findings)
     cause = delivery.message_id or blake2b(delivery.body, digest_size=16).hexdigest()
     aside = set_aside(delivery, None, facts, "invalid", failure, "")
-    address = _teller(delivery, table, facts) or _envelope_teller(delivery, table, facts)
+    address = vouched_address(delivery, table, facts) or _envelope_teller(delivery, table, facts)
     told = () if address is None else (tell_about_bytes(facts, failure, cause, address, delivery.type or ""),)
     return Decision("invalid", None, None, None, refused.code, refused.reason, failure, (), (aside, *told))
 
 
-def _teller(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
+def vouched_address(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
     """Whom to tell about bytes: what AMQP says, as far as the broker vouches for it."""
     agents = table.catalog.agents
     if facts.identity == "broker":

@@ -6,7 +6,6 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,20 +14,19 @@ from typing import NamedTuple
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
 from bus.core import naming
-from bus.core.actions import Decision, Delivery, Failure, Output
+from bus.core.actions import Decision, Delivery, Output
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
 from bus.core.message import Message
 from bus.core.outputs import BUS
-from bus.core.pipeline import REKEYED, decide, rejected, understand
-from bus.core.redelivery import bounced, repeated, returned
+from bus.core.pipeline import REKEYED, understand
+from bus.core.redelivery import repeated, returned
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.ports import Claim, Entry, InboxKey, Received, Store
 from bus.shell.inbox import Inbox, inbox_key, raw_key
 from bus.shell.ledger import Open
-
-_log = logging.getLogger(__name__)
+from bus.shell.trial.place import SUSPECT, Here, Place
 
 
 @dataclass(slots=True)
@@ -59,10 +57,18 @@ class Judge:
     namespace: whose queues these are.
     window: identities remembered per partition.
     clock: epoch seconds.
+    apart: where suspects are decided; None decides them like all others.
     """
 
     def __init__(
-        self, store: Store, table: RouteTable, facts: Facts, namespace: str, window: int, clock: Callable[[], float]
+        self,
+        store: Store,
+        table: RouteTable,
+        facts: Facts,
+        namespace: str,
+        window: int,
+        clock: Callable[[], float],
+        apart: Place | None = None,
     ) -> None:
         self._store = store
         self.table = table
@@ -70,6 +76,8 @@ class Judge:
         self._ns = namespace
         self._window = window
         self._clock = clock
+        self._here = Here(table)
+        self._apart = apart or self._here
         self._partitions: dict[str, int] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._next: dict[int, int] = {}
@@ -96,7 +104,12 @@ class Judge:
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
         table, partitions = self.table, self._partitions
         understood = [
-            understand(each.delivery, table, facts) if each.delivery.queue in partitions else None for each in batch
+            None
+            if delivery.queue not in partitions
+            else understand(delivery, table, facts)
+            if delivery.redelivered < SUSPECT
+            else self._apart.understand(delivery, facts)
+            for delivery in [each.delivery for each in batch]
         ]
         contents = [content_hash(each.delivery.body) for each in batch]
         cases = [
@@ -112,7 +125,9 @@ class Judge:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""
         if understood is None:  # NS.bounced: whoever owns partition 0 records what the broker gave up on
             partition = 0
-            decision, key, behind = self._raw(delivery, content, 0, lambda: bounced(delivery, facts))
+            decision, key, behind = self._raw(
+                delivery, content, 0, lambda: self._place(delivery).bounced(delivery, facts)
+            )
         else:
             partition = self._partitions[delivery.queue]
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
@@ -137,7 +152,7 @@ class Judge:
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
-            decision = self._decide(delivery, understood, facts)
+            decision = self._place(delivery).decide(delivery, understood, facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
             return decision, key, None
@@ -158,13 +173,8 @@ class Judge:
         reason = f"recorded before, as number {earlier.seq}"
         return Decision("duplicate", None, why="duplicate", reason=reason), None, earlier.seq
 
-    def _decide(self, delivery: Delivery, message: Message, facts: Facts) -> Decision:
-        try:
-            return decide(delivery, self.table, facts, message)
-        except Exception as error:  # noqa: BLE001 - a fault of the bus itself must not stop the partition behind this message
-            _log.exception("deciding failed", extra={"message_id": message.id, "conversation_id": message.conversation})
-            failure = Failure("internal", "bus-fault", f"the bus itself failed on it: {type(error).__name__}: {error}")
-            return rejected(delivery, message, facts, self.table, "dead_letter", failure, None)
+    def _place(self, delivery: Delivery) -> Place:
+        return self._here if delivery.redelivered < SUSPECT else self._apart
 
     def came_back(self, partition: int, output: Output, reason: str, judged: Judged) -> None:
         """Record what follows from an output that the broker returned."""

@@ -78,9 +78,13 @@ class Tenancy:
     def _renewing(self, keys: Iterable[tuple[int, int, bytes]]) -> Iterable[tuple[int, int, bytes]]:
         """Reading a million identities takes longer than a lease lasts."""
         for key in keys:
-            if self._monotonic() > self._until - TTL_S + RENEW_S:
-                self._lease()
+            self.keep()
             yield key
+
+    def keep(self) -> None:
+        """Renew if it is time, in the middle of what takes longer on the store's thread than a lease lasts."""
+        if self._monotonic() > self._until - TTL_S + RENEW_S:
+            self._lease()
 
     def renew(self) -> bool:
         """Renew; returns whether this worker should go on with just what it owns."""

@@ -33,6 +33,7 @@ from bus.shell.judge import Judge
 from bus.shell.ledger import Open
 from bus.shell.tenancy import RENEW_S, STANDBY_S, Taken, Tenancy
 from bus.shell.tenure import Kit, Tenure
+from bus.shell.trial.apart import Apart
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Worker:
     monotonic: seconds that leases are counted by.
     committer: makes what runs the store's work; a thread, unless a test wants it inline.
     reach: told of each failpoint that is passed.
+    apart: where suspects are decided; None decides them like all others.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Worker:
         on_finished: Callable[[Open, float], None] | None = None,
         committer: Callable[[Callable[[Callable[[], None]], None]], CommitQueue] = Committer,
         reach: Reach = nothing,
+        apart: Apart | None = None,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -102,7 +105,9 @@ class Worker:
         self._on_state = on_state
         self._on_finished = on_finished
         self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic)
-        self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock)
+        self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart)
+        if apart is not None:
+            apart.meanwhile = self._tenancy.keep
         self._committer = committer(transport.call_threadsafe)
         self._tenure: Tenure | None = None
         self._life = 0  # number of the connection; what was begun on an earlier one is dropped

@@ -1,0 +1,71 @@
+"""What the bus itself failed on, as ordinary decisions: a fault while deciding, and poison.
+
+Poison is a message whose deciding ends the process that does it, or never ends. It has been tried in a process of its
+own, so all that is known of it here is what that process said before, and how it ended. Nothing in this module looks
+into the message's body.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from bus.core.actions import Decision, Delivery, Failure
+from bus.core.address import ReturnAddress
+from bus.core.errors import Refused
+from bus.core.facts import Facts
+from bus.core.identity import check_sender, return_address
+from bus.core.message import REPLYTO, Message
+from bus.core.outputs import BUS, NOBODY, set_aside
+from bus.core.pipeline import rejected, vouched_address
+from bus.core.replies import asker
+from bus.core.table import RouteTable
+from bus.core.telling import tell_about_bytes
+
+POISON = "poison"
+
+
+def faulted(delivery: Delivery, message: Message, table: RouteTable, facts: Facts, error: Exception) -> Decision:
+    """Decide a message on which `decide` raised: a dead letter, and whoever waits is told."""
+    failure = Failure("internal", "bus-fault", f"the bus itself failed on it: {type(error).__name__}: {error}")
+    return rejected(delivery, message, facts, table, "dead_letter", failure, None)
+
+
+def poisoned(delivery: Delivery, message: Message | None, table: RouteTable, facts: Facts, how: str) -> Decision:
+    """Decide a message on which a process of its own has ended: a dead letter, and whoever waits is told.
+
+    Args:
+        message: what was understood of it, or None when that already was too much.
+        how: what became of that process, e.g. `was killed by SIGABRT`.
+
+    Returns:
+        A dead letter with the code `poison`; a refusal, as `decide` gives it, when the sender may not send this at all.
+    """
+    reason = f"it ends the bus: it was delivered {delivery.redelivered + 1} times, and the process that tried it {how}"
+    failure = Failure("internal", POISON, reason)
+    if message is None:
+        return _unread(delivery, table, facts, failure)
+    try:
+        back = _asker(delivery, message, table, facts)
+    except Refused as refused:
+        failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
+        return rejected(delivery, message, facts, table, "invalid", failure, None)
+    return rejected(delivery, message, facts, table, "dead_letter", failure, back)
+
+
+def _asker(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> ReturnAddress | None:
+    """Who waits for it, by the rules of `decide`, which come before anything that a message could break."""
+    found = table.find(message.type, message.source)
+    check_sender(message, delivery, table, facts, found)
+    answers = found.answers is not None and message.source != BUS
+    if not answers and REPLYTO not in message.attributes:
+        return None
+    back = asker(message, facts) if answers else return_address(message, delivery, facts)
+    return None if back == NOBODY else back
+
+
+def _unread(delivery: Delivery, table: RouteTable, facts: Facts, failure: Failure) -> Decision:
+    cause = delivery.message_id or blake2b(delivery.body, digest_size=16).hexdigest()
+    aside = set_aside(delivery, None, facts, "dead_letter", failure, "")
+    address = vouched_address(delivery, table, facts)
+    told = () if address is None else (tell_about_bytes(facts, failure, cause, address, delivery.type or ""),)
+    return Decision("dead_letter", None, None, None, POISON, failure.reason, failure, (), (aside, *told))

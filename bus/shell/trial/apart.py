@@ -1,0 +1,162 @@
+"""The worker's side of a trial: asks the child, waits in small steps, and makes a decision of its death.
+
+It runs on the store's thread, which may wait, but not in silence: between the steps `meanwhile` renews the leases,
+which would run out before a trial does, and tells the watchdog that this is no stall.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from bus.core.actions import Decision, Delivery
+from bus.core.errors import BusError
+from bus.core.facts import Facts
+from bus.core.faults import poisoned
+from bus.core.message import Message
+from bus.core.table import RouteTable
+from bus.shell.trial.child import OUT_OF_MEMORY, Bounds, serve
+from bus.shell.trial.forks import ForkServer
+from bus.shell.trial.wire import ANSWER_BYTES, LENGTH, Garbled, Word, answered, ask
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STEP_S = 0.25  # between two looks at the leases, which are renewed each second
+
+
+class Died(BusError):
+    """The message's fault: the process that tried it has ended, or had to be ended; says how."""
+
+
+class Apart:
+    """A `Place` in another process.
+
+    Args:
+        forks: from `fork_server`.
+        table: the compiled configuration, the same.
+        bounds: the same that the fork server was made with.
+    """
+
+    def __init__(self, forks: ForkServer, table: RouteTable, bounds: Bounds) -> None:
+        self._forks = forks
+        self._table = table
+        self._bounds = bounds
+        self._link: socket.socket | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called at least four times a second while it waits; the worker sets it."""
+
+    def understand(self, delivery: Delivery, facts: Facts) -> Message | Decision:
+        """See `Place.understand`."""
+        try:
+            return self._ask("understand", delivery, facts)
+        except Died as died:
+            return poisoned(delivery, None, self._table, facts, str(died))
+
+    def decide(self, delivery: Delivery, message: Message, facts: Facts) -> Decision:
+        """See `Place.decide`."""
+        return self._decision("decide", delivery, message, facts)
+
+    def bounced(self, delivery: Delivery, facts: Facts) -> Decision:
+        """See `Place.bounced`."""
+        return self._decision("bounced", delivery, None, facts)
+
+    def close(self) -> None:
+        """End the child and the fork server."""
+        self._hang_up()
+        self._forks.close()
+
+    def _decision(self, word: Word, delivery: Delivery, message: Message | None, facts: Facts) -> Decision:
+        try:
+            made = self._ask(word, delivery, facts)
+            if isinstance(made, Decision):
+                return made
+            self._forget()
+            raise Died("gave no decision")
+        except Died as died:
+            return poisoned(delivery, message, self._table, facts, str(died))
+
+    def _ask(self, word: Word, delivery: Delivery, facts: Facts) -> Message | Decision:
+        """Put a question to the child.
+
+        Raises:
+            Died: there is no answer; the child is gone.
+            BusError: no child can be made: the worker has to begin anew.
+        """
+        self.meanwhile()
+        if self._link is None:
+            self._link = self._forks.child()
+            self._link.settimeout(STEP_S)
+        frame = ask(word, delivery, facts)
+        try:
+            self._send(self._link, memoryview(LENGTH.pack(len(frame)) + frame))
+            (size,) = LENGTH.unpack(self._receive(self._link, LENGTH.size))
+            if size > ANSWER_BYTES:
+                raise Garbled(f"its answer would be {size} bytes long")
+            return answered(self._receive(self._link, size))
+        except TimeoutError:
+            self._forget()
+            died = Died(f"gave no answer within {self._bounds.silence_s:g} s")
+        except Garbled as garbled:
+            self._forget()
+            died = Died(f"gave an answer that cannot be used ({garbled})")
+        except (OSError, EOFError):
+            died = Died(self._how(self._forget()))
+        extra = {"queue": delivery.queue, "message_id": delivery.message_id}
+        _log.error("poison, after %d deliveries: the process that tried it %s", delivery.redelivered, died, extra=extra)
+        raise died
+
+    def _send(self, link: socket.socket, frame: memoryview) -> None:
+        while frame:
+            frame = frame[self._waiting(partial(link.send, frame)) :]
+
+    def _receive(self, link: socket.socket, size: int) -> bytes:
+        frame = bytearray()
+        while len(frame) < size:
+            piece = self._waiting(partial(link.recv, size - len(frame)))
+            if not piece:
+                raise EOFError
+            frame += piece
+        return bytes(frame)
+
+    def _waiting(self, attempt: Callable[[], T]) -> T:
+        """Try until it succeeds. It counts steps and not the clock, so that a pause of the whole process costs one.
+
+        Raises:
+            TimeoutError: the child has been silent for too long.
+        """
+        for _ in range(round(self._bounds.silence_s / STEP_S)):
+            try:
+                return attempt()
+            except TimeoutError:
+                self.meanwhile()
+        raise TimeoutError
+
+    def _how(self, status: int) -> str:
+        code = os.waitstatus_to_exitcode(status)
+        if code == -signal.SIGPROF:
+            return f"took more than {self._bounds.cpu_s:g} s of processor time"
+        if code == OUT_OF_MEMORY:
+            return f"took more than {self._bounds.memory_mb} MB of memory"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    def _forget(self) -> int:
+        """End the child, so that the next question gets a new one; returns its wait status."""
+        self._hang_up()
+        return self._forks.end()
+
+    def _hang_up(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+
+def fork_server(table: RouteTable, bounds: Bounds) -> ForkServer:
+    """Fork the server that makes the children, while this process has but one thread."""
+    return ForkServer(partial(serve, table=table, bounds=bounds))

@@ -1,0 +1,102 @@
+"""The child that tries suspects: one question, one answer, until something ends it.
+
+Its bounds are the kernel's, so that they hold inside a C library that never returns to Python, too: address space, and
+a timer that counts the processor time of one question and ends the process. Processor time and not the clock's, because
+on a busy machine an innocent message takes long. The clock is watched by the worker (bus.shell.trial.apart).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import resource
+import signal
+import socket
+from dataclasses import dataclass
+
+from bus.core.actions import Decision, Delivery
+from bus.core.facts import Facts
+from bus.core.message import Message
+from bus.core.pipeline import decide, understand
+from bus.core.redelivery import bounced
+from bus.core.table import RouteTable
+from bus.shell.trial.place import fault
+from bus.shell.trial.wire import LENGTH, Word, answer, asked
+
+OUT_OF_MEMORY = 86
+"""Exit code of a child that may not have as much memory as it wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What deciding one message may take.
+
+    Args:
+        cpu_s: processor seconds. An ordinary decision takes well under a thousandth of one.
+        silence_s: seconds without an answer that the worker waits, for what waits itself and so uses no processor.
+        memory_mb: megabytes beyond what the child has when it starts.
+    """
+
+    cpu_s: float = 2.0
+    silence_s: float = 5.0
+    memory_mb: int = 256
+
+
+def serve(link: socket.socket, table: RouteTable, bounds: Bounds) -> None:
+    """Answer questions until the worker hangs up."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold other agents' messages
+    _bound_memory(bounds.memory_mb)
+    faulthandler.enable(all_threads=False)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    faulthandler.register(signal.SIGPROF, all_threads=False, chain=True)  # says where it was, then ends it
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            word, delivery, facts = asked(_read(link))
+            signal.setitimer(signal.ITIMER_PROF, bounds.cpu_s)
+            try:
+                made = answer(_try(word, delivery, table, facts))
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)
+            signal.setitimer(signal.ITIMER_PROF, 0.0)
+            link.sendall(LENGTH.pack(len(made)) + made)
+
+
+def _try(word: Word, delivery: Delivery, table: RouteTable, facts: Facts) -> Message | Decision:
+    if word == "bounced":
+        return bounced(delivery, facts)
+    understood = understand(delivery, table, facts)
+    if word == "understand" or isinstance(understood, Decision):
+        return understood
+    try:
+        return decide(delivery, table, facts, understood)
+    except MemoryError:  # in here it is the message's doing
+        raise
+    except Exception as error:  # noqa: BLE001 - as in the worker: see bus.shell.trial.place
+        return fault(delivery, understood, table, facts, error)
+
+
+def _bound_memory(more_mb: int) -> None:
+    """Bound the address space: what it has now, which is mostly shared with the worker, and so much more."""
+    with contextlib.suppress(OSError, ValueError):  # not every system counts it; the clock still bounds the rest
+        with open("/proc/self/statm") as statm:
+            now = int(statm.read().split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = now + more_mb * 1024 * 1024
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _read(link: socket.socket) -> bytes:
+    (size,) = LENGTH.unpack(_exactly(link, LENGTH.size))
+    return _exactly(link, size)
+
+
+def _exactly(link: socket.socket, size: int) -> bytes:
+    frame = bytearray()
+    while len(frame) < size:
+        piece = link.recv(min(size - len(frame), 1 << 20))
+        if not piece:
+            raise EOFError
+        frame += piece
+    return bytes(frame)

@@ -1,0 +1,193 @@
+"""What goes between the worker and the child that tries a suspect.
+
+There, a pickle: the child trusts the worker. Back, JSON that is checked field by field: the child has run on what an
+agent sent, and a damaged one may say anything. A frame is its length in four bytes, then so many bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+
+from bus.core.actions import Decision, Delivery, End, Failure, Output, TargetKind
+from bus.core.errors import FAILURE_CLASSES, BusError, FailureClass, Finding
+from bus.core.facts import Facts
+from bus.core.message import ID, SOURCE, TYPE, Attribute, Message
+
+Word: TypeAlias = Literal["understand", "decide", "bounced"]
+T = TypeVar("T")
+
+LENGTH = struct.Struct("!I")
+ANSWER_BYTES = 64 * 1024 * 1024  # longest answer that is read; far beyond any decision on a bounded message
+_KEY_BYTES = 255  # of an AMQP short string, which ids, types and conversations become
+_KINDS, _ENDS = frozenset(get_args(TargetKind)), frozenset(get_args(End))
+
+
+class Garbled(BusError):
+    """Nobody's fault but the message's: the child has said what makes no sense."""
+
+
+def ask(word: Word, delivery: Delivery, facts: Facts) -> bytes:
+    """Write a question to the child."""
+    return pickle.dumps((word, delivery, facts), pickle.HIGHEST_PROTOCOL)
+
+
+def asked(frame: bytes) -> tuple[Word, Delivery, Facts]:
+    """Read a question, in the child."""
+    word, delivery, facts = pickle.loads(frame)
+    return word, delivery, facts
+
+
+def answer(result: Message | Decision) -> bytes:
+    """Write what the child has found."""
+    made = {"decision": _decision(result)} if isinstance(result, Decision) else {"message": _message(result)}
+    return json.dumps(made).encode("ascii")
+
+
+def answered(frame: bytes) -> Message | Decision:
+    """Read what the child has found.
+
+    Raises:
+        Garbled: it is not what `answer` writes, or nothing that the bus could record and publish.
+    """
+    try:
+        made = json.loads(frame)
+        if "decision" in made:
+            return _read_decision(made["decision"])
+        return _read_message(made["message"])
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise Garbled(f"the answer makes no sense: {type(error).__name__}: {error}") from error
+
+
+# --- Writing --------------------------------------------------------------------------------------------------------
+
+
+def _attributes(given: Any) -> dict[str, Any]:
+    return {
+        name: {"b": b64encode(value).decode()} if isinstance(value, bytes) else value for name, value in given.items()
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {"attributes": _attributes(message.attributes), "data": message.data}
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    findings = [[each.pointer, each.expected, each.got] for each in failure.findings]
+    return {
+        "failure": failure.failure, "code": failure.code, "reason": failure.reason, "step": failure.step,
+        "agent": failure.agent, "findings": findings,
+    }  # fmt: skip
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        **decision._asdict(),
+        "message": None if decision.message is None else _message(decision.message),
+        "failure": None if decision.failure is None else _failure(decision.failure),
+        "outputs": [_output(each) for each in decision.outputs],
+    }
+
+
+def _output(output: Output) -> dict[str, Any]:
+    return {**output._asdict(), "body": b64encode(output.body).decode(), "headers": _attributes(output.headers)}
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} for text")
+    return value
+
+
+def _short(value: object) -> str:
+    if len(_text(value).encode("utf-8", "surrogatepass")) > _KEY_BYTES:
+        raise ValueError("a name is too long")
+    return _text(value)
+
+
+def _named(value: object) -> str:
+    if not _short(value):
+        raise ValueError("a name is empty")
+    return _short(value)
+
+
+def _maybe(read: Callable[[object], T], value: object) -> T | None:
+    return None if value is None else read(value)
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{type(value).__name__} for an integer")
+    return value
+
+
+def _one_of(words: frozenset[str] | tuple[str, ...], value: object) -> str:
+    if value not in words:
+        raise ValueError("a word that the bus does not know")
+    return _text(value)
+
+
+def _read_attributes(given: Any) -> dict[str, Attribute]:
+    read: dict[str, Attribute] = {}
+    for name, value in given.items():
+        if isinstance(value, dict):
+            read[name] = b64decode(value["b"], validate=True)
+        elif isinstance(value, bool | int | str):
+            read[name] = value
+        else:
+            raise TypeError(f"{type(value).__name__} for an attribute")
+    return read
+
+
+def _read_message(given: Any) -> Message:
+    attributes = _read_attributes(given["attributes"])
+    for name in (ID, SOURCE, TYPE):
+        if not _text(attributes[name]):
+            raise ValueError(f"`{name}` is empty")
+    return Message(attributes, given["data"])
+
+
+def _read_failure(given: Any) -> Failure:
+    return Failure(
+        cast("FailureClass", _one_of(FAILURE_CLASSES, given["failure"])),
+        _text(given["code"]),
+        _text(given["reason"]),
+        _maybe(_text, given["step"]),
+        _maybe(_text, given["agent"]),
+        tuple(Finding(_text(pointer), _text(expected), _text(got)) for pointer, expected, got in given["findings"]),
+    )
+
+
+def _read_decision(given: Any) -> Decision:
+    return Decision(
+        cast("End", _one_of(_ENDS, given["end"])),
+        _maybe(_read_message, given["message"]),
+        _maybe(_text, given["route"]),
+        _maybe(_text, given["where"]),
+        _text(given["why"]),
+        _text(given["reason"]),
+        _maybe(_read_failure, given["failure"]),
+        tuple([_text(each) for each in given["steps"]]),
+        tuple([_read_output(each) for each in given["outputs"]]),
+    )
+
+
+def _read_output(given: Any) -> Output:
+    return Output(
+        cast("TargetKind", _one_of(_KINDS, given["kind"])),
+        _short(given["name"]),
+        _named(given["id"]),
+        _text(given["type"]),
+        _text(given["conversation"]),
+        b64decode(given["body"], validate=True),
+        _short(given["content_type"]),
+        _read_attributes(given["headers"]),
+        _maybe(_integer, given["expires_ms"]),
+    )

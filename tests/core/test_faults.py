@@ -1,0 +1,79 @@
+"""Poison as a decision: who is told, and who is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from bus.core.actions import Decision, Delivery
+from bus.core.faults import poisoned
+from bus.core.message import Message
+from bus.core.pipeline import understand
+from bus.core.table import RouteTable
+from tests.core.world import FACTS, catalog, flow, raw, route, run, structured, to_capability
+
+CATALOG = catalog(route("grade", "asked", flow(to=(to_capability("grade"),))))
+TABLE = RouteTable(CATALOG)
+HOW = "was killed by SIGABRT"
+
+
+def poison(delivery: Delivery) -> Decision:
+    message = understand(delivery, TABLE, FACTS)
+    assert isinstance(message, Message)
+    return poisoned(delivery, message, TABLE, FACTS, HOW)
+
+
+def told(decision: Decision) -> list[tuple[str, Any, Any]]:
+    letters = [orjson.loads(each.body) for each in decision.outputs[1:]]
+    return [
+        (each.target, letter.get("correlationid"), letter["data"]["code"])
+        for each, letter in zip(decision.outputs[1:], letters, strict=True)
+    ]
+
+
+def test_the_asker_is_told_or_else_the_sender() -> None:
+    assert told(poison(structured("asked", {}, replyto="agent:desk"))) == [("agent:desk", "m1", "poison")]
+    assert told(poison(structured("asked", {}))) == [("agent:desk", "m1", "poison")]
+    client = structured("asked", {}, source="cli", replyto="client:abc")
+    assert told(poison(client)) == [("client:abc", "m1", "poison")]
+
+
+def test_the_asker_of_what_a_deadly_answer_answers_is_told() -> None:
+    asked = run(structured("asked", {}, id_="q1", replyto="agent:desk", conversationid="c"), CATALOG)
+    request = orjson.loads(asked.outputs[0].body)
+    answer = structured(
+        "grade.replied", {"text": "deadly"}, source="grader", id_="r1",
+        replyto=request["replyto"], conversationid="c", correlationid=request["id"],
+    )  # fmt: skip
+    assert told(poison(answer)) == [("agent:desk", "q1", "poison")]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        structured("asked", {}, source="mallory"),
+        structured("news.x", {}),
+        structured("asked", {}, redrive=1),
+        structured("asked", {}, replyto="agent:other"),
+        structured("grade.replied", {}, source="grader", replyto="agent:desk"),
+    ],
+)
+def test_what_may_not_be_sent_is_refused_as_ever(forged: Delivery) -> None:
+    """It would take an identity that is not its own, and word of it would go out in another's name."""
+    assert poison(forged) == run(forged, CATALOG)
+    assert poison(forged).end == "invalid"
+
+
+def test_bytes_are_known_by_what_the_broker_vouches_for() -> None:
+    bytes_ = raw(b'{"source": "desk"}', user="desk")
+    assert told(poisoned(bytes_, None, TABLE, FACTS, HOW)) == []  # the body is not looked into
+    named = bytes_._replace(reply_to="agent:desk", message_id="m7")
+    assert told(poisoned(named, None, TABLE, FACTS, HOW)) == [("agent:desk", "m7", "poison")]
+    verified = replace(FACTS, identity="broker")
+    assert told(poisoned(bytes_._replace(message_id="m7"), None, TABLE, verified, HOW)) == [
+        ("agent:desk", "m7", "poison")
+    ]
+    assert told(poisoned(named._replace(user_id="agents"), None, TABLE, verified, HOW)) == []
