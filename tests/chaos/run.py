@@ -58,6 +58,7 @@ def run(options: Options, node: Node | None = None) -> Report:
             _faults(world)
         finally:
             world.wire.mend()
+            world.agent_wire.mend()
         _drain(world, tally)
         report = _judge(world, tally)
     _keep(report, tally, world)
@@ -153,6 +154,7 @@ def _judge(world: World, tally: Tally) -> Report:
         "faults": dict(sorted(world.counts.items())),
         "ends": dict(sorted(log.ends.items())),
         "stores_accepted": accepted,
+        "refused": sum(len(producer.nacked) for producer in world.producers),
         "seed": world.options.seed,
     }
     return Report(verdict, shown, dict(verdict.examples), world.folder, verdict.good and not accepted, world.remarks)
