@@ -51,7 +51,7 @@ def check(tally: Tally, log: Log, refused: set[str]) -> Verdict:
     """
     verdict = Verdict()
     seen = tally.by_place()
-    swapped = _swapped(tally, refused)
+    swapped = swapped_pairs(tally, refused)
     _check_ends(tally, log, seen, swapped, verdict)
     _check_effects(tally, seen, swapped, verdict)
     _check_order(tally, refused, verdict)
@@ -59,7 +59,7 @@ def check(tally: Tally, log: Log, refused: set[str]) -> Verdict:
     return verdict
 
 
-def _swapped(tally: Tally, refused: set[str]) -> set[str]:
+def swapped_pairs(tally: Tally, refused: set[str]) -> set[str]:
     """Inputs of which the other user of their id may have come first: then that one is good, and this one is not."""
     pairs = [(each.id, each.token) for each in tally.sent.values() if each.kind == REUSED_KIND]
     return {token for pair in pairs if not refused.isdisjoint(pair) for token in pair}
