@@ -18,6 +18,7 @@ from psycopg import Connection, conninfo, sql
 from psycopg.abc import PQGen
 
 from bus.core.errors import StoreDown, StoreFailed
+from bus.shell.postgres_arrays import register
 from bus.shell.postgres_schema import OLDEST_SERVER, schema_of
 
 RV = TypeVar("RV")
@@ -105,6 +106,7 @@ def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only
     except psycopg.Error as error:
         raise explained(error, url) from error
     db.answer_s = timeout_s + _MARGIN_S
+    register(db)
     try:
         _begin(db, namespace, timeout_s, read_only, url)
     except psycopg.Error as error:

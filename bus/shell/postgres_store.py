@@ -26,6 +26,7 @@ from bus.core.errors import StoreDown, StoreFailed
 from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell import postgres_statements as statements
 from bus.shell.lease_rules import Leases, leased, released
+from bus.shell.postgres_arrays import Bigints, Byteas
 from bus.shell.postgres_link import TIMEOUT_S, Link, connect, explained, shown
 from bus.shell.postgres_schema import prepare, stored, text
 from bus.shell.store_rules import (
@@ -162,12 +163,13 @@ class PostgresStore:
         segments, moves = segments_of(batch), moves_of(batch)
         if not moves:
             return
-        epochs = [self._epochs.get(move.partition, -1) for move in moves]
-        marks = [-1 if move.done is None else move.done for move in moves]
         values: list[object] = [
-            [move.partition for move in moves], epochs, [move.first or 0 for move in moves],
-            [move.after for move in moves], marks,
-        ]  # fmt: skip
+            Bigints([move.partition for move in moves]),
+            Bigints([self._epochs.get(move.partition, -1) for move in moves]),
+            Bigints([move.first or 0 for move in moves]),
+            Bigints([move.after for move in moves]),
+            Bigints([-1 if move.done is None else move.done for move in moves]),
+        ]
         parts = []
         for part, columns in _columns(batch, segments):
             parts.append(part)
@@ -292,18 +294,25 @@ class PostgresStore:
 def _columns(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str, list[Any]]]:
     """List what a commit writes, part by part, each as its columns."""
     if segments:
-        columns: list[list[Any]] = [
-            [each.partition for each in segments], [each.first_seq for each in segments],
-            [each.count for each in segments], [each.blob for each in segments],
-        ]  # fmt: skip
-        yield "log", columns
-        ids = [
-            (entries[0].seq, partition, _identities(entries)) for partition, entries in batch.entries.items() if entries
-        ]
-        yield "keys", [
-            [partition for _, partition, _ in ids], [first for first, _, _ in ids],
-            [len(each) // len(_NONE) for _, _, each in ids], [each for _, _, each in ids],
-        ]  # fmt: skip
+        yield (
+            "log",
+            [
+                Bigints([each.partition for each in segments]),
+                Bigints([each.first_seq for each in segments]),
+                Bigints([each.count for each in segments]),
+                Byteas([each.blob for each in segments]),
+            ],
+        )
+        runs = [(partition, entries) for partition, entries in batch.entries.items() if entries]
+        yield (
+            "keys",
+            [
+                Bigints([partition for partition, _ in runs]),
+                Bigints([entries[0].seq for _, entries in runs]),
+                Bigints([len(entries) for _, entries in runs]),
+                Byteas([_identities(entries) for _, entries in runs]),
+            ],
+        )
     if batch.release:
         places = dict.fromkeys([(each.partition, each.seq, each.index) for each in batch.release])
         # What is held again in the same commit is not released: one statement sees only what was there before it.
