@@ -45,6 +45,7 @@ _NONE = b"\0" * 25  # an entry without identity, in the identities of a segment
 _KEY_BYTES = 16
 _CONTENT_BYTES = 8
 _BUCKETS = 64  # buckets read or deleted by one statement: 65,536 keys, tens of milliseconds
+_MIGRATION_S = 600.0  # tables may be large, and another worker may be at it already
 _LEASE_TRIES = 50  # each try is lost only to another worker that has won; they lease once a second
 
 
@@ -73,8 +74,11 @@ class PostgresStore:
         self._db: Link | None = None
         try:
             with self._explained():
-                prepare(self._connected(), namespace)
-                row = self._connected().execute(statements.IDENTITY).fetchone()
+                db = self._connected()
+                usual, db.answer_s = db.answer_s, _MIGRATION_S
+                prepare(db, namespace)
+                db.answer_s = usual
+                row = db.execute(statements.IDENTITY).fetchone()
         except BaseException:
             self._drop()
             raise
@@ -253,7 +257,7 @@ class PostgresStore:
         with self._explained():
             if self._down:
                 raise StoreDown(f"{self._down}; the store must be claimed again first")
-            return self._connected().execute(statement, values, prepare=True).fetchall()
+            return self._connected().execute(statement, values, prepare=True, binary=True).fetchall()
 
     def _connected(self) -> Link:
         if self._closed:
@@ -361,7 +365,8 @@ def _claim(db: Link, partition: int, next_seq: int, done: int) -> Claim:
     pending: list[Entry] = []
     at = done + 1
     while at < next_seq:
-        rows = db.execute(statements.PENDING, {"partition": partition, "next": next_seq, "from": at}).fetchall()
+        where = {"partition": partition, "next": next_seq, "from": at}
+        rows = db.execute(statements.PENDING, where, binary=True).fetchall()
         pending += [each for first, _, blob in rows for each in entries_of(partition, first, blob) if each.seq >= at]
         after = rows[-1][0] + rows[-1][1] if rows else at
         if after <= at:
