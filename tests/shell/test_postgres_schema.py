@@ -123,6 +123,7 @@ def test_the_documented_grants_are_those_of_the_code() -> None:
         "postgresql://bus:hunter2hunter2@127.0.0.1:1/x",
         "postgresql://bus:hunter2hunter2@[::1/x",
         "postgresql://bus:hunter2hunter2@127.0.0.1:port/x",
+        "postgresql://bus:hunter2hunter2/more@127.0.0.1/x",
         "postgresql://bus@127.0.0.1:1/x?password=hunter2hunter2",
         "postgresql://bus@127.0.0.1:1/x?passwort=hunter2hunter2",
         "postgresql://bus:hunter2%68unter2@no-such-host.invalid/x",
