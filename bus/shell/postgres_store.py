@@ -26,6 +26,7 @@ from bus.core.errors import StoreDown, StoreFailed
 from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell import postgres_statements as statements
 from bus.shell.lease_rules import Leases, leased, released
+from bus.shell.postgres_arrays import Bigints, Byteas
 from bus.shell.postgres_link import TIMEOUT_S, Link, connect, explained, shown
 from bus.shell.postgres_schema import prepare, stored, text
 from bus.shell.store_rules import (
@@ -44,6 +45,7 @@ _NONE = b"\0" * 25  # an entry without identity, in the identities of a segment
 _KEY_BYTES = 16
 _CONTENT_BYTES = 8
 _BUCKETS = 64  # buckets read or deleted by one statement: 65,536 keys, tens of milliseconds
+_MIGRATION_S = 600.0  # tables may be large, and another worker may be at it already
 _LEASE_TRIES = 50  # each try is lost only to another worker that has won; they lease once a second
 
 
@@ -72,8 +74,11 @@ class PostgresStore:
         self._db: Link | None = None
         try:
             with self._explained():
-                prepare(self._connected(), namespace)
-                row = self._connected().execute(statements.IDENTITY).fetchone()
+                db = self._connected()
+                usual, db.answer_s = db.answer_s, _MIGRATION_S
+                prepare(db, namespace)
+                db.answer_s = usual
+                row = db.execute(statements.IDENTITY).fetchone()
         except BaseException:
             self._drop()
             raise
@@ -162,12 +167,13 @@ class PostgresStore:
         segments, moves = segments_of(batch), moves_of(batch)
         if not moves:
             return
-        epochs = [self._epochs.get(move.partition, -1) for move in moves]
-        marks = [-1 if move.done is None else move.done for move in moves]
         values: list[object] = [
-            [move.partition for move in moves], epochs, [move.first or 0 for move in moves],
-            [move.after for move in moves], marks,
-        ]  # fmt: skip
+            Bigints([move.partition for move in moves]),
+            Bigints([self._epochs.get(move.partition, -1) for move in moves]),
+            Bigints([move.first or 0 for move in moves]),
+            Bigints([move.after for move in moves]),
+            Bigints([-1 if move.done is None else move.done for move in moves]),
+        ]
         parts = []
         for part, columns in _columns(batch, segments):
             parts.append(part)
@@ -251,7 +257,7 @@ class PostgresStore:
         with self._explained():
             if self._down:
                 raise StoreDown(f"{self._down}; the store must be claimed again first")
-            return self._connected().execute(statement, values, prepare=True).fetchall()
+            return self._connected().execute(statement, values, prepare=True, binary=True).fetchall()
 
     def _connected(self) -> Link:
         if self._closed:
@@ -292,18 +298,25 @@ class PostgresStore:
 def _columns(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str, list[Any]]]:
     """List what a commit writes, part by part, each as its columns."""
     if segments:
-        columns: list[list[Any]] = [
-            [each.partition for each in segments], [each.first_seq for each in segments],
-            [each.count for each in segments], [each.blob for each in segments],
-        ]  # fmt: skip
-        yield "log", columns
-        ids = [
-            (entries[0].seq, partition, _identities(entries)) for partition, entries in batch.entries.items() if entries
-        ]
-        yield "keys", [
-            [partition for _, partition, _ in ids], [first for first, _, _ in ids],
-            [len(each) // len(_NONE) for _, _, each in ids], [each for _, _, each in ids],
-        ]  # fmt: skip
+        yield (
+            "log",
+            [
+                Bigints([each.partition for each in segments]),
+                Bigints([each.first_seq for each in segments]),
+                Bigints([each.count for each in segments]),
+                Byteas([each.blob for each in segments]),
+            ],
+        )
+        runs = [(partition, entries) for partition, entries in batch.entries.items() if entries]
+        yield (
+            "keys",
+            [
+                Bigints([partition for partition, _ in runs]),
+                Bigints([entries[0].seq for _, entries in runs]),
+                Bigints([len(entries) for _, entries in runs]),
+                Byteas([_identities(entries) for _, entries in runs]),
+            ],
+        )
     if batch.release:
         places = dict.fromkeys([(each.partition, each.seq, each.index) for each in batch.release])
         # What is held again in the same commit is not released: one statement sees only what was there before it.
@@ -352,7 +365,8 @@ def _claim(db: Link, partition: int, next_seq: int, done: int) -> Claim:
     pending: list[Entry] = []
     at = done + 1
     while at < next_seq:
-        rows = db.execute(statements.PENDING, {"partition": partition, "next": next_seq, "from": at}).fetchall()
+        where = {"partition": partition, "next": next_seq, "from": at}
+        rows = db.execute(statements.PENDING, where, binary=True).fetchall()
         pending += [each for first, _, blob in rows for each in entries_of(partition, first, blob) if each.seq >= at]
         after = rows[-1][0] + rows[-1][1] if rows else at
         if after <= at:
