@@ -22,7 +22,7 @@ import pytest
 from bus.core.naming import capability_queue, ingress_exchange
 from tests.acceptance.live import HELLO, LiveBus, event
 from tests.conftest import TestBroker
-from tests.postgres_server import PostgresServer
+from tests.postgres_server import shared_server
 
 CONVERSATIONS = 20
 TAKEOVER_S = 5.0  # from the end of a worker to the first message of its partitions that another one delivers
@@ -42,9 +42,9 @@ class Crew:
             command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=self._live.environment
         )
         assert process.stdout is not None
-        said = [json.loads(line) for line in iter(process.stdout.readline, "") if '"ready"' in line][:1] or [{}]
-        assert said[0].get("event") == "ready", (self._live.home / "workers.log").read_text()[-3000:]
         self.members.append(process)
+        if not any(json.loads(line).get("event") == "ready" for line in process.stdout):
+            raise AssertionError((self._live.home / "workers.log").read_text()[-3000:])
         return process
 
     def stop(self) -> None:
@@ -70,7 +70,9 @@ class Load(threading.Thread):
         channel = connection.channel()
         channel.confirm_delivery()
         exchange, number = ingress_exchange(self._live.namespace), 0
-        properties = pika.BasicProperties(content_type="application/cloudevents+json", delivery_mode=2, user_id="agents")
+        properties = pika.BasicProperties(
+            content_type="application/cloudevents+json", delivery_mode=2, user_id="agents"
+        )
         while not self.enough.wait(0.002):
             conversation = f"c{number % CONVERSATIONS}"
             body = event("hello.asked", {"name": str(number)}, f"m{number}", conversationid=conversation)
@@ -117,8 +119,8 @@ class Sink(threading.Thread):
 
 
 @pytest.fixture
-def live(broker: TestBroker, namespace: str, tmp_path: Path, postgres: PostgresServer) -> LiveBus:
-    bus = LiveBus(HELLO, tmp_path / "home", namespace, broker.bus_url, broker.agent_url, store=postgres.url)
+def live(broker: TestBroker, namespace: str, tmp_path: Path) -> LiveBus:
+    bus = LiveBus(HELLO, tmp_path / "home", namespace, broker.bus_url, broker.agent_url, store=shared_server().url)
     bus.home.mkdir()
     return bus
 
