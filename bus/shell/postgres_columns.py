@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from bus.core.errors import StoreFailed
@@ -19,50 +19,45 @@ _CONTENT_BYTES = 8
 def columns_of(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str, list[Any]]]:
     """List what a commit writes, part by part, each as its columns."""
     if segments:
+        yield "log", _log(segments)
+        yield "keys", _keys(batch)
+    # A statement sees each row as it was before it, and may write it once: of several writes the last one is listed,
+    # and what is held again in the same commit is not released.
+    hold = {(each.partition, each.seq, each.index): each for each in batch.hold}
+    release = {(each.partition, each.seq, each.index) for each in batch.release} - hold.keys()
+    if release:
+        yield "release", _transposed(release)
+    if hold:
         yield (
-            "log",
-            [
-                Bigints([each.partition for each in segments]),
-                Bigints([each.first_seq for each in segments]),
-                Bigints([each.count for each in segments]),
-                Byteas([each.blob for each in segments]),
-            ],
+            "hold",
+            _transposed([(*place, stored(h.key), h.due_s, h.attempts, stored(h.reason)) for place, h in hold.items()]),
         )
-        runs = [(partition, entries) for partition, entries in batch.entries.items() if entries]
-        yield (
-            "keys",
-            [
-                Bigints([partition for partition, _ in runs]),
-                Bigints([entries[0].seq for _, entries in runs]),
-                Bigints([len(entries) for _, entries in runs]),
-                Byteas([_identities(entries) for _, entries in runs]),
-            ],
-        )
-    if batch.release:
-        places = dict.fromkeys([(each.partition, each.seq, each.index) for each in batch.release])
-        # What is held again in the same commit is not released: one statement sees only what was there before it.
-        places = {each: None for each in places if each not in {(h.partition, h.seq, h.index) for h in batch.hold}}
-        yield "release", [list(each) for each in zip(*places, strict=True)] or [[], [], []]
-    if batch.hold:
-        rows = {
-            (h.partition, h.seq, h.index): (
-                h.partition,
-                h.seq,
-                h.index,
-                stored(h.key),
-                h.due_s,
-                h.attempts,
-                stored(h.reason),
-            )
-            for h in batch.hold
-        }
-        yield "hold", [list(each) for each in zip(*rows.values(), strict=True)]
-    if batch.exceptions:
-        outcomes = {
-            (e.partition, e.seq, e.index): (e.partition, e.seq, e.index, e.how, e.at_s, stored(e.reason))
-            for e in batch.exceptions
-        }
-        yield "except", [list(each) for each in zip(*outcomes.values(), strict=True)]
+    outcomes = {(each.partition, each.seq, each.index): each for each in batch.exceptions}
+    if outcomes:
+        yield "except", _transposed([(*place, e.how, e.at_s, stored(e.reason)) for place, e in outcomes.items()])
+
+
+def _log(segments: Sequence[Segment]) -> list[Any]:
+    return [
+        Bigints([each.partition for each in segments]),
+        Bigints([each.first_seq for each in segments]),
+        Bigints([each.count for each in segments]),
+        Byteas([each.blob for each in segments]),
+    ]
+
+
+def _keys(batch: Commit) -> list[Any]:
+    runs = [(partition, entries) for partition, entries in batch.entries.items() if entries]
+    return [
+        Bigints([partition for partition, _ in runs]),
+        Bigints([entries[0].seq for _, entries in runs]),
+        Bigints([len(entries) for _, entries in runs]),
+        Byteas([_identities(entries) for _, entries in runs]),
+    ]
+
+
+def _transposed(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _identities(entries: Sequence[Entry]) -> bytes:
