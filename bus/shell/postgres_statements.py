@@ -40,7 +40,6 @@ _PARTS = {
     CROSS JOIN LATERAL generate_series(0, k.count::integer - 1) AS i
     WHERE (SELECT good FROM verdict) AND get_byte(k.ids, i * 25) = 1
 )""",
-    # Releases come before holds, as two statements would: what is held again in the same commit stays held.
     "release": """, gone AS (
     DELETE FROM held USING unnest(%b::integer[], %b::bigint[], %b::integer[]) AS g(partition, seq, index)
     WHERE held.partition = g.partition AND held.seq = g.seq AND held.index = g.index AND (SELECT good FROM verdict)

@@ -67,6 +67,13 @@ def refused_until_claimed(store: PostgresStore) -> None:
             use()
 
 
+def end_sessions() -> None:
+    """End every session of a store on the shared server, as an operator may."""
+    shared_server().execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'agentbus'"
+    )
+
+
 # --- Out of reach -------------------------------------------------------------------------------------------------
 
 
@@ -167,6 +174,16 @@ def test_a_lock_that_somebody_holds_does_not_hold_us_up(store: PostgresStore, na
             store.commit(log(entry(1)))
     store.claim(2)
     store.commit(log(entry(1)))
+
+
+def test_another_store_behind_the_same_name_is_refused(store: PostgresStore, namespace: str) -> None:
+    shared_server().execute(f'DROP SCHEMA "{namespace}" CASCADE')
+    PostgresStore(shared_server().url, namespace).close()
+    end_sessions()
+    with pytest.raises(StoreDown):
+        store.seen(0, 0, key_of(1).key)
+    with pytest.raises(StoreFailed, match=f"answers at .* where {store.store_id} did"):
+        store.claim(2)
 
 
 # --- The fence ----------------------------------------------------------------------------------------------------
@@ -292,9 +309,7 @@ def test_a_commit_that_was_cut_off_is_found_by_the_next_claim(namespace: str, go
 
 
 def test_a_terminated_session_is_no_loss(store: PostgresStore) -> None:
-    shared_server().execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'agentbus'"
-    )
+    end_sessions()
     with pytest.raises(StoreDown):
         store.commit(log(entry(1)))
     assert store.claim(2)[0].next_seq == 1
