@@ -17,6 +17,7 @@ import orjson
 
 from bus.core import naming
 from bus.shell.history import History
+from bus.shell.sqlite_log import SqliteLog
 from tests.chaos.children import Child
 from tests.chaos.effects import EffectReader
 from tests.chaos.load import Mix
@@ -125,7 +126,7 @@ class World:
 
     def history(self) -> History:
         """The log as it stands, for reading."""
-        return History(self.folder / "home" / "bus.db")
+        return History(SqliteLog(self.folder / "home" / "bus.db"))
 
     def note(self, what: str, **more: Any) -> None:
         """Write a line of the timeline."""
