@@ -145,7 +145,9 @@ def looked_at(claims: list[Claim]) -> int:
 @pytest.mark.parametrize("count", [10, 1000])
 def test_routes_of_different_types_are_looked_at_one_by_one(count: int) -> None:
     claims = [claim(number, f"t{number}.placed" if number % 2 else f"t{number}.*") for number in range(count)]
-    assert looked_at([*claims, claim(count, "**")]) <= 2 * (count + 1)
+    assert looked_at([*claims, claim(count, "**")]) <= 4 * (
+        count + 1
+    )  # each with the glob over all, in either order, twice
 
 
 @pytest.mark.parametrize("count", [10, 1000])

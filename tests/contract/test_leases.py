@@ -138,7 +138,7 @@ def test_workers_that_lease_at_the_same_time_own_nothing_twice() -> None:
 
 def test_one_file_leases_everything_to_its_process(tmp_path: Path) -> None:
     store = make("sqlite", tmp_path).store
-    assert store.lease("a", 3, 1.0) == Share(frozenset({0, 1, 2}))
+    assert store.lease("a", 3, 1.0) == Share(frozenset({0, 1, 2}), exclusive=True)
     store.release("a")
     store.close()
 
