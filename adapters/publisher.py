@@ -2,6 +2,9 @@
 
 What is unconfirmed when the line is lost is published again, in the same order and with the same ids, on the next one;
 the bus knows the ids and treats the second as a duplicate.
+
+Of a conversation one message is unconfirmed at a time, the rest wait in its lane: a full ingress may refuse one and
+take the next, and order within a conversation would be lost.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A message that is not confirmed yet."""
+    """A message that is not confirmed yet; `flying` while the broker's word on it is awaited."""
 
     id: str
     conversation: str
@@ -36,6 +40,7 @@ class _Pending:
     properties: Any
     confirmed: asyncio.Future[None]
     returned: str = ""
+    flying: bool = False
 
 
 class Publisher:
@@ -50,6 +55,7 @@ class Publisher:
         self._line: Line | None = None
         self._tag = 0
         self._in_flight: dict[int, _Pending] = {}  # by delivery tag of this line, ascending
+        self._lanes: dict[str, deque[_Pending]] = {}  # by conversation: the one under way, and those behind it
         self._waiting: list[_Pending] = []  # for a line, oldest first
 
     async def attach(self, line: Line) -> None:
@@ -59,25 +65,28 @@ class Publisher:
         self._line, self._tag = line, 0
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            self._publish(each)
+            self._enter(each)
 
     def detach(self, loss: Loss) -> None:
         """Take back what is unconfirmed; fail it when the broker would refuse it again."""
         self._line = None
-        unconfirmed = [each for each in self._in_flight.values() if not each.confirmed.done()]
+        unconfirmed = [each for lane in self._lanes.values() for each in lane if not each.confirmed.done()]
         self._in_flight.clear()
+        self._lanes.clear()
         if loss.code in (REFUSED, PRECONDITION_FAILED):
             for each in unconfirmed:
-                each.confirmed.set_exception(BusError(f"the broker refuses the message: {loss.reason}"))
-            return
+                if each.flying:
+                    each.confirmed.set_exception(BusError(f"the broker refuses the message: {loss.reason}"))
         if loss.code == NOT_FOUND:
             log.info("waiting for the bus to declare %s", self._exchange)
-        self._waiting = unconfirmed + self._waiting
+        for each in unconfirmed:
+            each.flying = False
+        self._waiting = [each for each in unconfirmed if not each.confirmed.done()] + self._waiting
 
     def close(self) -> None:
         """Fail whoever still waits for a confirm."""
         self._line = None
-        for each in (*self._in_flight.values(), *self._waiting):
+        for each in (*(each for lane in self._lanes.values() for each in lane), *self._waiting):
             if not each.confirmed.done():
                 each.confirmed.set_exception(Unreachable("the link was closed before the broker confirmed"))
 
@@ -96,7 +105,7 @@ class Publisher:
         if self._line is None:
             self._waiting.append(pending)
         else:
-            self._publish(pending)
+            self._enter(pending)
         await pending.confirmed
 
     def _properties(self, message: Message) -> Any:
@@ -104,17 +113,43 @@ class Publisher:
             content_type=STRUCTURED, message_id=message.id, type=message.type, delivery_mode=_PERSISTENT
         )
 
+    def _enter(self, each: _Pending) -> None:
+        """Publish it, or let it wait behind earlier ones of its conversation."""
+        lane = self._lanes.setdefault(each.conversation, deque())
+        lane.append(each)
+        if len(lane) == 1:
+            self._publish(each)
+
+    def _leave(self, each: _Pending) -> None:
+        """It is done: publish the next of its conversation whose sender still waits."""
+        lane = self._lanes[each.conversation]
+        lane.popleft()
+        while lane and lane[0].confirmed.done():
+            lane.popleft()
+        if lane:
+            self._publish(lane[0])
+        else:
+            del self._lanes[each.conversation]
+
     def _publish(self, each: _Pending) -> None:
         line = self._line
-        if each.confirmed.done():  # the sender gave up waiting
-            return
         if line is None or line.lost.done():
-            self._waiting.append(each)
-            return
+            return  # its lane is taken back when the line is detached
         self._tag += 1
         self._in_flight[self._tag] = each
+        each.flying = True
         each.properties.user_id = line.user
         line.channel.basic_publish(self._exchange, each.conversation, each.body, each.properties, mandatory=True)
+
+    def _again(self, each: _Pending) -> None:
+        """Try a refused one again, unless a new line has meanwhile."""
+        lane = self._lanes.get(each.conversation)
+        if not lane or lane[0] is not each or each.flying:
+            return
+        if each.confirmed.done():  # the sender gave up waiting
+            self._leave(each)
+        else:
+            self._publish(each)
 
     def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
         # Rare, and it comes before the confirm of the same message, so looking through all of them is fine.
@@ -127,16 +162,19 @@ class Publisher:
         tags = [each for each in self._in_flight if each <= tag] if method.multiple else [tag]
         for each in tags:
             pending = self._in_flight.pop(each, None)
-            if pending is not None and not pending.confirmed.done():
+            if pending is not None:
                 self._settle(pending, method.NAME == "Basic.Ack")
 
     def _settle(self, pending: _Pending, accepted: bool) -> None:
-        if pending.returned:
+        pending.flying = False
+        waited_for = not pending.confirmed.done()
+        if waited_for and not accepted and not pending.returned:
+            log.warning("the bus's ingress is full; trying again", extra={"message_id": pending.id})
+            asyncio.get_running_loop().call_later(random.uniform(0, 2 * _NACK_PAUSE_S), self._again, pending)
+            return
+        if waited_for and pending.returned:
             reason = f"the bus has no ingress queue behind {self._exchange} ({pending.returned}); start the bus first"
             pending.confirmed.set_exception(BusError(reason))
-        elif accepted:
+        elif waited_for:
             pending.confirmed.set_result(None)
-        else:
-            log.warning("the bus's ingress is full; trying again", extra={"message_id": pending.id})
-            pause = random.uniform(0, 2 * _NACK_PAUSE_S)
-            asyncio.get_running_loop().call_later(pause, self._publish, pending)
+        self._leave(pending)

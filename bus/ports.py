@@ -1,7 +1,7 @@
 """The ports: what the bus needs from a broker, a store, a clock and a meter, and what they guarantee.
 
 Every implementation passes the shared suite in `tests/contract`. The in-memory ones are for the route tester and
-unit tests; RabbitMQ and SQLite are real in every other test.
+unit tests; RabbitMQ, SQLite and PostgreSQL are real in every other test.
 """
 
 from __future__ import annotations

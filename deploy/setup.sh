@@ -110,6 +110,28 @@ need() {
 
 found() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || [ -x "/usr/lib/rabbitmq/bin/$1" ]; }
 
+found_postgres() {
+    local program
+    for program in /usr/lib/postgresql/*/bin/postgres; do
+        [ ! -x "$program" ] || return 0
+    done
+    command -v postgres >/dev/null
+}
+
+# Install the server's programs only: the tests make clusters of their own, so Debian's package shall make none. Its
+# drop-in is removed again, so that a PostgreSQL which the owner installs later is set up as ever.
+need_postgres() {
+    local rules=/etc/postgresql-common/createcluster.d status=0
+    if ! command -v apt-get >/dev/null || ! find_root postgresql; then
+        need postgresql PostgreSQL # says what to do, and stops
+    fi
+    as_admin mkdir -p "$rules"
+    printf 'create_main_cluster = false\n' | as_admin tee "$rules/agentbus.conf" >/dev/null
+    install_packages postgresql || status=1
+    as_admin rm -f "$rules/agentbus.conf"
+    [ "$status" -eq 0 ] || give_up "PostgreSQL could not be installed; see above"
+}
+
 # --- Python -------------------------------------------------------------------------------------------------------
 
 find_python() {

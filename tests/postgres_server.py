@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import os
 import pwd
 import secrets
@@ -16,6 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -182,12 +182,17 @@ def _other_user() -> str:
     pytest.fail(f"PostgreSQL does not run as root, and there is no user {' or '.join(_USERS)}")
 
 
-@functools.cache
+_shared: list[PostgresServer] = []
+_sharing = threading.Lock()
+
+
 def shared_server() -> PostgresServer:
     """The one server of this test run; made when first asked for."""
-    server = PostgresServer()
-    atexit.register(server.close)
-    return server
+    with _sharing:
+        if not _shared:
+            _shared.append(PostgresServer())
+            atexit.register(_shared[0].close)
+        return _shared[0]
 
 
 def fresh_namespace() -> str:

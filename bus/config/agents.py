@@ -6,7 +6,7 @@ besides `attributes` and `config`; names, types and paths are never interpolated
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bus.config.assets import Assets
@@ -15,6 +15,7 @@ from bus.config.files import Folder
 from bus.config.names import check_capability, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.patterns import TypeNames
 from bus.config.reader import Reader
 from bus.config.secrets import Secrets
 from bus.core.identity import CLIENT
@@ -96,7 +97,7 @@ class AgentsReader:
             self.reader.report(key, "bad-name", what, "another name")
         if body is None:
             body = MappingNode(value.source, value.start, ())
-            self.namespace.agents[name] = DeclaredAgent(key, body, Agent(name, "external"))
+            self.namespace.declare_agent(DeclaredAgent(key, body, Agent(name, "external")))
             return
         adapter_node = self.reader.required(body, "adapter", f"agent `{name}`", key)
         adapter = None if adapter_node is None else self.reader.choice(adapter_node, "adapter", ADAPTERS)
@@ -116,7 +117,7 @@ class AgentsReader:
             settings=settings,
             folder=str(folder.root),
         )
-        self.namespace.agents[name] = DeclaredAgent(key, body, agent)
+        self.namespace.declare_agent(DeclaredAgent(key, body, agent))
 
     def _names(self, body: MappingNode, slot: str, kind: str) -> tuple[str, ...]:
         node = body.get(slot)
@@ -210,18 +211,19 @@ class AgentsReader:
 
 def check_agents(namespace: Namespace, reader: Reader) -> None:
     """Report capabilities and types that agents name and nobody declares."""
-    known = frozenset(namespace.type_names())
+    known = TypeNames(namespace.type_names())
     for declared in namespace.agents.values():
         agent = declared.agent
         slots = (("capabilities", agent.capabilities), ("publishes", agent.publishes), ("subscribes", agent.subscribes))
         for slot, names in slots:
             node = declared.body.get(slot)
+            given = frozenset(names)
             for each in node.items if isinstance(node, Sequence) else ():
-                if isinstance(each, Scalar) and each.text in names:
+                if isinstance(each, Scalar) and each.text in given:
                     _check_name(slot, each, namespace, reader, known)
 
 
-def _check_name(slot: str, node: Scalar, namespace: Namespace, reader: Reader, types: Collection[str]) -> None:
+def _check_name(slot: str, node: Scalar, namespace: Namespace, reader: Reader, types: TypeNames) -> None:
     if slot == "capabilities":
         check_capability(node, namespace, reader, declared=True)
     else:

@@ -9,6 +9,7 @@ from bus.config.contracts import LoadedContract
 from bus.config.files import Folder
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
+from bus.config.patterns import Patterns
 from bus.config.types import ANY, Type
 from bus.core.message import FAILED, Json
 from bus.core.route import Agent
@@ -73,6 +74,8 @@ class Namespace:
 
     Args:
         unread: kinds of documents that could not be parsed; what they would have declared is not reported missing.
+        offered: capabilities that an agent has.
+        subscribed: type patterns of all agents.
         matched: type patterns of all routes.
         owned: those of the routes that do not merely observe.
     """
@@ -82,8 +85,10 @@ class Namespace:
     capabilities: dict[str, DeclaredCapability] = field(default_factory=dict)
     types: dict[str, DeclaredType] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
-    matched: set[str] = field(default_factory=set)
-    owned: set[str] = field(default_factory=set)
+    offered: set[str] = field(default_factory=set)
+    subscribed: Patterns = field(default_factory=Patterns)
+    matched: Patterns = field(default_factory=Patterns)
+    owned: Patterns = field(default_factory=Patterns)
 
     def type_names(self) -> Iterator[str]:
         """Every known message type: declared ones and those that capabilities bring."""
@@ -107,9 +112,12 @@ class Namespace:
         contract = self.contract_of(type_)
         return contract.type if contract is not None else ANY
 
-    def providers(self, capability: str) -> tuple[str, ...]:
-        """Agents that have the capability."""
-        return tuple(name for name, each in self.agents.items() if capability in each.agent.capabilities)
+    def declare_agent(self, declared: DeclaredAgent) -> None:
+        """Take an agent in, with what it offers and subscribes to."""
+        agent = declared.agent
+        self.agents[agent.name] = declared
+        self.offered.update(agent.capabilities)
+        self.subscribed.add(agent.subscribes)
 
     def agents_unread(self) -> bool:
         """Whether agents or capabilities may be declared where nothing could be read."""

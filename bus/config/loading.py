@@ -24,6 +24,7 @@ from bus.config.integrations import IntegrationReader, check_uses
 from bus.config.nodes import MAX_BYTES, Node, Scalar, parse
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.ownership import check_owners
+from bus.config.patterns import TypeNames
 from bus.config.reader import NAME, Reader, described
 from bus.config.routes import RouteReader, gather_matches
 from bus.config.secrets import Secrets
@@ -191,7 +192,7 @@ class _Loader:
         """Passes 3 and 4."""
         documents = tuple(each for each in self.documents if each.kind == "route")
         gather_matches(documents, self.namespace)
-        known = frozenset(self.namespace.type_names())
+        known = TypeNames(self.namespace.type_names())
         compiler = RouteReader(self.reader, self.assets, self.namespace, self.steps, known)
         routes: list[Route] = []
         for document in documents:

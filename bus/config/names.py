@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from bus.config.declared import Namespace
 from bus.config.nodes import Scalar
+from bus.config.patterns import TypeNames
 from bus.config.reader import Reader
 from bus.config.suggest import instead_of
 from bus.config.yamlfaults import clip
 from bus.core.identity import CLIENT
 from bus.core.outputs import BUS
-from bus.core.table import fits, is_glob
+from bus.core.table import is_glob
 
 
 def check_capability(node: Scalar, namespace: Namespace, reader: Reader, *, declared: bool = False) -> bool:
@@ -25,20 +24,20 @@ def check_capability(node: Scalar, namespace: Namespace, reader: Reader, *, decl
         reader.report(node, "unknown-capability", f"{verb} `{clip(name)}`",
                       instead_of(name, namespace.capabilities, otherwise))  # fmt: skip
         return False
-    if not declared and not namespace.providers(name) and not namespace.agents_unread():
+    if not declared and name not in namespace.offered and not namespace.agents_unread():
         reader.report(node, "unknown-capability", f"no agent offers `{name}`", f"`capabilities: [{name}]` on one")
         return False
     return True
 
 
-def check_type(node: Scalar, namespace: Namespace, reader: Reader, known: Collection[str]) -> bool:
+def check_type(node: Scalar, namespace: Namespace, reader: Reader, known: TypeNames) -> bool:
     """Report a message type, or a glob, that fits no declared type.
 
     Args:
-        known: all names of types, as a set made once by the caller, because there may be many.
+        known: all names of types, made once by the caller, because there may be many.
     """
     name = node.text
-    if name in known or (is_glob(name) and any(fits(name, each) for each in known)):
+    if name in known or (is_glob(name) and known.fitted_by(name)):
         return True
     if namespace.types_unread():
         return False
@@ -56,10 +55,10 @@ def check_type(node: Scalar, namespace: Namespace, reader: Reader, known: Collec
 def check_agent(node: Scalar, namespace: Namespace, reader: Reader, *, senders: bool = False) -> bool:
     """Report an agent that is not declared; with `senders` the bus and its command line count too."""
     name = node.text
-    known = (*namespace.agents, CLIENT, BUS) if senders else tuple(namespace.agents)
-    if name in known or (senders and is_glob(name)):
+    if name in namespace.agents or (senders and (name in (CLIENT, BUS) or is_glob(name))):
         return True
     if not namespace.agents_unread():
+        known = (*namespace.agents, CLIENT, BUS) if senders else tuple(namespace.agents)
         otherwise = "an agent that an agents document declares"
         reader.report(node, "unknown-agent", f"there is no agent `{clip(name)}`", instead_of(name, known, otherwise))
     return False

@@ -3,6 +3,10 @@
 Exact type, then longest glob, then `source`, then `when`; the order is that of `bus.core.table`. Two routes that stand
 equal for some type are `two-owners`; a route before which others take every message that it matches is `unreachable`.
 Two routes with different `when` are allowed to stand equal: the first one that is true, in file order, owns.
+
+Only pairs that can matter are looked at: claims that fit the same type, and of these either alike in rank and condition
+(ties), or one that takes everything from sources that the other has (takers). So the work grows with the routes, not
+with their pairs.
 """
 
 from __future__ import annotations
@@ -10,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from bus.config.nodes import Node, Scalar
 from bus.config.reader import Reader
-from bus.core.table import GlobIndex, fits, is_glob, literal_length
+from bus.core.table import GlobIndex, fits, is_glob, specificity
 
 _Rank: TypeAlias = tuple[int, int, int]
 _ANY = "~"  # a segment that no declared type can have
@@ -46,19 +50,10 @@ class Claim:
         """Whether nothing but type and source decides."""
         return not self.labels and self.when.strip() in ("", "true")
 
-    def best(self, type_: str) -> tuple[_Rank, Node] | None:
-        """The rank of its best pattern for a type, lower is better; None when none fits."""
-        found = [(_rank(pattern), node) for node, pattern in self.patterns if fits(pattern, type_)]
-        return min(found, key=lambda each: each[0]) if found else None
-
-
-def _rank(pattern: str | None) -> _Rank:
-    if pattern is None:
-        return (2, 0, 0)
-    if not is_glob(pattern):
-        return (0, 0, 0)
-    segments, letters = literal_length(pattern)
-    return (1, -segments, -letters)
+    @property
+    def condition(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What else decides: equal for claims that are true for the same messages."""
+        return tuple(self.when.split()), tuple(sorted(self.labels))
 
 
 def check_owners(claims: Iterable[Claim], types: Iterable[str], sources: Iterable[str], reader: Reader) -> None:
@@ -69,54 +64,73 @@ def check_owners(claims: Iterable[Claim], types: Iterable[str], sources: Iterabl
         types: all known message types.
         sources: all known senders.
     """
-    table = _Table(tuple(claims), tuple(types), tuple(sources))
+    owners = Owners(tuple(claims), types, tuple(sources))
     tied: set[int] = set()
-    for one, other, node in table.ties():
+    for one, other, node in owners.ties():
         tied |= {id(one), id(other)}
         what = f"{one.where} also owns `{node.text if isinstance(node, Scalar) else '...'}`"
         reader.report(node, "two-owners", what, "a `when`, a `source`, or `observe: true`")
-    for claim in table.claims:
-        before = table.taken_by(claim) if id(claim) not in tied else None
+    for claim in owners.claims:
+        before = owners.taken_by(claim) if id(claim) not in tied else None
         if before is not None:
             what = f"{before.where} takes every match"
             reader.report(claim.node, "unreachable", what, "a narrower `type`, or delete this")
 
 
-class _Table:
+class _Fit(NamedTuple):
+    """A claim that fits a type: its best pattern's rank for it, that pattern's node, and its place in file order."""
+
+    rank: _Rank
+    node: Node
+    number: int
+    claim: Claim
+
+    @property
+    def order(self) -> tuple[_Rank, _Rank, bool, int]:
+        """Smaller is tried before."""
+        return self.rank, specificity(self.claim.source), not self.claim.when, self.number
+
+
+class Owners:
     """Claims by the known types that they fit."""
 
-    def __init__(self, claims: tuple[Claim, ...], types: tuple[str, ...], sources: tuple[str, ...]) -> None:
+    def __init__(self, claims: tuple[Claim, ...], types: Iterable[str], sources: tuple[str, ...]) -> None:
         self.claims = claims
         self._sources = sources
-        self._order = {id(claim): number for number, claim in enumerate(claims)}
-        self._by_type: dict[str, list[tuple[_Rank, Claim, Node]]] = {}
+        self._by_type: dict[str, dict[int, _Fit]] = {}  # by the claim's id, in file order
+        self._takers: dict[tuple[str, str | None], list[_Fit]] = {}  # those that take all, by type and their source
+        self._glob_takers: dict[str, list[_Fit]] = {}  # and of these the ones whose source is a glob
         self._matched: dict[int, list[str]] = {}
-        candidates = _Candidates(claims)
+        index = _Index(claims)
         # Patterns count as types of their own, so that equal globs tie even where no type is declared for them yet.
         examples = {_example(pattern) for claim in claims for _, pattern in claim.patterns}
         for type_ in sorted({*types, *examples}):
-            for claim in candidates.of(type_):
-                best = claim.best(type_)
-                if best is not None:
-                    self._by_type.setdefault(type_, []).append((best[0], claim, best[1]))
-                    if type_ not in examples or _ANY not in type_:
-                        self._matched.setdefault(id(claim), []).append(type_)
+            found = self._by_type[type_] = {id(each.claim): each for each in index.fitting(type_)}
+            for each in found.values():
+                self._note_taker(type_, each)
+                if type_ not in examples or _ANY not in type_:
+                    self._matched.setdefault(id(each.claim), []).append(type_)
+
+    def _note_taker(self, type_: str, fit: _Fit) -> None:
+        source = fit.claim.source
+        if fit.claim.takes_all:
+            self._takers.setdefault((type_, source), []).append(fit)
+            if source is not None and is_glob(source):
+                self._glob_takers.setdefault(type_, []).append(fit)
 
     def ties(self) -> Iterator[tuple[Claim, Claim, Node]]:
+        """Yield each two claims that stand equal for some type, with the second one's pattern for it."""
         seen: set[tuple[int, int]] = set()
-        for ranked in self._by_type.values():
-            for (rank, one, _), (other_rank, other, node) in combinations(ranked, 2):
-                pair = (id(one), id(other))
-                if pair not in seen and rank == other_rank and self._equal(one, other):
-                    seen.add(pair)
-                    yield one, other, node
+        for fitting in self._by_type.values():
+            for alike in _alike(fitting.values()) if len(fitting) > 1 else ():
+                for (_, _, _, one), (_, node, _, other) in combinations(alike, 2):
+                    pair = (id(one), id(other))
+                    if pair not in seen and self.overlap(one.source, other.source):
+                        seen.add(pair)
+                        yield one, other, node
 
-    def _equal(self, one: Claim, other: Claim) -> bool:
-        if _rank(one.source) != _rank(other.source) or not self._overlap(one.source, other.source):
-            return False
-        return (one.when.split(), sorted(one.labels)) == (other.when.split(), sorted(other.labels))
-
-    def _overlap(self, one: str | None, other: str | None) -> bool:
+    def overlap(self, one: str | None, other: str | None) -> bool:
+        """Whether some sender fits both sources."""
         if one == other or one is None or other is None:
             return True
         return any(fits(one, each) and fits(other, each) for each in self._sources)
@@ -125,50 +139,62 @@ class _Table:
         """A claim of those that together take all of `claim`'s messages first, or None."""
         taker: Claim | None = None
         for type_ in self._matched.get(id(claim)) or [_example(pattern) for _, pattern in claim.patterns]:
-            first = next((each for each in self._before(claim, type_) if self._covers(each, claim)), None)
-            if first is None:
+            own = self._by_type[type_][id(claim)]
+            before = [each for each in self._covering(claim, type_) if self.precedes(each, own)]
+            if not before:
                 return None
-            taker = taker or first
+            taker = taker or min(before, key=lambda each: each.number).claim
         return taker
 
-    def _before(self, claim: Claim, type_: str) -> Iterator[Claim]:
-        """Claims that are tried before `claim` for a type."""
-        own = claim.best(type_)
-        for rank, other, _ in self._by_type.get(type_, ()):
-            if own is None or other is claim:
-                continue
-            theirs = (rank, _rank(other.source), not other.when, self._order[id(other)])
-            if theirs < (own[0], _rank(claim.source), not claim.when, self._order[id(claim)]):
-                yield other
+    def precedes(self, one: _Fit, other: _Fit) -> bool:
+        """Whether the first is tried before the second."""
+        return one.order < other.order
 
-    def _covers(self, other: Claim, claim: Claim) -> bool:
-        """Whether `other` takes whatever `claim` would, as far as source and condition go."""
-        if not other.takes_all:
-            return False
-        if other.source is None or other.source == claim.source:
-            return True
-        return claim.source is not None and not is_glob(claim.source) and fits(other.source, claim.source)
+    def _covering(self, claim: Claim, type_: str) -> Iterator[_Fit]:
+        """Claims that take whatever `claim` would, as far as type, source and condition go."""
+        for source in {None, claim.source}:
+            yield from self._takers.get((type_, source), ())
+        if claim.source is not None and not is_glob(claim.source):
+            for each in self._glob_takers.get(type_, ()):
+                if fits(each.claim.source or "", claim.source):
+                    yield each
 
 
-class _Candidates:
-    """Claims that may fit a type, without asking every claim about every type."""
+def _alike(fitting: Iterable[_Fit]) -> Iterable[list[_Fit]]:
+    """Those that tie if their sources overlap, together. Two exact sources overlap only when they are the same."""
+    groups: dict[object, list[_Fit]] = {}
+    for each in fitting:
+        source = each.claim.source
+        exact = source if source is not None and not is_glob(source) else None
+        groups.setdefault((each.rank, specificity(source), exact, each.claim.condition), []).append(each)
+    return groups.values()
+
+
+class _Index:
+    """Claims by pattern, to find those that fit a type without asking every one."""
 
     def __init__(self, claims: tuple[Claim, ...]) -> None:
-        self._claims = claims
-        self._exact: dict[str, list[int]] = {}
-        globs: list[tuple[str, int]] = []
+        self._exact: dict[str, list[_Fit]] = {}
+        self._fits: list[_Fit] = []
+        self._globs = GlobIndex()
         for number, claim in enumerate(claims):
-            for _, pattern in claim.patterns:
+            for node, pattern in claim.patterns:
+                fit = _Fit(specificity(pattern), node, number, claim)
                 if is_glob(pattern):
-                    globs.append((pattern, number))
+                    self._globs.add(pattern, len(self._fits))
+                    self._fits.append(fit)
                 else:
-                    self._exact.setdefault(pattern, []).append(number)
-        self._globs = GlobIndex(globs)
+                    self._exact.setdefault(pattern, []).append(fit)
 
-    def of(self, type_: str) -> Iterator[Claim]:
-        numbers = {*self._exact.get(type_, ()), *(number for number, _ in self._globs.find(type_))}
-        for number in sorted(numbers):
-            yield self._claims[number]
+    def fitting(self, type_: str) -> list[_Fit]:
+        """The claims that fit a type, in file order, each by its best pattern: of equals the first it lists."""
+        globs = sorted(index for index, _ in self._globs.find(type_))
+        best: dict[int, _Fit] = {}
+        for fit in (*self._exact.get(type_, ()), *(self._fits[index] for index in globs)):
+            known = best.get(fit.number)
+            if known is None or fit.rank < known.rank:
+                best[fit.number] = fit
+        return [best[number] for number in sorted(best)]
 
 
 def _example(pattern: str) -> str:

@@ -12,6 +12,7 @@ from bus.config.names import check_agent, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.ownership import Claim
+from bus.config.patterns import TypeNames
 from bus.config.places import Names, of_match, with_vars
 from bus.config.reader import Reader
 from bus.config.slots import Slots
@@ -40,7 +41,7 @@ class RouteReader:
     assets: Assets
     namespace: Namespace
     steps: Mapping[str, Spec]
-    known: frozenset[str]
+    known: TypeNames
     claims: list[Claim] = field(default_factory=list)
     published: list[Scalar] = field(default_factory=list)
     _names: dict[str, Scalar] = field(default_factory=dict)
@@ -162,7 +163,7 @@ def gather_matches(documents: tuple[Document, ...], namespace: Namespace) -> Non
         node = match.get("type") if isinstance(match, MappingNode) else None
         nodes = node.items if isinstance(node, Sequence) else (node,)
         patterns = {each.text for each in nodes if isinstance(each, Scalar) and each.text}
-        namespace.matched |= patterns
+        namespace.matched.add(patterns)
         observe = document.node.get("observe")
         if not (isinstance(observe, Scalar) and observe.value is True):
-            namespace.owned |= patterns
+            namespace.owned.add(patterns)

@@ -13,12 +13,12 @@ from bus.config.finding import Severity
 from bus.config.names import check_agent, check_capability, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.patterns import TypeNames
 from bus.config.places import Names
 from bus.config.reader import Reader
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of
 from bus.core.message import FAILED
-from bus.core.table import fits
 from bus.core.work import Target
 
 KINDS = ("agent", "capability", "event", "reply")
@@ -39,7 +39,7 @@ class TargetReader:
 
     slots: Slots
     namespace: Namespace
-    known: frozenset[str]
+    known: TypeNames
     matched: tuple[str, ...]
     published: list[Scalar] = field(default_factory=list)
 
@@ -143,8 +143,8 @@ class TargetReader:
             name.text,
             None if value is None else value.expression,
             contract,
-            to_route=any(fits(pattern, name.text) for pattern in self.namespace.matched),
-            to_subscribers=bool(subscribers(self.namespace, name.text)),
+            to_route=self.namespace.matched.fit(name.text),
+            to_subscribers=self.namespace.subscribed.fit(name.text),
         )
         return target, contract
 
@@ -175,13 +175,6 @@ class TargetReader:
         return tuple(found)
 
 
-def subscribers(namespace: Namespace, type_: str) -> tuple[str, ...]:
-    """Agents that subscribe to a type."""
-    return tuple(
-        name for name, each in namespace.agents.items() if any(fits(glob, type_) for glob in each.agent.subscribes)
-    )
-
-
 def check_wanted(namespace: Namespace, published: SequenceOf[Scalar], reader: Reader) -> None:
     """Report events that nobody owns or subscribes to: an error where a route sends them, since it always would.
 
@@ -194,8 +187,9 @@ def check_wanted(namespace: Namespace, published: SequenceOf[Scalar], reader: Re
         _check_wanted(namespace, name, reader, "error")
     for declared in namespace.agents.values():
         node = declared.body.get("publishes")
+        publishes = frozenset(declared.agent.publishes)
         for each in node.items if isinstance(node, Sequence) else ():
-            if isinstance(each, Scalar) and each.text in declared.agent.publishes:
+            if isinstance(each, Scalar) and each.text in publishes:
                 _check_wanted(namespace, each, reader, "warning")
 
 
@@ -203,7 +197,7 @@ def _check_wanted(namespace: Namespace, name: Scalar, reader: Reader, severity: 
     declared = namespace.types.get(name.text)
     if declared is None or declared.unrouted:
         return
-    if any(fits(pattern, name.text) for pattern in namespace.owned) or subscribers(namespace, name.text):
+    if namespace.owned.fit(name.text) or namespace.subscribed.fit(name.text):
         return
     what = f"no route owns `{name.text}` and no agent subscribes to it"
     reader.report(name, "no-owner", what, "a route for it, or `unrouted: ok` under its type", severity=severity)

@@ -1,13 +1,14 @@
 """The route table: a message's owner by type and source, at a cost that does not grow with the number of routes.
 
-Exact types are a dictionary, globs a trie over the type's segments; what a (type, source) pair finds is remembered,
-bounded because agents choose the types. Within what is found R1 gives the order: exact type, then longest glob, then
-`source`, then `when`; the first whose labels and `when` hold owns the message.
+Exact types are a dictionary, globs a trie over the type's segments; whatever does not depend on the message (rank and
+reason of each pattern) is worked out when the table is built. What a (type, source) pair finds is remembered, bounded
+because agents choose the types. Within what is found R1 gives the order: exact type, then longest glob, then `source`,
+then `when`; the first whose labels and `when` hold owns the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +16,10 @@ from bus.core.expression import Contract
 from bus.core.route import Catalog, Route
 
 _ANSWERS = (".replied", ".failed")
-_REMEMBERED = 4096  # distinct (type, source) pairs; past it the memory starts afresh
+_REMEMBERED = 4096  # distinct (type, source) pairs of one generation; two are kept, so what is in use stays
+
+_Rank = tuple[tuple[int, int, int], tuple[int, int, int], int]
+"""By type, by source, by `when`: smaller is better."""
 
 
 class Found(NamedTuple):
@@ -44,30 +48,42 @@ class _Node:
 class GlobIndex:
     """Globs over dotted names: `*` is one segment, `**` the rest (at least one)."""
 
-    def __init__(self, globs: Iterable[tuple[str, int]]) -> None:
+    def __init__(self, globs: Iterable[tuple[str, int]] = ()) -> None:
         self._root = _Node()
         for glob, value in globs:
-            node = self._root
-            for segment in glob.split("."):
-                node = node.children.setdefault(segment, _Node())
-            node.routes.append((value, glob))
+            self.add(glob, value)
 
-    def find(self, name: str) -> Iterator[tuple[int, str]]:
-        """Yield (value, glob) of every glob that `name` fits."""
-        yield from self._walk(self._root, name.split("."), 0)
+    def add(self, glob: str, value: int) -> None:
+        """Add a glob; it may be there already, with another value."""
+        node = self._root
+        for segment in glob.split("."):
+            child = node.children.get(segment)
+            if child is None:
+                child = node.children[segment] = _Node()
+            node = child
+        node.routes.append((value, glob))
 
-    def _walk(self, node: _Node, segments: list[str], at: int) -> Iterator[tuple[int, str]]:
+    def find(self, name: str) -> list[tuple[int, str]]:
+        """Return (value, glob) of every glob that `name` fits."""
+        found: list[tuple[int, str]] = []
+        if self._root.children:
+            self._walk(self._root, name.split("."), 0, found)
+        return found
+
+    def _walk(self, node: _Node, segments: list[str], at: int, found: list[tuple[int, str]]) -> None:
         if at == len(segments):
-            yield from node.routes
+            found += node.routes
             return
-        rest = node.children.get("**")
-        if rest is not None:
-            yield from rest.routes
-        for key in (segments[at], "*"):
-            child = node.children.get(key)
-            # A literal segment of a message is never `*`: types with one are refused by the codec.
-            if child is not None:
-                yield from self._walk(child, segments, at + 1)
+        children = node.children
+        if not children:
+            return
+        if "**" in children:
+            found += children["**"].routes
+        # A literal segment of a message is never `*`: types with one are refused by the codec.
+        if segments[at] in children:
+            self._walk(children[segments[at]], segments, at + 1, found)
+        if "*" in children:
+            self._walk(children["*"], segments, at + 1, found)
 
 
 def is_glob(pattern: str) -> bool:
@@ -79,7 +95,12 @@ def fits(pattern: str, name: str) -> bool:
     """Whether `name` fits a pattern of dotted segments."""
     if not is_glob(pattern):
         return pattern == name
-    return any(True for _ in GlobIndex([(pattern, 0)]).find(name))
+    segments, globs = name.split("."), pattern.split(".")
+    if globs[-1] == "**" and len(segments) >= len(globs):
+        globs.pop()
+    elif len(segments) != len(globs):
+        return False
+    return all(glob == "*" or glob == segment for glob, segment in zip(globs, segments, strict=False))
 
 
 def literal_length(glob: str) -> tuple[int, int]:
@@ -88,42 +109,64 @@ def literal_length(glob: str) -> tuple[int, int]:
     return len(literals), sum(map(len, literals))
 
 
+def specificity(pattern: str | None) -> tuple[int, int, int]:
+    """R1's rank of a type or source pattern, smaller is better: exact, then longest glob, then none at all."""
+    if pattern is None:
+        return 2, 0, 0
+    if not is_glob(pattern):
+        return 0, 0, 0
+    segments, letters = literal_length(pattern)
+    return 1, -segments, -letters
+
+
+class _Entry(NamedTuple):
+    """One pattern of a route, with all that does not depend on the message."""
+
+    rank: _Rank
+    number: int
+    source: str | None
+    told: tuple[Route, str]
+
+
 class RouteTable:
     """The compiled catalog with its index. Immutable but for the bounded memory of look-ups."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._exact: dict[str, list[int]] = {}
-        globs: list[tuple[str, int]] = []
+        self._exact: dict[str, list[_Entry]] = {}
+        self._globs = GlobIndex()
+        self._entries: list[_Entry] = []
         for number, route in enumerate(catalog.routes):
             for pattern in route.match.types:
+                entry = _entry(pattern, number, route)
                 if is_glob(pattern):
-                    globs.append((pattern, number))
+                    self._globs.add(pattern, len(self._entries))
+                    self._entries.append(entry)
                 else:
-                    self._exact.setdefault(pattern, []).append(number)
-        self._globs = GlobIndex(globs)
+                    self._exact.setdefault(pattern, []).append(entry)
         self._subscribers: dict[str, list[str]] = {}
-        subscribed: list[tuple[str, int]] = []
+        self._subscribed = GlobIndex()
         self._agents = tuple(sorted(catalog.agents))
         for index, agent in enumerate(self._agents):
             for pattern in catalog.agents[agent].subscribes:
                 if is_glob(pattern):
-                    subscribed.append((pattern, index))
+                    self._subscribed.add(pattern, index)
                 else:
                     self._subscribers.setdefault(pattern, []).append(agent)
-        self._subscribed = GlobIndex(subscribed)
         self._publishes: dict[str, tuple[frozenset[str], GlobIndex]] = {}  # by agent, when first asked for
         self._memory: dict[tuple[str, str], Found] = {}
+        self._older: dict[tuple[str, str], Found] = {}
 
     def find(self, type_: str, source: str) -> Found:
         """Return every route and subscriber for a message of this type from this source, best first."""
-        known = self._memory.get((type_, source))
-        if known is not None:
-            return known
-        found = self._look_up(type_, source)
+        pair = (type_, source)
+        found = self._memory.get(pair)
+        if found is not None:
+            return found
+        found = self._older.get(pair) or self._look_up(type_, source)
         if len(self._memory) >= _REMEMBERED:
-            self._memory.clear()
-        self._memory[(type_, source)] = found
+            self._older, self._memory = self._memory, {}
+        self._memory[pair] = found
         return found
 
     def answered(self, type_: str) -> str | None:
@@ -133,59 +176,69 @@ class RouteTable:
         name = type_.rpartition(".")[0]
         return name if name in self.catalog.capabilities else None
 
-    def _declared(self, type_: str, source: str) -> bool:
+    def _declared(self, type_: str, source: str, answers: str | None) -> bool:
         agent = self.catalog.agents.get(source)
         if agent is None:
             return False
+        if answers is not None and answers in agent.capabilities:
+            return True
         known = self._publishes.get(source)
         if known is None:
-            globs = GlobIndex([(pattern, 0) for pattern in agent.publishes if is_glob(pattern)])
+            globs = GlobIndex((pattern, 0) for pattern in agent.publishes if is_glob(pattern))
             known = self._publishes[source] = frozenset(agent.publishes), globs
         exact, globs = known
-        return type_ in exact or any(True for _ in globs.find(type_)) or self.answered(type_) in agent.capabilities
+        return type_ in exact or bool(globs.find(type_))
 
     def _look_up(self, type_: str, source: str) -> Found:
-        ranked: dict[int, tuple[tuple[object, ...], str]] = {}
-        for number in self._exact.get(type_, ()):
-            self._rank(ranked, number, (0, 0, 0), "exact type", source)
-        for number, glob in self._globs.find(type_):
-            segments, letters = literal_length(glob)
-            self._rank(ranked, number, (1, -segments, -letters), f"glob {glob}", source)
-        order = sorted(ranked, key=lambda number: (*ranked[number][0], number))
-        routes = [(self.catalog.routes[number], ranked[number][1]) for number in order]
-        agents = dict.fromkeys(self._subscribers.get(type_, ()))
-        agents.update(dict.fromkeys(self._agents[index] for index, _ in self._subscribed.find(type_)))
+        answers = self.answered(type_)
         declared = self.catalog.types.get(type_)
+        owners: tuple[tuple[Route, str], ...] = ()
+        observers = owners
+        entries = self._fitting(type_, source)
+        if entries:
+            owners = tuple([each.told for each in entries if not each.told[0].observe])
+            observers = tuple([each.told for each in entries if each.told[0].observe])
         return Found(
-            owners=tuple(each for each in routes if not each[0].observe),
-            observers=tuple(each for each in routes if each[0].observe),
-            subscribers=tuple(agents),
-            declared=self._declared(type_, source),
-            answers=self.answered(type_),
-            contract=declared.contract if declared is not None else None,
+            owners,
+            observers,
+            self._subscribers_of(type_),
+            self._declared(type_, source, answers),
+            answers,
+            declared.contract if declared is not None else None,
         )
 
-    def _rank(
-        self,
-        ranked: dict[int, tuple[tuple[object, ...], str]],
-        number: int,
-        by_type: tuple[int, int, int],
-        why: str,
-        source: str,
-    ) -> None:
-        match = self.catalog.routes[number].match
-        by_source: tuple[int, int, int] = (2, 0, 0)
-        if match.source is not None:
-            if not fits(match.source, source):
-                return
-            if is_glob(match.source):
-                segments, letters = literal_length(match.source)
-                by_source = (1, -segments, -letters)
-            else:
-                by_source = (0, 0, 0)
-            why += f", source {match.source}"
-        if match.when is not None:
-            why += f", when {match.when.text}"
-        rank = (by_type, by_source, 0 if match.when is not None else 1)
-        if number not in ranked or rank < ranked[number][0]:
-            ranked[number] = (rank, why)
+    def _fitting(self, type_: str, source: str) -> list[_Entry]:
+        """The entries for a message, one a route, best first."""
+        entries = self._exact.get(type_, [])
+        globs = self._globs.find(type_)
+        if globs:
+            entries = [*entries, *[self._entries[index] for index, _ in globs]]
+        entries = [each for each in entries if each.source is None or fits(each.source, source)]
+        if len(entries) < 2:
+            return entries
+        entries.sort(key=_by_rank)
+        # A route may fit by several patterns: the best one, which is first now, says why.
+        best: dict[int, _Entry] = {}
+        for each in entries:
+            best.setdefault(each.number, each)
+        return list(best.values())
+
+    def _subscribers_of(self, type_: str) -> tuple[str, ...]:
+        exact = self._subscribers.get(type_, ())
+        globs = self._subscribed.find(type_)
+        return tuple(dict.fromkeys([*exact, *[self._agents[index] for index, _ in globs]])) if globs else tuple(exact)
+
+
+def _by_rank(entry: _Entry) -> tuple[_Rank, int]:
+    return entry.rank, entry.number
+
+
+def _entry(pattern: str, number: int, route: Route) -> _Entry:
+    match = route.match
+    why = f"glob {pattern}" if is_glob(pattern) else "exact type"
+    if match.source is not None:
+        why += f", source {match.source}"
+    if match.when is not None:
+        why += f", when {match.when.text}"
+    rank = (specificity(pattern), specificity(match.source), 0 if match.when is not None else 1)
+    return _Entry(rank, number, match.source, (route, why))

@@ -18,6 +18,7 @@ from psycopg import Connection, conninfo, sql
 from psycopg.abc import PQGen
 
 from bus.core.errors import StoreDown, StoreFailed
+from bus.shell.postgres_arrays import register
 from bus.shell.postgres_schema import OLDEST_SERVER, schema_of
 
 RV = TypeVar("RV")
@@ -28,6 +29,7 @@ _DOWN = {"08", "25", "40", "53", "55", "57", "58"}
 """SQLSTATE classes of what passes: connection, read-only or idle, deadlock, resources, locks, operator, I/O."""
 
 _INSTEAD = {
+    "58P01": "the database is damaged; restore it from a copy",
     "42501": "grant it the rights that deploy/README.md lists",
     "42P01": "its tables are not as agentbus made them; restore the database from a copy",
     "42703": "its tables are not as agentbus made them; restore the database from a copy",
@@ -105,6 +107,7 @@ def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only
     except psycopg.Error as error:
         raise explained(error, url) from error
     db.answer_s = timeout_s + _MARGIN_S
+    register(db)
     try:
         _begin(db, namespace, timeout_s, read_only, url)
     except psycopg.Error as error:
@@ -168,7 +171,9 @@ def explained(error: psycopg.Error, url: str) -> StoreFailed:
     for secret in _secrets(url):
         said = said.replace(secret, "***")
     state = error.sqlstate or ""
-    if state[:2] in _DOWN or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
+    if (state[:2] in _DOWN and state not in _INSTEAD) or (
+        not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    ):
         return StoreDown(f"{shown(url)} is down: {said}")
     instead = _INSTEAD.get(state) or _INSTEAD.get(state[:2]) or "look into the server's log"
     return StoreFailed(f"{shown(url)} failed: {said}; {instead}")

@@ -112,6 +112,8 @@ def prepare(db: Connection[Any], namespace: str) -> None:
         return
     schema = schema_of(namespace)
     with db.transaction():
+        db.execute("SET LOCAL lock_timeout = 0")
+        db.execute("SET LOCAL statement_timeout = 0")
         db.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK, schema))
         reached = version(db, namespace)
         if reached == FORMAT:

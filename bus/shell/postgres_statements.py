@@ -14,7 +14,7 @@ LOCK = "FOR UPDATE OF p"
 
 _OWN = """
 WITH move AS (
-    SELECT * FROM unnest(%b::integer[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
+    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[])
         AS m(partition, epoch, first, after, mark)
 ), own AS MATERIALIZED (
     SELECT p.partition, p.next, p.done, m.first, m.after, m.mark
@@ -29,18 +29,17 @@ WITH move AS (
 _PARTS = {
     "log": """, logged AS (
     INSERT INTO segment(partition, first_seq, count, blob)
-    SELECT * FROM unnest(%b::integer[], %b::bigint[], %b::integer[], %b::bytea[]) WHERE (SELECT good FROM verdict)
+    SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bytea[]) WHERE (SELECT good FROM verdict)
 )""",
     # One value a segment for all its identities: 25 bytes an entry, a flag (1: it has one), the key, the content.
     "keys": """, known AS (
     INSERT INTO inbox(bucket, key, seq, content)
-    SELECT (k.partition::bigint << 40) + ((k.first + i) >> 10), substr(k.ids, i * 25 + 2, 16), k.first + i,
+    SELECT (k.partition << 40) + ((k.first + i) >> 10), substr(k.ids, i * 25 + 2, 16), k.first + i,
            substr(k.ids, i * 25 + 18, 8)
-    FROM unnest(%b::integer[], %b::bigint[], %b::integer[], %b::bytea[]) AS k(partition, first, count, ids)
-    CROSS JOIN LATERAL generate_series(0, k.count - 1) AS i
+    FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[], %b::bytea[]) AS k(partition, first, count, ids)
+    CROSS JOIN LATERAL generate_series(0, k.count::integer - 1) AS i
     WHERE (SELECT good FROM verdict) AND get_byte(k.ids, i * 25) = 1
 )""",
-    # Releases come before holds, as two statements would: what is held again in the same commit stays held.
     "release": """, gone AS (
     DELETE FROM held USING unnest(%b::integer[], %b::bigint[], %b::integer[]) AS g(partition, seq, index)
     WHERE held.partition = g.partition AND held.seq = g.seq AND held.index = g.index AND (SELECT good FROM verdict)

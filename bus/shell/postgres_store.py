@@ -26,10 +26,11 @@ from bus.core.errors import StoreDown, StoreFailed
 from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell import postgres_statements as statements
 from bus.shell.lease_rules import Leases, leased, released
+from bus.shell.postgres_arrays import Bigints
+from bus.shell.postgres_columns import columns_of
 from bus.shell.postgres_link import TIMEOUT_S, Link, connect, explained, shown
-from bus.shell.postgres_schema import prepare, stored, text
+from bus.shell.postgres_schema import FORMAT, prepare, text, version
 from bus.shell.store_rules import (
-    Segment,
     advance,
     bucket_id,
     bucket_in,
@@ -40,10 +41,8 @@ from bus.shell.store_rules import (
     unfinished,
 )
 
-_NONE = b"\0" * 25  # an entry without identity, in the identities of a segment
-_KEY_BYTES = 16
-_CONTENT_BYTES = 8
 _BUCKETS = 64  # buckets read or deleted by one statement: 65,536 keys, tens of milliseconds
+_MIGRATION_S = 600.0  # tables may be large, and another worker may be at it already
 _LEASE_TRIES = 50  # each try is lost only to another worker that has won; they lease once a second
 
 
@@ -70,14 +69,18 @@ class PostgresStore:
         self._down = ""
         self._epochs: dict[int, int] = {}
         self._db: Link | None = None
+        self._id, self._secret = "", b""
         try:
             with self._explained():
-                prepare(self._connected(), namespace)
-                row = self._connected().execute(statements.IDENTITY).fetchone()
+                self._db = connect(url, namespace, timeout_s=timeout_s)
+                if version(self._db, namespace) != FORMAT:
+                    usual, self._db.answer_s = self._db.answer_s, _MIGRATION_S
+                    prepare(self._db, namespace)
+                    self._db.answer_s = usual
+                self._id, self._secret = _identity(self._db)
         except BaseException:
             self._drop()
             raise
-        self._id, self._secret = (str(row[0]), bytes(row[1])) if row else ("", b"")
 
     @property
     def store_id(self) -> str:
@@ -162,14 +165,15 @@ class PostgresStore:
         segments, moves = segments_of(batch), moves_of(batch)
         if not moves:
             return
-        epochs = [self._epochs.get(move.partition, -1) for move in moves]
-        marks = [-1 if move.done is None else move.done for move in moves]
         values: list[object] = [
-            [move.partition for move in moves], epochs, [move.first or 0 for move in moves],
-            [move.after for move in moves], marks,
-        ]  # fmt: skip
+            Bigints([move.partition for move in moves]),
+            Bigints([self._epochs.get(move.partition, -1) for move in moves]),
+            Bigints([move.first or 0 for move in moves]),
+            Bigints([move.after for move in moves]),
+            Bigints([-1 if move.done is None else move.done for move in moves]),
+        ]
         parts = []
-        for part, columns in _columns(batch, segments):
+        for part, columns in columns_of(batch, segments):
             parts.append(part)
             values += columns
         rows = self._run(statements.commit(tuple(parts), self._lock), values)
@@ -251,13 +255,19 @@ class PostgresStore:
         with self._explained():
             if self._down:
                 raise StoreDown(f"{self._down}; the store must be claimed again first")
-            return self._connected().execute(statement, values, prepare=True).fetchall()
+            return self._connected().execute(statement, values, prepare=True, binary=True).fetchall()
 
     def _connected(self) -> Link:
         if self._closed:
             raise StoreFailed(f"{shown(self._url)} is closed")
         if self._db is None:
             self._db = connect(self._url, self._namespace, timeout_s=self._timeout_s)
+            found, _ = _identity(self._db)
+            if found != self._id:
+                self._drop()
+                raise StoreFailed(
+                    f"store {found} answers at {shown(self._url)} where {self._id} did; look at where its name leads to"
+                )
         return self._db
 
     @contextmanager
@@ -289,70 +299,19 @@ class PostgresStore:
             self._db = None
 
 
-def _columns(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str, list[Any]]]:
-    """List what a commit writes, part by part, each as its columns."""
-    if segments:
-        columns: list[list[Any]] = [
-            [each.partition for each in segments], [each.first_seq for each in segments],
-            [each.count for each in segments], [each.blob for each in segments],
-        ]  # fmt: skip
-        yield "log", columns
-        ids = [
-            (entries[0].seq, partition, _identities(entries)) for partition, entries in batch.entries.items() if entries
-        ]
-        yield "keys", [
-            [partition for _, partition, _ in ids], [first for first, _, _ in ids],
-            [len(each) // len(_NONE) for _, _, each in ids], [each for _, _, each in ids],
-        ]  # fmt: skip
-    if batch.release:
-        places = dict.fromkeys([(each.partition, each.seq, each.index) for each in batch.release])
-        # What is held again in the same commit is not released: one statement sees only what was there before it.
-        places = {each: None for each in places if each not in {(h.partition, h.seq, h.index) for h in batch.hold}}
-        yield "release", [list(each) for each in zip(*places, strict=True)] or [[], [], []]
-    if batch.hold:
-        rows = {
-            (h.partition, h.seq, h.index): (
-                h.partition,
-                h.seq,
-                h.index,
-                stored(h.key),
-                h.due_s,
-                h.attempts,
-                stored(h.reason),
-            )
-            for h in batch.hold
-        }
-        yield "hold", [list(each) for each in zip(*rows.values(), strict=True)]
-    if batch.exceptions:
-        outcomes = {
-            (e.partition, e.seq, e.index): (e.partition, e.seq, e.index, e.how, e.at_s, stored(e.reason))
-            for e in batch.exceptions
-        }
-        yield "except", [list(each) for each in zip(*outcomes.values(), strict=True)]
-
-
-def _identities(entries: Sequence[Entry]) -> bytes:
-    """Write the identities of a run of entries as `postgres_statements` reads them."""
-    parts: list[bytes] = []
-    for each in entries:
-        inbox = each.inbox
-        if inbox is None:
-            parts.append(_NONE)
-        elif len(inbox.key) != _KEY_BYTES or len(inbox.content) != _CONTENT_BYTES:
-            raise StoreFailed(
-                f"input {each.seq} has an identity of {len(inbox.key)} and {len(inbox.content)} bytes and not of "
-                f"{_KEY_BYTES} and {_CONTENT_BYTES}; nothing was written"
-            )
-        else:
-            parts += (b"\1", inbox.key, inbox.content)
-    return b"".join(parts)
+def _identity(db: Link) -> tuple[str, bytes]:
+    row = db.execute(statements.IDENTITY).fetchone()
+    if row is None:
+        raise StoreFailed("the store has no row in `meta`; restore the database from a copy")
+    return str(row[0]), bytes(row[1])
 
 
 def _claim(db: Link, partition: int, next_seq: int, done: int) -> Claim:
     pending: list[Entry] = []
     at = done + 1
     while at < next_seq:
-        rows = db.execute(statements.PENDING, {"partition": partition, "next": next_seq, "from": at}).fetchall()
+        where = {"partition": partition, "next": next_seq, "from": at}
+        rows = db.execute(statements.PENDING, where, binary=True).fetchall()
         pending += [each for first, _, blob in rows for each in entries_of(partition, first, blob) if each.seq >= at]
         after = rows[-1][0] + rows[-1][1] if rows else at
         if after <= at:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from tests.chaos.load import REUSED_KIND
 from tests.chaos.log import Log, content_of
 from tests.chaos.tally import ASIDE, Sight, Tally
 
@@ -42,23 +43,32 @@ class Verdict:
         return not any(self.counts.values())
 
 
-def check(tally: Tally, log: Log, unordered: set[str]) -> Verdict:
+def check(tally: Tally, log: Log, refused: set[str]) -> Verdict:
     """Compare what was sent, what was seen and what the log says.
 
     Args:
-        unordered: conversations whose order at the ingress is not known.
+        refused: tokens that the ingress refused at first: others may have come before them.
     """
     verdict = Verdict()
     seen = tally.by_place()
-    _check_ends(tally, log, seen, verdict)
-    _check_effects(tally, seen, verdict)
-    _check_order(tally, unordered, verdict)
+    swapped = swapped_pairs(tally, refused)
+    _check_ends(tally, log, seen, swapped, verdict)
+    _check_effects(tally, seen, swapped, verdict)
+    _check_order(tally, refused, verdict)
     _check_log(tally, log, verdict)
     return verdict
 
 
-def _check_ends(tally: Tally, log: Log, seen: dict[tuple[str, str], list[Sight]], verdict: Verdict) -> None:
-    for token in sorted(tally.confirmed):
+def swapped_pairs(tally: Tally, refused: set[str]) -> set[str]:
+    """Inputs of which the other user of their id may have come first: then that one is good, and this one is not."""
+    pairs = [(each.id, each.token) for each in tally.sent.values() if each.kind == REUSED_KIND]
+    return {token for pair in pairs if not refused.isdisjoint(pair) for token in pair}
+
+
+def _check_ends(
+    tally: Tally, log: Log, seen: dict[tuple[str, str], list[Sight]], swapped: set[str], verdict: Verdict
+) -> None:
+    for token in sorted(tally.confirmed - swapped):
         sent = tally.sent[token]
         decided = log.decided.get(content_of(sent.body), [])
         if not decided:
@@ -78,7 +88,7 @@ def _check_ends(tally: Tally, log: Log, seen: dict[tuple[str, str], list[Sight]]
             verdict.add("duplicated_effects", f"{token} ({sent.kind}): delivered, and a dead letter besides")
 
 
-def _check_effects(tally: Tally, seen: dict[tuple[str, str], list[Sight]], verdict: Verdict) -> None:
+def _check_effects(tally: Tally, seen: dict[tuple[str, str], list[Sight]], swapped: set[str], verdict: Verdict) -> None:
     for (token, place), sights in seen.items():
         ids = {each.id for each in sights}
         if token and len(ids) > 1:
@@ -93,17 +103,17 @@ def _check_effects(tally: Tally, seen: dict[tuple[str, str], list[Sight]], verdi
             verdict.add("duplicated_effects", f"{token}: {place} was called twice for one id by the same process")
         sent = tally.sent.get(token)
         wanted = sent is not None and any(each.place == place for each in sent.expected)
-        if not wanted and place != "dead":
+        if not wanted and place != "dead" and token not in swapped:
             kind = "nothing of ours" if sent is None else sent.kind
             verdict.add("duplicated_effects", f"{token or sights[0].id} ({kind}) came to {place}, where it must not")
 
 
-def _check_order(tally: Tally, unordered: set[str], verdict: Verdict) -> None:
+def _check_order(tally: Tally, refused: set[str], verdict: Verdict) -> None:
     highest: dict[tuple[str, str], tuple[int, str]] = {}
     first: set[tuple[str, str]] = set()
     for sight in tally.sights:
         sent = tally.sent.get(sight.token)
-        if sent is None or (sight.token, sight.place) in first or sent.conversation in unordered:
+        if sent is None or (sight.token, sight.place) in first or sight.token in refused:
             continue
         first.add((sight.token, sight.place))
         if not any(each.place == sight.place and each.ordered for each in sent.expected):

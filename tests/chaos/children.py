@@ -96,10 +96,6 @@ class Child:
         self._asked = True
         self._gone.clear()
 
-    def forgive(self) -> None:
-        """The arranged end did not come; the next one will be a surprise again."""
-        self._asked = False
-
     def stop(self) -> int:
         """SIGTERM for good; returns the exit code."""
         self._stopping = True

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 PRODUCER = "producer"
+REUSED_KIND = "reused"  # a body under an id that another body has; the first of the two that comes is good
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,17 @@ def _step(draw: random.Random) -> Making:
     return "chaos.step", {}, "routed", (Expected("single"), Expected(PRODUCER)), {"replyto": "agent:producer"}
 
 
+def _gone(draw: random.Random) -> Making:
+    # The asker is a client whose inbox is not there any more: its answer comes back to the bus, and ends there.
+    return (
+        "chaos.task",
+        {},
+        "routed",
+        (Expected("work", False),),
+        {"source": "cli", "replyto": f"client:gone{draw.randrange(10**9)}"},
+    )
+
+
 def _happened(draw: random.Random) -> Making:
     return "chaos.happened", {}, "routed", (Expected("ear_one"), Expected("ear_two")), {}
 
@@ -121,6 +133,7 @@ KINDS: dict[str, tuple[int, Callable[[random.Random], Making]]] = {
     "unasked": (6, _unasked),
     "step": (10, _step),
     "happened": (10, _happened),
+    "gone": (3, _gone),
     "began": (6, _began),
     "stray": (3, _stray),
     "broken": (3, _broken),
@@ -186,7 +199,7 @@ class Mix:
         body = _body(sent.id, "chaos.order", sent.conversation, data, {})
         places = (Expected("invalid", False), Expected(PRODUCER, False))
         return Sent(
-            token, sent.id, sent.conversation, sent.conversation, sent.number, "reused", body, "invalid", places
+            token, sent.id, sent.conversation, sent.conversation, sent.number, REUSED_KIND, body, "invalid", places
         )
 
     def _garbage(self) -> Sent:

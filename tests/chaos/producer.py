@@ -34,7 +34,8 @@ class Producer:
 
     def __init__(self, url: str, exchange: str, mix: Mix, rate: float) -> None:
         self.confirmed: list[Sent] = []  # in the order of confirms; an input that was sent twice stands here twice
-        self.nacked: set[str] = set()  # conversations whose order a nack has broken
+        self.hold = False  # send nothing new for now
+        self.nacked: set[str] = set()  # tokens that were refused once, so that later ones may have come before them
         self._parameters = pika.URLParameters(url)
         self._parameters.heartbeat = 30
         self._exchange, self._mix, self._rate = exchange, mix, rate
@@ -42,6 +43,7 @@ class Producer:
         self._connection: Any = None
         self._channel: Any = None
         self._open: dict[int, Sent] = {}
+        self._refused = 0  # nacked, and to be sent again in a moment
         self._again: list[Sent] = []
         self._tag = 0
         self._owed = 0.0
@@ -53,6 +55,11 @@ class Producer:
     def start(self) -> None:
         """Begin to send."""
         self._thread.start()
+
+    @property
+    def in_flight(self) -> int:
+        """How many wait for a confirm, or for another try."""
+        return len(self._open) + len(self._again) + self._refused
 
     @property
     def unconfirmed(self) -> list[Sent]:
@@ -109,10 +116,10 @@ class Producer:
         self._owed = min(self._owed + (now - self._last_s) * self._rate, WINDOW)
         self._last_s = now
         if self._finishing:
-            if not self._open and not self._again:
+            if not self.in_flight:
                 self._done.set()
             return
-        while self._owed >= 1.0 and self._channel is not None and len(self._open) < WINDOW:
+        while not self.hold and self._owed >= 1.0 and self._channel is not None and len(self._open) < WINDOW:
             self._owed -= 1.0
             self._publish(self._mix.next())
 
@@ -137,8 +144,13 @@ class Producer:
             if method.NAME == "Basic.Ack":
                 self.confirmed.append(sent)
             else:
-                self.nacked.add(sent.conversation)
+                self.nacked.add(sent.token)
+                self._refused += 1
                 self._loop.call_later(RECONNECT_S, self._resend(sent))
 
     def _resend(self, sent: Sent) -> Callable[[], None]:
-        return lambda: self._publish(sent)
+        def again() -> None:
+            self._refused -= 1
+            self._publish(sent)
+
+        return again

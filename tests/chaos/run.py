@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from bus.core.errors import BusError
-from tests.chaos.check import Verdict, check, summary
+from tests.chaos.check import Verdict, check, summary, swapped_pairs
 from tests.chaos.children import PATIENCE_S
 from tests.chaos.faults import FAULTS
 from tests.chaos.log import content_of, read_log
@@ -58,6 +58,7 @@ def run(options: Options, node: Node | None = None) -> Report:
             _faults(world)
         finally:
             world.wire.mend()
+            world.agent_wire.mend()
         _drain(world, tally)
         report = _judge(world, tally)
     _keep(report, tally, world)
@@ -92,6 +93,8 @@ def _drain(world: World, tally: Tally) -> None:
         tally.expect(producer.confirmed)
         for sent in producer.unconfirmed:
             tally.know(sent)
+    swapped = swapped_pairs(tally, _refused(world))
+    tally.unmet = {each for each in tally.unmet if each[0] not in swapped}
     taken, last, deadline = 0, time.monotonic(), time.monotonic() + DRAIN_S
     while True:
         effects = world.effects.new()
@@ -137,7 +140,7 @@ def _judge(world: World, tally: Tally) -> Report:
         log = read_log(history)
     finally:
         history.close()
-    verdict = check(tally, log, {each for producer in world.producers for each in producer.nacked})
+    verdict = check(tally, log, _refused(world))
     takeovers = sorted(world.bus.takeovers_s)
     surprises = [each for child in (world.bus, *world.agents.values()) for each in child.ends if not each.asked]
     if surprises:
@@ -153,9 +156,14 @@ def _judge(world: World, tally: Tally) -> Report:
         "faults": dict(sorted(world.counts.items())),
         "ends": dict(sorted(log.ends.items())),
         "stores_accepted": accepted,
+        "refused": len(_refused(world)),
         "seed": world.options.seed,
     }
     return Report(verdict, shown, dict(verdict.examples), world.folder, verdict.good and not accepted, world.remarks)
+
+
+def _refused(world: World) -> set[str]:
+    return {token for producer in world.producers for token in producer.nacked}
 
 
 def _keep(report: Report, tally: Tally, world: World) -> None:

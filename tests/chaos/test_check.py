@@ -96,4 +96,4 @@ def test_a_seed_gives_the_same_load_and_another_one_another() -> None:
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
-    assert len({each.kind for each in drawn(1)}) >= 11
+    assert len({each.kind for each in drawn(1)}) >= 12

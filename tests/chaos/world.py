@@ -17,6 +17,7 @@ import orjson
 
 from bus.core import naming
 from bus.shell.history import History
+from bus.shell.sqlite_log import SqliteLog
 from tests.chaos.children import Child
 from tests.chaos.effects import EffectReader
 from tests.chaos.load import Mix
@@ -42,6 +43,7 @@ SINKS = {
 """Queues that the harness consumes, by the name of their place."""
 
 PARTITIONS = 4
+PREFETCHES = (50, 250, 2000)  # the last is the default; a small one makes the ingress wait in the broker
 
 
 class World:
@@ -86,6 +88,7 @@ class World:
         target = urlsplit(self.bus_url)
         assert target.hostname is not None
         self.wire = self._stack.enter_context(Wire(target.hostname, target.port or 5672))
+        self.agent_wire = self._stack.enter_context(Wire(target.hostname, target.port or 5672))
         self.bus = self._child("bus", (*self.options.launcher, "run", str(ROUTES), "--output", "json"))
         self.agents = {name: self._child(name, ("-m", "tests.chaos.agent", name)) for name in AGENTS}
         queues = {place: f"{self.namespace}.{queue}" for place, queue in SINKS.items()}
@@ -108,15 +111,14 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the bus, which goes over the wire, and of the agents, which do not."""
-        parts = urlsplit(self.bus_url)
-        wired = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{self.wire.port}").geturl()
+        """Of the bus and of the agents, each with a wire of its own to the broker."""
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("BUS_")},
-            "BUS_AMQP_URL": wired,
-            "BUS_AGENT_AMQP_URL": self.agent_url,
+            "BUS_AMQP_URL": _through(self.wire, self.bus_url),
+            "BUS_AGENT_AMQP_URL": _through(self.agent_wire, self.agent_url),
             "BUS_NAMESPACE": self.namespace,
             "BUS_HOME": str(self.folder / "home"),
+            "BUS_PREFETCH": str(random.Random(self.options.seed).choice(PREFETCHES)),
             "BUS_PARTITIONS": str(PARTITIONS),
             "BUS_IDENTITY": "shared",
             "CHAOS_EFFECTS": str(self.folder / "effects.jsonl"),
@@ -124,10 +126,15 @@ class World:
 
     def history(self) -> History:
         """The log as it stands, for reading."""
-        return History(self.folder / "home" / "bus.db")
+        return History(SqliteLog(self.folder / "home" / "bus.db"))
 
     def note(self, what: str, **more: Any) -> None:
         """Write a line of the timeline."""
         line = {"at_s": round(time.monotonic() - self._began_s, 3), "time": time.time(), "what": what, **more}
         with (self.folder / "timeline.jsonl").open("ab") as file:
             file.write(orjson.dumps(line) + b"\n")
+
+
+def _through(wire: Wire, url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{wire.port}").geturl()

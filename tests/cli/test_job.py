@@ -283,6 +283,7 @@ async def test_a_part_that_is_killed_is_started_again_and_stopped_in_order(tmp_p
     assert second != first
     assert tested.restarts == 1
     assert said.empty()
+    assert tested.log is not None
     assert "stopped" in tested.log.read_text()
     with pytest.raises(ProcessLookupError):
         os.kill(second, 0)

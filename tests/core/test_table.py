@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.core.table import GlobIndex, RouteTable, fits
+from bus.core.table import GlobIndex, RouteTable, fits, specificity
 from tests.core.world import catalog, expr, flow, route
 
 YES = expr("true", lambda n: True)
@@ -92,3 +92,35 @@ def test_hostile_types_do_not_fill_the_memory() -> None:
     for number in range(10_000):
         table.find(f"t{number}", "desk")
     assert len(table._memory) <= 4096
+
+
+def test_pairs_in_use_stay_remembered_while_hostile_types_pass() -> None:
+    table = RouteTable(catalog(route("a", "x", flow())))
+    found = table.find("x", "desk")
+    for number in range(20_000):
+        table.find(f"t{number}", "desk")
+        if number % 1000 == 0:
+            assert table.find("x", "desk") is found
+
+
+def test_a_route_with_several_fitting_types_owns_once_by_the_best() -> None:
+    table = RouteTable(catalog(route("a", "x.*", flow()), route("b", ("**", "x.*", "x.y"), flow())))
+    assert [(each.name, why) for each, why in table.find("x.y", "desk").owners] == [
+        ("t/b", "exact type"),
+        ("t/a", "glob x.*"),
+    ]
+
+
+@given(st.lists(st.lists(globs, min_size=1, max_size=3), max_size=6), st.lists(globs, max_size=2), names)
+def test_owners_are_those_of_the_rule_route_by_route(types: list[list[str]], sources: list[str], name: str) -> None:
+    made = [
+        route(str(number), tuple(patterns), flow(), source=sources[number] if number < len(sources) else None)
+        for number, patterns in enumerate(types)
+    ]
+    ranks = []
+    for number, each in enumerate(made):
+        fitting = [specificity(pattern) for pattern in each.match.types if fits(pattern, name)]
+        if fitting and (each.match.source is None or fits(each.match.source, "a")):
+            ranks.append((min(fitting), specificity(each.match.source), number, each.name))
+    found = RouteTable(catalog(*made)).find(name, "a").owners
+    assert [each.name for each, _ in found] == [each for *_, each in sorted(ranks)]

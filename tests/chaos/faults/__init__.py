@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.chaos.faults import agents, alarms, broker, network, processes, stores
+from tests.chaos.faults import agents, alarms, broker, network, processes, stores, storms
 from tests.chaos.world import World
 
 
@@ -42,9 +42,13 @@ FAULTS: Mapping[str, Fault] = {
     "ghost": Fault(network.ghost, 2),
     "lost-confirms": Fault(network.lost_confirms, 4),
     "lost-publishes": Fault(network.lost_publishes, 4),
+    "agent-cut": Fault(network.agent_cut, 2),
+    "agent-lost-confirms": Fault(network.agent_lost_confirms, 3),
+    "storm": Fault(storms.storm, 6),
     "broker-kill": Fault(broker.kill, 1, own_node=True),
     "full-queue": Fault(broker.full_queue, 2, own_node=True),
     "limit-lifted": Fault(broker.limit_lifted, 2, own_node=True, by_name=True),
+    "full-ingress": Fault(broker.full_ingress, 2, own_node=True),
     "memory-alarm": Fault(alarms.memory, 1, own_node=True),
     "disk-alarm": Fault(alarms.disk, 1, own_node=True),
     "second-store": Fault(stores.second_store, 1),

@@ -34,8 +34,7 @@ def _arm(world: World, place: str) -> None:
     world.kills += 1
     agent.wait_gone()
     agent.expect_end()
-    if agent.wait_gone(BOMB_S):
-        world.kills += 1
-    else:
-        agent.forgive()
+    if not agent.wait_gone(BOMB_S):
+        agent.signal(signal.SIGKILL)  # disarm it
+    world.kills += 1
     agent.wait_ready()

@@ -26,10 +26,12 @@ def _alarm(world: World, raise_it: tuple[str, ...], clear_it: tuple[str, ...]) -
     world.node.control(*raise_it)
     try:
         time.sleep(world.chance.uniform(1.0, 6.0))
-        if world.chance.random() < 0.5:
-            world.bus.signal(signal.SIGKILL)
-            world.kills += 1
-            time.sleep(2.0)
+        how = world.chance.choice((None, None, signal.SIGKILL, signal.SIGTERM))
+        if how is not None:
+            world.bus.signal(how)
+            world.kills += how == signal.SIGKILL
+            # A drain cannot finish while its publishes are blocked: it gives up after ten seconds.
+            time.sleep(2.0 if how == signal.SIGKILL else world.chance.uniform(1.0, 14.0))
     finally:
         world.node.control(*clear_it)
     world.bus.wait_ready()

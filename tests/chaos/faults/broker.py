@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 
-from bus.shell.policies import INBOX_DELIVERY_LIMIT
+from bus.shell.policies import INBOX_DELIVERY_LIMIT, INGRESS_DELIVERY_LIMIT
 from tests.chaos.children import poll
 from tests.chaos.node import Node
 from tests.chaos.world import SINKS, World
 
 FULL = 3  # messages that a full queue still takes
+FULL_INGRESS = 30  # the same, of each ingress queue, beyond what the bus has prefetched
 EMPTY_S = 0.5  # nothing arrived for so long: the queue is below its limit, and has told who publishes
 
 
@@ -41,6 +43,26 @@ def limit_lifted(world: World) -> None:
     name, _ = _fill(world)
     _node(world).control("clear_policy", name)
     world.sinks.resume()
+
+
+def full_ingress(world: World) -> None:
+    """The bus stands still and its ingress takes no more: producers and agents are refused. Then it goes on."""
+    rules = {"max-length": FULL_INGRESS, "overflow": "reject-publish", "dead-letter-strategy": "at-least-once",
+             "delivery-limit": INGRESS_DELIVERY_LIMIT}  # fmt: skip
+    pattern = f"^{re.escape(world.namespace)}\\.ingress\\."
+    world.bus.signal(signal.SIGSTOP)
+    _node(world).control(
+        "set_policy", "--priority", "9", "--apply-to", "queues", "full-ingress", pattern, json.dumps(rules)
+    )
+    time.sleep(world.chance.uniform(2.0, 6.0))
+    world.bus.signal(signal.SIGCONT)
+    for producer in world.producers:
+        producer.hold = True  # until the queues are empty, or the limit would be lifted while they are full: see below
+    poll(lambda: not any(producer.in_flight for producer in world.producers))
+    time.sleep(2.0)
+    _node(world).control("clear_policy", "full-ingress")
+    for producer in world.producers:
+        producer.hold = False
 
 
 def _fill(world: World) -> tuple[str, str]:

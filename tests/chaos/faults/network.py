@@ -1,9 +1,10 @@
-"""Faults of the wire between the bus and the broker."""
+"""Faults of the wires to the broker: the bus's, and the agents'."""
 
 from __future__ import annotations
 
 import time
 
+from tests.chaos.wire import Flow, Wire
 from tests.chaos.world import World
 
 LOSS_S = 5.0  # something is usually under way well before
@@ -41,19 +42,29 @@ def ghost(world: World) -> None:
 
 def lost_confirms(world: World) -> None:
     """The broker gets publishes, and the connections are cut before its confirms come back."""
-    _lose(world, "back")
+    _lose(world, world.wire, "back")
 
 
 def lost_publishes(world: World) -> None:
     """Publishes and acks are written by the bus and never come to the broker."""
-    _lose(world, "out")
+    _lose(world, world.wire, "out")
 
 
-def _lose(world: World, flow: str) -> None:
-    before, deadline = world.wire.swallowed_bytes, time.monotonic() + LOSS_S
-    world.wire.swallow("back" if flow == "back" else "out")
+def agent_cut(world: World) -> None:
+    """Every connection of the agents is cut."""
+    world.agent_wire.cut()
+
+
+def agent_lost_confirms(world: World) -> None:
+    """The broker has the agents' replies, and they do not hear of it: they send them again, and get requests again."""
+    _lose(world, world.agent_wire, "back")
+
+
+def _lose(world: World, wire: Wire, flow: Flow) -> None:
+    before, deadline = wire.swallowed_bytes, time.monotonic() + LOSS_S
+    wire.swallow(flow)
     time.sleep(world.chance.uniform(0.0, 0.6))
-    while world.wire.swallowed_bytes < before + 1000 and time.monotonic() < deadline:
+    while wire.swallowed_bytes < before + 1000 and time.monotonic() < deadline:
         time.sleep(0.01)
-    world.wire.cut()
-    world.wire.mend()
+    wire.cut()
+    wire.mend()
