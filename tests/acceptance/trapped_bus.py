@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,4 +63,4 @@ SPEC = Spec("spring", "Trap", "Does what the message says.", Text(), _build, "sp
 if __name__ == "__main__":
     registry.STEPS = {**registry.STEPS, SPEC.kind: SPEC}
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))  # `allocate` shall not take the machine's memory
-    sys.exit(cli.main())
+    cli.main()

@@ -49,7 +49,7 @@ def skip_the_inbox() -> None:
     ) -> Judgement:
         if isinstance(understood, Decision):
             return understood, None, None
-        return self._decide(delivery, understood, facts), None, None
+        return self._place(delivery).decide(delivery, understood, facts), None, None
 
     _replace(Judge, "_ingress", broken)
 
@@ -71,7 +71,7 @@ def re_evaluate() -> None:
             key = inbox_key(understood, self.table.answered(understood.type) is not None, content)
             if key.key in forgotten:
                 forgotten.discard(key.key)
-                return self._decide(delivery, understood, facts), None, None
+                return self._place(delivery).decide(delivery, understood, facts), None, None
         return ingress(self, delivery, understood, content, partition, facts)
 
     _replace(Tenancy, "take", broken_take)
