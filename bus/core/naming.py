@@ -58,8 +58,8 @@ def invalid_queue(ns: str) -> str:
     return f"{ns}.invalid"
 
 
-def store_queue(ns: str) -> str:
-    """Holds one message: the id of the store that this namespace is bound to."""
+def store_exchange(ns: str) -> str:
+    """Holds in an argument the id of the store that this namespace is bound to; nothing is published to it."""
     return f"{ns}.store"
 
 

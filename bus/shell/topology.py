@@ -112,7 +112,6 @@ def _queues(ns: str, partitions: int, catalog: Catalog) -> Iterator[Queue]:
     yield _quorum(bounced)  # first: what the others lead to
     yield _quorum(naming.dead_queue(ns))
     yield _quorum(naming.invalid_queue(ns))
-    yield _quorum(naming.store_queue(ns))
     for number in range(partitions):
         arguments: dict[str, Argument] = {"x-dead-letter-exchange": bounced, "x-single-active-consumer": True}
         yield _quorum(naming.ingress_queue(ns, number), arguments)
