@@ -184,13 +184,14 @@ class Agent:
 
     async def _listen(self, link: AgentLink, namespace: str, inbox: Inbox) -> None:
         async def take(inbound: Inbound) -> None:
-            waiting = self._asked.get(inbound.message.text(CORRELATION) or "")
-            if waiting is None:
+            message = inbound.message
+            waiting = self._asked.get(message.text(CORRELATION) or "")
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+            if waiting is None and not inbox.claims.take(message):
                 await inbox.handle(inbound)
-                return
-            if not waiting.done():
-                waiting.set_result(inbound.message)
-            await inbound.settle(True)
+            else:
+                await inbound.settle(True)
 
         queues = [capability_queue(namespace, each) for each in self.capabilities]
         async with asyncio.TaskGroup() as starting:

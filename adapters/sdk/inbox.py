@@ -1,6 +1,7 @@
 """One message's way through an agent.
 
     known?     a duplicate gets the recorded reply again; one that is being worked on is waited for
+    claim      only what may have been given to an agent before: the bus says whether it is answered already
     slot       at most `concurrency` handlers run
     handle     under the deadline; whatever goes wrong becomes a `<capability>.failed` with a class and a reason
     record     the reply enters the cache: from here on it is never computed again
@@ -19,14 +20,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from adapters.sdk.claims import Claims
 from adapters.sdk.context import Context
 from adapters.sdk.handlers import Called, Handlers
-from adapters.sdk.outgoing import FAILED_SUFFIX, REPLIED, REQUESTED, reply, task_key
+from adapters.sdk.outgoing import FAILED_SUFFIX, REPLIED, reply, task_key
 from adapters.sdk.replies import Recorded, ReplyCache
 from adapters.sdk.values import NotJson, plain
 from bus.core.codec import encode, expiry_s
 from bus.core.errors import FAILURE_CLASSES, AgentError, BusError, FailureClass, Refused
-from bus.core.message import FAILED, Json, Message
+from bus.core.message import FAILED, REPLYTO, REQUESTED, Json, Message
 from bus.ports import AgentLink, Inbound
 
 _RETRY_PAUSE_S = 1.0  # before a message goes back to its queue, so that a failing event does not spin
@@ -50,6 +52,7 @@ class Inbox:
     ) -> None:
         self._agent, self._handlers, self._link = agent, handlers, link
         self._timeout_s, self._body_bytes = timeout_s, body_bytes
+        self.claims = Claims(agent, link)
         self._slots = asyncio.Semaphore(concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"agent-{agent}")
         self._cache = ReplyCache()
@@ -68,7 +71,7 @@ class Inbox:
             if recorded is None and key in self._running:
                 recorded = await asyncio.shield(self._running[key])
             elif recorded is None:
-                recorded = await self._work(key, message)
+                recorded = await self._work(key, message, inbound.redelivered)
             if recorded is not None and await self._send(recorded, message):
                 await inbound.settle(True)
                 return
@@ -81,6 +84,7 @@ class Inbox:
     async def drain(self, grace_s: float) -> None:
         """Begin nothing new, and wait for what has begun, at most `grace_s` seconds."""
         self._stopping = True
+        self.claims.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace_s)
         if self._begun:
@@ -98,15 +102,19 @@ class Inbox:
             if not self._begun:
                 self._idle.set()
 
-    async def _work(self, key: str, message: Message) -> Recorded | None:
+    async def _work(self, key: str, message: Message, again: bool) -> Recorded | None:
         """Run the handler once for everybody who waits for this task; None when there is nothing to settle it with."""
         future: asyncio.Future[Recorded | None] = asyncio.get_running_loop().create_future()
         self._running[key] = future
         recorded: Recorded | None = None
         try:
-            async with self._slots:
-                if not self._stopping:
-                    recorded = await self._answer(message)
+            answered = await self._answered_elsewhere(message) if again else False
+            if answered:
+                recorded = Recorded((), 0)
+            elif answered is False:
+                async with self._slots:
+                    if not self._stopping:
+                        recorded = await self._answer(message)
             if recorded is not None:
                 self._cache.put(key, recorded)
             return recorded
@@ -114,6 +122,19 @@ class Inbox:
             del self._running[key]
             if not future.done():
                 future.set_result(recorded)
+
+    async def _answered_elsewhere(self, task: Message) -> bool | None:
+        """Whether the log has an answer to the task; None when nobody says. What needs no answer is done again."""
+        called = self._handlers.find(task.type)
+        if called is None or called.capability is None or REPLYTO not in task.attributes:
+            return False
+        if self._stopping:
+            return None
+        answered = await self.claims.answered(task, called.capability)
+        if answered:
+            log.info("%s was answered before; nothing is done", task.type,
+                     extra={"message_id": task.id, "conversation": task.conversation})  # fmt: skip
+        return answered
 
     async def _answer(self, message: Message) -> Recorded | None:
         called = self._handlers.find(message.type)

@@ -23,6 +23,7 @@ from bus.core.message import (
     REPLYTO,
     SOURCE,
     SPECVERSION,
+    TASK_CLAIM,
     TIME,
     TRACEPARENT,
     TYPE,
@@ -32,7 +33,7 @@ from bus.core.message import (
 )
 from bus.core.times import rfc3339
 
-REQUESTED, REPLIED, FAILED_SUFFIX = ".requested", ".replied", ".failed"
+REPLIED, FAILED_SUFFIX = ".replied", ".failed"
 
 _TRACEPARENT_CHARS = 55  # W3C trace context, version 00
 
@@ -81,6 +82,28 @@ def reply(agent: str, request: Message, type_: str, data: Json) -> Message:
         # A failure may be late, even because of the deadline; it must not expire on its way.
         attributes.pop(EXPIRY, None)
     return Message(attributes, data)
+
+
+def claim(agent: str, task: Message, capability: str, inbox: str) -> Message:
+    """Ask the bus whether `task` is still to be done: see bus.core.claims. Every question has an id of its own.
+
+    Args:
+        inbox: return address for the verdict.
+    """
+    attributes: dict[str, Attribute] = {
+        SPECVERSION: "1.0",
+        ID: uuid.uuid4().hex,
+        SOURCE: agent,
+        TYPE: TASK_CLAIM,
+        DATACONTENTTYPE: "application/json",
+        CONVERSATION: task.conversation,
+        CORRELATION: task.id,
+        CAUSATION: task.id,
+    }
+    for name in (REPLYTO, FENCE):
+        if name in task.attributes:
+            attributes[name] = task.attributes[name]
+    return Message(attributes, {"capability": capability, "inbox": inbox})
 
 
 def fresh(

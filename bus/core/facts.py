@@ -31,6 +31,8 @@ class Facts:
     identity: `broker` requires that the verified user is the source agent; `shared` lets all agents share
         one user (private broker: every agent runs as the same person) and checks only that the source is declared.
     limits: what an agent may send.
+    answered: number in the log of the answer to the task that a claim names; None when there is none, and for all
+        other messages.
     """
 
     now_s: float
@@ -39,3 +41,4 @@ class Facts:
     bus_user: str = "bus"
     identity: Literal["broker", "shared"] = "shared"
     limits: Limits = Limits()
+    answered: int | None = None

@@ -33,8 +33,14 @@ REDRIVE = "redrive"  # how often an operator redrove this message; only the bus 
 CARRIED = (BUDGET_TOKENS, BUDGET_COST, ON_BEHALF_OF, LABELS, TRACESTATE, EXPIRY)
 """Attributes that a message made by the bus inherits unchanged from the message that caused it."""
 
+REQUESTED = ".requested"
+"""What the type of a request for a capability ends with."""
+
 FAILED = "bus.failed"
 """Type of the message by which the bus tells a sender or asker about a final failure."""
+
+TASK_CLAIM, TASK_CLAIMED = "bus.task.claim", "bus.task.claimed"
+"""Types of an agent's question whether a task is still its to do, and of the bus's answer: see bus.core.claims."""
 
 
 class Message(NamedTuple):

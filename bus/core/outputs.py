@@ -43,6 +43,9 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 _CARRIED = frozenset(CARRIED)
 _NO_HEADERS: Mapping[str, Attribute] = MappingProxyType({})
 
+REPLAY = "bus-replay"
+"""Header of a request that the bus has published before, as far as it knows: it may be in the queue twice."""
+
 NOBODY = ReturnAddress("", "")
 """Sealed into requests that nobody waits for: the reply proves which request it answers, and becomes an event."""
 
@@ -124,7 +127,7 @@ class Outbox:
         if correlation is not None:
             attributes[CORRELATION] = correlation
         if back is not None:
-            attributes[REPLYTO] = seal(facts.seal, back, identity, conversation)
+            attributes[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
         expires_ms = None
         if self.deadline_s is not None or not _CARRIED.isdisjoint(given):
             expires_ms = self._carry(attributes)

@@ -16,13 +16,27 @@ import orjson
 
 from bus.core.actions import Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
+from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
 from bus.core.errors import ExpressionFailed, Refused
 from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import CLIENT, check_sender, return_address
-from bus.core.message import CONVERSATION, EXPIRY, FAILED, HOPS, ID, LABELS, REDRIVE, REPLYTO, Json, Message
+from bus.core.message import (
+    CONVERSATION,
+    EXPIRY,
+    FAILED,
+    HOPS,
+    ID,
+    LABELS,
+    REDRIVE,
+    REPLYTO,
+    REQUESTED,
+    TASK_CLAIM,
+    Json,
+    Message,
+)
 from bus.core.outputs import (
     BUS,
     NOBODY,
@@ -39,7 +53,6 @@ from bus.core.telling import place, tell, tell_about_bytes
 from bus.core.work import Dispatch, Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
-REQUESTED = ".requested"
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
 
@@ -70,29 +83,26 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
             return understood
         message = understood
     attributes = message.attributes
-    source = message.source
-    found = table.find(message.type, source)
+    source, type_ = message.source, message.type
+    found = table.find(type_, source)
     back: ReturnAddress | None = None
     try:
         check_sender(message, delivery, table, facts, found)
-        answers = found.answers is not None and source != BUS
+        if type_ == TASK_CLAIM:
+            return _claimed(delivery, message, table, facts)
+        answers = None if source == BUS else found.answers
         if REPLYTO in attributes or answers:
-            back = asker(message, facts) if answers else return_address(message, delivery, facts)
-            if back == NOBODY:
-                back = None
-        late = _too_late(message, facts) if EXPIRY in attributes or HOPS in attributes else None
-        if late is not None:
-            end: End = "expired" if late.code == "expired" else "dead_letter"
-            return rejected(delivery, message, facts, table, end, late, back)
+            back = who_waits(message, delivery, answers, facts)
+        if (late := _too_late(message, facts)) is not None:
+            return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
-        if answers and found.answers is not None:
-            offered = table.catalog.capabilities[found.answers]
-            answered = answer(message, delivery, offered, back or NOBODY, facts)
+        if answers:
+            answered = answer(message, delivery, table.catalog.capabilities[answers], back or NOBODY, facts)
             if isinstance(answered, Decision):
                 return answered
             return _matched(found, delivery, message, facts, table, None, answered)
-        if REDRIVE in attributes and source == BUS and message.type.endswith(REQUESTED):
+        if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
             return _asked_again(message, facts, table, back)
         if found.contract is not None:
             _check_contract(message, found.contract)
@@ -100,6 +110,26 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
         return rejected(delivery, message, facts, table, "invalid", failure, back)
     return _matched(found, delivery, message, facts, table, back, None)
+
+
+def who_waits(message: Message, delivery: Delivery, answers: str | None, facts: Facts) -> ReturnAddress | None:
+    """Whom the message's return address names: the asker that it answers, or the one who asks; None for nobody.
+
+    Args:
+        answers: the capability that it answers for, or None.
+
+    Raises:
+        Refused: the address is not one that this sender may use.
+    """
+    back = asker(message, answers, facts) if answers else return_address(message, delivery, facts)
+    return None if back == NOBODY else back
+
+
+def _claimed(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> Decision:
+    """A claim is decided where the answer to its task is recorded."""
+    if delivery.routing_key != message.conversation:
+        return _rekeyed(delivery, message)
+    return claimed(message, table, facts)
 
 
 def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
@@ -133,10 +163,11 @@ def _check_contract(message: Message, contract: Contract) -> None:
 
 
 def _too_late(message: Message, facts: Facts) -> Failure | None:
-    expiry = expiry_s(message) if EXPIRY in message.attributes else None
+    given = message.attributes
+    expiry = expiry_s(message) if EXPIRY in given else None
     if expiry is not None and expiry <= facts.now_s:
         return Failure("expired", "expired", f"its deadline {message.text('expirytime')} passed before it was decided")
-    if hops_left(message, facts) <= 0:
+    if HOPS in given and hops_left(message, facts) <= 0:
         return Failure("internal", "hops", "it has taken all its hops: agents or routes send it round in a loop")
     return None
 
@@ -308,6 +339,24 @@ def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> No
         kind, name = place(kept.address)
         type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"
         outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked)
+
+
+def _came_late(
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    late: Failure,
+    back: ReturnAddress | None,
+    answers: bool,
+) -> Decision:
+    """Set it aside; when it is an answer, not only the asker must know, but also the agent that gave it."""
+    end: End = "expired" if late.code == "expired" else "dead_letter"
+    decision = rejected(delivery, message, facts, table, end, late, back)
+    agent = ReturnAddress(f"agent:{message.source}", message.id)
+    if not answers or back is None or back.address == agent.address:
+        return decision
+    return decision._replace(outputs=(*decision.outputs, *tell(message, facts, late, agent)))
 
 
 def _tell(

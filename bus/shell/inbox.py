@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bus.core.actions import Delivery
 from bus.core.message import Message
-from bus.core.replies import identity_of
+from bus.core.replies import answered_by, identity_of
 from bus.ports import InboxKey, Store
 from bus.shell.store_rules import bucket_of
 
@@ -20,8 +20,16 @@ CONTENT_BYTES = 8  # the first of the body's hash: enough to tell a repeat from 
 
 def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
     """Identity of an input, with the hash of its body."""
-    key = blake2b(identity_of(message, answers).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return InboxKey(key, content[:CONTENT_BYTES])
+    return InboxKey(_hash(identity_of(message, answers)), content[:CONTENT_BYTES])
+
+
+def answer_key(claim: Message) -> InboxKey:
+    """Where the answer to the task that a claim names would be."""
+    return InboxKey(_hash(answered_by(claim)), b"")
+
+
+def _hash(identity: str) -> bytes:
+    return blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def raw_key(delivery: Delivery, content: bytes) -> InboxKey:

@@ -17,14 +17,14 @@ from bus.core import naming
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
-from bus.core.message import Message
+from bus.core.message import TASK_CLAIM, Message
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.ports import Claim, Entry, InboxKey, Received, Store
-from bus.shell.inbox import Inbox, inbox_key, raw_key
+from bus.shell.inbox import Inbox, answer_key, inbox_key, raw_key
 from bus.shell.ledger import Open
 from bus.shell.trial.place import SUSPECT, Here, Place
 
@@ -152,6 +152,9 @@ class Judge:
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
+            if understood.type == TASK_CLAIM:
+                answer = self._inboxes[partition].earlier(answer_key(understood))
+                facts = replace(facts, answered=None if answer is None else answer.seq)
             decision = self._place(delivery).decide(delivery, understood, facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)

@@ -22,7 +22,7 @@ from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, 
 from bus.shell.failpoints import Reach
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
-from bus.shell.outflow import Addresses, Job, Outflow
+from bus.shell.outflow import Addresses, Job, Outflow, replayed
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
 
@@ -98,7 +98,8 @@ class Tenure:
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
-            self._waiting.load(Job(row.partition, row.seq, row.index, entry.outputs[row.index], None, row))
+            output = replayed(entry.outputs[row.index])
+            self._waiting.load(Job(row.partition, row.seq, row.index, output, None, row))
         for claim in taken.claims:
             self._ledger.start(claim.partition, claim.done)
             for entry in claim.pending:
@@ -117,7 +118,7 @@ class Tenure:
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
-            self._go(Job(claim.partition, entry.seq, index, entry.outputs[index], opened), opened.committed_s)
+            self._go(Job(claim.partition, entry.seq, index, replayed(entry.outputs[index]), opened), opened.committed_s)
 
     def _go(self, job: Job, now: float) -> None:
         """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
@@ -348,6 +349,7 @@ class Tenure:
     def _sweep(self) -> None:
         self._kit.later(SWEEP_S, self._sweep)
         for job in self._outflow.overdue(self._clock() - CONFIRM_S):
+            job.output = replayed(job.output)
             self._hold(job, self._clock(), f"the broker has not answered for {CONFIRM_S:g} s")
         if self._waiting.rows and self.phase == "running":
             self._wake()

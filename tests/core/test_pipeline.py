@@ -104,17 +104,21 @@ def test_an_answer_keeps_to_the_conversation_and_sets_no_fence() -> None:
     request = opened(run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE)).outputs[0])
     elsewhere = reply_to({**request, "conversationid": "other"}, {"text": "x"})
     assert run(elsewhere, catalog(GRADE)).why == "unsolicited-reply"
-    for name in ("fence", "attempt", "redrive"):
+    for name, why in (
+        ("fence", "unsolicited-reply"),
+        ("attempt", "reserved-attribute"),
+        ("redrive", "reserved-attribute"),
+    ):
         more: dict[str, Any] = {name: 1}
-        assert run(reply_to(request, {"text": "x"}, **more), catalog(GRADE)).why == "reserved-attribute"
+        assert run(reply_to(request, {"text": "x"}, **more), catalog(GRADE)).why == why
 
 
 @pytest.mark.parametrize("late", [{"expirytime": "2027-01-15T07:59:59Z"}, {"hopsleft": 0}])
-def test_an_answer_that_comes_too_late_is_told_to_the_asker(late: dict[str, Any]) -> None:
+def test_an_answer_that_comes_too_late_is_told_to_the_asker_and_to_the_agent(late: dict[str, Any]) -> None:
     request = opened(run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE)).outputs[0])
     told = run(reply_to(request, {"text": "x"}, **late), catalog(GRADE))
-    assert targets(told) == ["dead", "agent:desk"]
-    assert opened(told.outputs[1])["correlationid"] == "m1"
+    assert targets(told) == ["dead", "agent:desk", "agent:grader"]
+    assert [opened(each)["correlationid"] for each in told.outputs[1:]] == ["m1", f"r-{request['id']}"]
 
 
 def test_a_reply_that_breaks_its_contract_is_told_to_both() -> None:
