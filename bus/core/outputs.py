@@ -126,11 +126,13 @@ class Outbox:
         }
         if correlation is not None:
             attributes[CORRELATION] = correlation
-        if back is not None:
-            attributes[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
         expires_ms = None
         if self.deadline_s is not None or not _CARRIED.isdisjoint(given):
             expires_ms = self._carry(attributes)
+        if back is not None:
+            if expires_ms is not None and back != NOBODY:
+                back = ReturnAddress(back.address, back.asked, int(facts.now_s * 1000) + expires_ms)
+            attributes[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
         body = encode(attributes, data)
         outputs.append(Output(kind, name, identity, type_, conversation, body, STRUCTURED, _NO_HEADERS, expires_ms))
 

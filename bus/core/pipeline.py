@@ -53,6 +53,7 @@ from bus.core.telling import place, tell, tell_about_bytes
 from bus.core.work import Dispatch, Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
+_FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
 
@@ -93,7 +94,7 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         answers = None if source == BUS else found.answers
         if REPLYTO in attributes or answers:
             back = who_waits(message, delivery, answers, facts)
-        if (late := _too_late(message, facts)) is not None:
+        if (late := _too_late(message, facts, back if answers else None)) is not None:
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
@@ -162,11 +163,15 @@ def _check_contract(message: Message, contract: Contract) -> None:
         )
 
 
-def _too_late(message: Message, facts: Facts) -> Failure | None:
+def _too_late(message: Message, facts: Facts, asked: ReturnAddress | None) -> Failure | None:
     given = message.attributes
     expiry = expiry_s(message) if EXPIRY in given else None
     if expiry is not None and expiry <= facts.now_s:
         return Failure("expired", "expired", f"its deadline {message.text('expirytime')} passed before it was decided")
+    until = None if asked is None else asked.until_ms
+    if until is not None and until <= facts.now_s * 1000 and not message.type.endswith(_FAILED):
+        reason = f"the answer came {facts.now_s - until / 1000:.1f} s after the deadline of the request"
+        return Failure("expired", "expired", reason, agent=message.source)
     if HOPS in given and hops_left(message, facts) <= 0:
         return Failure("internal", "hops", "it has taken all its hops: agents or routes send it round in a loop")
     return None

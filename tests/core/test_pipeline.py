@@ -121,6 +121,24 @@ def test_an_answer_that_comes_too_late_is_told_to_the_asker_and_to_the_agent(lat
     assert [opened(each)["correlationid"] for each in told.outputs[1:]] == ["m1", f"r-{request['id']}"]
 
 
+def test_an_answer_after_the_askers_deadline_is_late_whatever_the_agent_says_of_it() -> None:
+    asked = structured("asked", {}, replyto="agent:desk", expirytime="2027-01-15T08:00:01Z")
+    request = opened(run(asked, catalog(GRADE)).outputs[0])
+    for seconds, end in ((0.5, "routed"), (1.0, "expired"), (3.5, "expired")):
+        for more in ({}, {"expirytime": "2999-01-01T00:00:00Z"}):
+            facts = replace(FACTS, now_s=FACTS.now_s + seconds)
+            decision = run(reply_to(request, {"text": "x"}, **more), catalog(GRADE), facts)
+            assert decision.end == end
+            assert end == "routed" or targets(decision) == ["dead", "agent:desk", "agent:grader"]
+    assert "2.5 s after the deadline" in decision.reason
+    failed = reply_to(request, {"class": "timeout", "reason": "slow"}, kind="failed")
+    assert targets(run(failed, catalog(GRADE), replace(FACTS, now_s=FACTS.now_s + 9))) == ["agent:desk"]
+    for until in ("", "1800000009000"):  # nor can an agent take more time
+        forged = {**request, "replyto": request["replyto"].replace("!1800000001000!", f"!{until}!")}
+        assert forged["replyto"] != request["replyto"]
+        assert run(reply_to(forged, {"text": "x"}), catalog(GRADE)).why == "unsolicited-reply"
+
+
 def test_a_reply_that_breaks_its_contract_is_told_to_both() -> None:
     asked = run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE))
     broken = run(reply_to(opened(asked.outputs[0]), {"txt": 1}), catalog(GRADE))
