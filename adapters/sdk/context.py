@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
+from contextvars import ContextVar
 
 from adapters.sdk.outgoing import caused
 from adapters.sdk.values import plain
@@ -14,6 +16,15 @@ from bus.core.codec import expiry_s
 from bus.core.message import Json, Message
 
 HOLD_S = 25 * 60.0  # RabbitMQ takes a delivery back after 30 minutes; no progress holds one for longer than this
+
+
+_WORKING: ContextVar[Context | None] = ContextVar("_WORKING", default=None)
+
+
+def in_handler() -> bool:
+    """Whether this code runs within a handler that has not returned yet."""
+    context = _WORKING.get()
+    return context is not None and context.working
 
 
 class _Done(Awaitable[None]):
@@ -38,6 +49,7 @@ class Context:
 
     Attributes:
         outbox: what the handler has published so far; it leaves together with the reply.
+        working: whether the handler runs.
     """
 
     def __init__(self, agent: str, task: Message, timeout_s: float, loop: asyncio.AbstractEventLoop) -> None:
@@ -48,6 +60,18 @@ class Context:
         self._scope: asyncio.Timeout | None = None
         self.deadline_s = min(now + timeout_s, self._latest)
         self.outbox: list[Message] = []
+        self.working = False
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[None]:
+        """Surround the handler's call."""
+        before = _WORKING.set(self)
+        self.working = True
+        try:
+            yield
+        finally:
+            self.working = False
+            _WORKING.reset(before)
 
     @functools.cached_property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

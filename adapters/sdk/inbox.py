@@ -172,7 +172,8 @@ class Inbox:
         scope = context.scope()
         try:
             async with scope:
-                return await called(message, context, self._threads)
+                with context.work():
+                    return await called(message, context, self._threads)
         except TimeoutError:
             if not scope.expired():
                 raise  # the handler's own

@@ -114,23 +114,26 @@ def fresh(
     conversation: str | None = None,
     replyto: str | None = None,
     expires_s: float | None = None,
+    message_id: str | None = None,
 ) -> Message:
     """Make a message that nothing caused; without a conversation it starts one.
 
     Args:
         now_s: epoch seconds.
         expires_s: epoch seconds of its deadline, or None.
+        message_id: its id, so that it can be made again and is the same; it has no time then. None gives it a new one.
     """
-    identity = uuid.uuid4().hex
+    identity = message_id or uuid.uuid4().hex
     attributes: dict[str, Attribute] = {
         SPECVERSION: "1.0",
         ID: identity,
         SOURCE: agent,
         TYPE: type_,
-        TIME: rfc3339(now_s),
         DATACONTENTTYPE: "application/json",
         CONVERSATION: conversation or identity,
     }
+    if message_id is None:
+        attributes[TIME] = rfc3339(now_s)
     if replyto is not None:
         attributes[REPLYTO] = replyto
     if expires_s is not None:

@@ -434,6 +434,39 @@ async def test_stopping_finishes_what_runs_and_leaves_the_rest() -> None:
     assert (broker.sent.empty(), broker.depth(queue)) == (True, (1, 0))
 
 
+async def test_what_a_handler_publishes_goes_through_its_context() -> None:
+    later = asyncio.Event()
+
+    async def handler(_asked: Message) -> Json:
+        async def afterwards() -> None:
+            await later.wait()
+            await agent.send("after.that")
+
+        background.append(asyncio.create_task(afterwards()))
+        await agent.send("too.early")
+        return None
+
+    background: list[asyncio.Task[None]] = []
+    agent = echo(handler)
+    async with running(agent) as world:
+        failed = await world.ask(request())
+        assert isinstance(failed.data, dict)
+        assert "context.send('too.early', data)" in str(failed.data["reason"])
+        later.set()
+        assert (await world.sent()).type == "after.that"
+        await background[0]
+
+
+async def test_a_message_that_is_sent_again_under_its_id_is_the_same() -> None:
+    agent = Agent("tester")
+    async with running(agent) as world:
+        for _ in range(2):
+            await agent.send("order.placed", {"n": 1}, message_id="order-1")
+        first, second = await world.sent(), await world.sent()
+    assert first == second
+    assert (first.id, first.conversation) == ("order-1", "order-1")
+
+
 async def test_send_needs_a_running_agent() -> None:
     with pytest.raises(BusError, match="not running"):
         await Agent("tester").send("a.b")
