@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Generator, Iterator
 from contextvars import ContextVar
@@ -46,17 +47,20 @@ class Context:
         task: the message that is worked on.
         timeout_s: how long the handler may take without progress.
         loop: the agent's loop; handlers may run in other threads.
+        hold_s: how long it may take with all its progress; accepted work is not bounded.
 
     Attributes:
         outbox: what the handler has published so far; it leaves together with the reply.
         working: whether the handler runs.
     """
 
-    def __init__(self, agent: str, task: Message, timeout_s: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, agent: str, task: Message, timeout_s: float, loop: asyncio.AbstractEventLoop, hold_s: float = HOLD_S
+    ) -> None:
         self._agent, self._task, self._timeout_s, self._loop = agent, task, timeout_s, loop
         now = time.time()
         expiry = expiry_s(task)
-        self._latest = min(now + HOLD_S, now + HOLD_S if expiry is None else expiry)
+        self._latest = min(now + hold_s, math.inf if expiry is None else expiry)
         self._scope: asyncio.Timeout | None = None
         self.deadline_s = min(now + timeout_s, self._latest)
         self.outbox: list[Message] = []
@@ -98,7 +102,8 @@ class Context:
         return _DONE
 
     def progress(self, note: str | float = "") -> Awaitable[None]:
-        """Say that the work gets on: its timeout starts again, up to the message's own expiry and 25 minutes in all.
+        """Say that the work gets on: its timeout starts again, up to the message's own expiry and, without a lease,
+        25 minutes in all.
 
         Args:
             note: text or fraction done, for the log.

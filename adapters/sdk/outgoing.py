@@ -84,11 +84,12 @@ def reply(agent: str, request: Message, type_: str, data: Json) -> Message:
     return Message(attributes, data)
 
 
-def claim(agent: str, task: Message, capability: str, inbox: str) -> Message:
+def claim(agent: str, task: Message, capability: str, inbox: str, accept: bool) -> Message:
     """Ask the bus whether `task` is still to be done: see bus.core.claims. Every question has an id of its own.
 
     Args:
         inbox: return address for the verdict.
+        accept: take the task's lease, or renew it.
     """
     attributes: dict[str, Attribute] = {
         SPECVERSION: "1.0",
@@ -103,7 +104,8 @@ def claim(agent: str, task: Message, capability: str, inbox: str) -> Message:
     for name in (REPLYTO, FENCE):
         if name in task.attributes:
             attributes[name] = task.attributes[name]
-    return Message(attributes, {"capability": capability, "inbox": inbox})
+    data: dict[str, Json] = {"capability": capability, "inbox": inbox}
+    return Message(attributes, {**data, "lease": True} if accept else data)
 
 
 def fresh(

@@ -8,7 +8,12 @@ to the partition of its conversation, behind any answer that the broker had conf
     correlationid, fence, replyto   the task's; the seal proves that the task was given to whoever has them
     data                            {"capability": ..., "inbox": "client:..."}; the agent's own inbox if it says none
 
-The answer is `bus.task.claimed`, `{"task": ..., "verdict": "go" | "answered"}`.
+The answer is `bus.task.claimed`, `{"task": ..., "verdict": "go" | "answered" | "taken"}`. `answered` is also said of a
+try whose lease has run out, `taken` of one that another agent has accepted.
+
+A request with the attribute `lease` (seconds) may be accepted: a claim with `"lease": true` in its data takes the lease
+of the task, and another one from the same inbox renews it. The verdict names the seconds then, and the commit that
+holds the lease is durable; so the agent may ack the request, and must be heard of again before they have passed.
 """
 
 from __future__ import annotations
@@ -34,12 +39,41 @@ def claimed(message: Message, table: RouteTable, facts: Facts) -> Decision:
     data = message.data if isinstance(message.data, dict) else {}
     asker(message, _capability(message.source, data.get("capability"), table), facts)
     address = _inbox(message.source, data.get("inbox"))
-    task, verdict = message.text(CORRELATION), "go" if facts.answered is None else "answered"
+    verdict = _verdict(message, facts)
+    said: dict[str, Json] = {"task": message.text(CORRELATION), "verdict": verdict}
+    if accepts(message, facts) and facts.leased is not None:
+        said["lease"] = facts.leased.seconds
     outbox = Outbox(message, facts, "claim")
     kind, name = place(address)
-    outbox.send(kind, name, TASK_CLAIMED, {"task": task, "verdict": verdict}, correlation=message.id)
-    why = "claim: go" if facts.answered is None else f"claim: answered, number {facts.answered}"
-    return Decision("routed", message, why=why, outputs=tuple(outbox.outputs))
+    outbox.send(kind, name, TASK_CLAIMED, said, correlation=message.id)
+    why = f"claim: {verdict}" + ("" if facts.answered is None else f", number {facts.answered}")
+    return Decision("routed", message, why=why, reason=_leased(said), outputs=tuple(outbox.outputs))
+
+
+def accepts(message: Message, facts: Facts) -> bool:
+    """Whether a claim that was not refused takes or renews the lease of its task."""
+    wants = isinstance(message.data, dict) and message.data.get("lease") is True
+    return wants and facts.answered is None and facts.leased is not None and not _taken(message, facts)
+
+
+def holder_of(message: Message) -> str:
+    """Who claims: agent and inbox, so that two processes of one agent are two."""
+    data = message.data if isinstance(message.data, dict) else {}
+    return f"{message.source} {data.get('inbox') or f'agent:{message.source}'!s}"
+
+
+def _taken(message: Message, facts: Facts) -> bool:
+    return facts.leased is not None and facts.leased.holder not in ("", holder_of(message))
+
+
+def _verdict(message: Message, facts: Facts) -> str:
+    if facts.answered is not None:
+        return "answered"
+    return "taken" if _taken(message, facts) else "go"
+
+
+def _leased(said: dict[str, Json]) -> str:
+    return f"leased for {said['lease']} s" if "lease" in said else ""
 
 
 def _capability(source: str, name: Json, table: RouteTable) -> str:

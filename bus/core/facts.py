@@ -22,6 +22,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """Args:
+    seconds: how long its holder may be silent.
+    holder: agent and inbox that have accepted the task; "" while nobody has.
+    """
+
+    seconds: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Args:
     now_s: seconds since the epoch.
@@ -33,6 +44,7 @@ class Facts:
     limits: what an agent may send.
     answered: number in the log of the answer to the task that a claim names; None when there is none, and for all
         other messages.
+    leased: the lease of the task that a claim names, if there is one for the claim's fence.
     """
 
     now_s: float
@@ -42,3 +54,4 @@ class Facts:
     identity: Literal["broker", "shared"] = "shared"
     limits: Limits = Limits()
     answered: int | None = None
+    leased: Leased | None = None

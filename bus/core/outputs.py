@@ -22,6 +22,7 @@ from bus.core.message import (
     FAILED,
     HOPS,
     ID,
+    LEASE,
     REPLYTO,
     SOURCE,
     SPECVERSION,
@@ -100,6 +101,7 @@ class Outbox:
         source: str = BUS,
         correlation: str | None = None,
         back: ReturnAddress | None = None,
+        lease_s: int | None = None,
     ) -> None:
         """Add one message.
 
@@ -107,6 +109,7 @@ class Outbox:
             source: who says it; the bus itself unless it passes on an agent's words.
             correlation: id of the request that this answers.
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
+            lease_s: of a request whose agent may accept it and be silent for so long: a lease watches over it then.
         """
         outputs, facts, given = self.outputs, self.facts, self.message.attributes
         cause = given[ID]
@@ -133,8 +136,13 @@ class Outbox:
             if expires_ms is not None and back != NOBODY:
                 back = ReturnAddress(back.address, back.asked, int(facts.now_s * 1000) + expires_ms)
             attributes[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
+        if lease_s is not None:
+            attributes[LEASE] = lease_s
         body = encode(attributes, data)
-        outputs.append(Output(kind, name, identity, type_, conversation, body, STRUCTURED, _NO_HEADERS, expires_ms))
+        output = Output(kind, name, identity, type_, conversation, body, STRUCTURED, _NO_HEADERS, expires_ms)
+        outputs.append(output)
+        if lease_s is not None:
+            outputs.append(watch(output, 0, lease_s))
 
     def _carry(self, attributes: dict[str, Attribute]) -> int | None:
         """Hand on what a message inherits; return the milliseconds until it expires, or None."""
@@ -152,6 +160,12 @@ class Outbox:
             own = self.deadline_s
             attributes[EXPIRY] = rfc3339(own)
         return None if own is None else max(0, int((own - self.facts.now_s) * 1000))
+
+
+def watch(request: Output, fence: int, lease_s: int) -> Output:
+    """Make the lease that watches over a request; its name is the task's id. See bus.core.leases."""
+    headers = {"bus-fence": fence, "bus-lease": lease_s, "bus-kind": request.kind, "bus-name": request.name}
+    return request._replace(kind="lease", name=request.id, headers=headers)
 
 
 def hops_left(message: Message, facts: Facts) -> int:

@@ -34,6 +34,7 @@ from bus.core.message import (
     REPLYTO,
     REQUESTED,
     TASK_CLAIM,
+    TASK_LAPSE,
     Json,
     Message,
 )
@@ -53,6 +54,7 @@ from bus.core.telling import place, tell, tell_about_bytes
 from bus.core.work import Dispatch, Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
+_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE))
 _FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
@@ -89,8 +91,8 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
     back: ReturnAddress | None = None
     try:
         check_sender(message, delivery, table, facts, found)
-        if type_ == TASK_CLAIM:
-            return _claimed(delivery, message, table, facts)
+        if type_ in _ABOUT_TASKS:
+            return _about_task(delivery, message, table, facts)
         answers = None if source == BUS else found.answers
         if REPLYTO in attributes or answers:
             back = who_waits(message, delivery, answers, facts)
@@ -126,11 +128,15 @@ def who_waits(message: Message, delivery: Delivery, answers: str | None, facts: 
     return None if back == NOBODY else back
 
 
-def _claimed(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> Decision:
-    """A claim is decided where the answer to its task is recorded."""
+def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> Decision:
+    """A claim, or word of the bus itself, is decided where the answer to its task is recorded."""
     if delivery.routing_key != message.conversation:
         return _rekeyed(delivery, message)
-    return claimed(message, table, facts)
+    if message.type == TASK_CLAIM:
+        return claimed(message, table, facts)
+    if message.source == BUS:
+        return Decision("filtered", message, why="lease", reason="its task came back; what follows is up to the lease")
+    raise Refused("not-published", f"only the bus says `{message.type}`; leave it out")
 
 
 def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
@@ -139,7 +145,8 @@ def _asked_again(message: Message, facts: Facts, table: RouteTable, back: Return
     if capability not in table.catalog.capabilities:
         raise Refused("unknown-capability", f"no agent offers `{capability}` any more; declare it, then redrive again")
     outbox = Outbox(message, facts, "redrive")
-    outbox.send("capability", capability, message.type, message.data, back=back or NOBODY)
+    lease_s = table.catalog.capabilities[capability].lease_s
+    outbox.send("capability", capability, message.type, message.data, back=back or NOBODY, lease_s=lease_s)
     return Decision("routed", message, why="redriven request", outputs=tuple(outbox.outputs))
 
 
@@ -334,7 +341,7 @@ def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> No
     target = dispatched.target
     kept = back if dispatched.answerable else None
     if target.kind == "capability" or target.kind == "agent":
-        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY)
+        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY, lease_s=target.lease_s)
     elif target.kind == "event":
         if target.to_route:
             outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)

@@ -12,6 +12,7 @@ from bus.core.codec import decode
 from bus.core.errors import FailureClass, Refused
 from bus.core.facts import Facts
 from bus.core.identity import check_sender
+from bus.core.leases import came_back
 from bus.core.message import FENCE, REPLYTO, Message
 from bus.core.outputs import NOBODY, set_aside
 from bus.core.pipeline import rejected
@@ -36,6 +37,8 @@ def bounced(delivery: Delivery, facts: Facts) -> Decision:
     failure = Failure(failure_class, code, text.format(queue=queue))
     end: End = "expired" if why == "expired" else "dead_letter"
     message = _decoded(delivery, facts)
+    if message is not None and (leased := came_back(message, facts, failure.reason, queue)) is not None:
+        return leased
     outputs: list[Output] = [set_aside(delivery, message, facts, end, failure, f"bounced from {queue}")]
     if message is not None:
         outputs += _told(message, facts, failure)
@@ -87,7 +90,7 @@ def repeated(
     if same:
         return Decision("duplicate", message, why="duplicate", reason=f"recorded before, as number {seq}")
     if answers:
-        reason = f"another answer to this request was recorded first, as number {seq}"
+        reason = f"another answer to this request was recorded first, or its lease ran out: see number {seq}"
         told = _told_late(delivery, message, table, facts, reason)
         return Decision("superseded", message, why="superseded", reason=reason, outputs=tuple(told))
     reason = f"its id was used before with other content, in number {seq}; give every message its own id"

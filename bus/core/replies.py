@@ -14,7 +14,19 @@ from bus.core.actions import Decision, Delivery, Failure
 from bus.core.address import ReturnAddress, unseal
 from bus.core.errors import FailureClass, Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, CONVERSATION, CORRELATION, FENCE, ID, REDRIVE, REPLYTO, REQUESTED, SOURCE, Message
+from bus.core.message import (
+    ATTEMPT,
+    CONVERSATION,
+    CORRELATION,
+    FENCE,
+    ID,
+    REDRIVE,
+    REPLYTO,
+    REQUESTED,
+    SOURCE,
+    Attribute,
+    Message,
+)
 from bus.core.outputs import NOBODY, Outbox, set_aside
 from bus.core.route import Capability
 from bus.core.telling import place, tell
@@ -85,10 +97,9 @@ def _agents_failure(message: Message) -> Failure:
     return Failure(failure, failure, str(data.get("reason") or "the agent gave no reason")[:1000], agent=message.source)
 
 
-def answered_by(message: Message) -> str:
-    """Identity of the one answer that is recorded for a task, from what names the task: an answer, or a claim."""
-    given = message.attributes
-    return f"\0reply\0{given.get(CORRELATION)!s}\0{given.get(FENCE, 0)!s}"
+def answer_identity(task: str, fence: Attribute) -> str:
+    """Identity of the one answer that is recorded for a try of a task; a lease that runs out takes its place."""
+    return f"\0reply\0{task}\0{fence!s}"
 
 
 def identity_of(message: Message, answers: bool) -> str:
@@ -101,7 +112,7 @@ def identity_of(message: Message, answers: bool) -> str:
     """
     given = message.attributes
     if answers:
-        return answered_by(message)
+        return answer_identity(str(given.get(CORRELATION)), given.get(FENCE, 0))
     identity = given[ID]
     conversation = given.get(CONVERSATION) or identity
     tries = f"{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"

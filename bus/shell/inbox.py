@@ -10,8 +10,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from bus.core.actions import Delivery
-from bus.core.message import Message
-from bus.core.replies import answered_by, identity_of
+from bus.core.message import Attribute, Message
+from bus.core.replies import answer_identity, identity_of
 from bus.ports import InboxKey, Store
 from bus.shell.store_rules import bucket_of
 
@@ -23,9 +23,9 @@ def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
     return InboxKey(_hash(identity_of(message, answers)), content[:CONTENT_BYTES])
 
 
-def answer_key(claim: Message) -> InboxKey:
-    """Where the answer to the task that a claim names would be."""
-    return InboxKey(_hash(answered_by(claim)), b"")
+def answer_key(task: str, fence: Attribute, content: bytes = b"") -> InboxKey:
+    """Identity of the one answer to a try of a task."""
+    return InboxKey(_hash(answer_identity(task, fence)), content[:CONTENT_BYTES])
 
 
 def _hash(identity: str) -> bytes:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bus.core import naming
 from bus.core.errors import StoreFailed
 from bus.core.outputs import REPLAY
+from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.core.work import Target
 from bus.shell.memory_broker import MemoryBroker
@@ -52,8 +53,9 @@ class Inline:
 class World:
     """One namespace, with a worker that can crash and come back."""
 
-    def __init__(self, limits: dict[str, int] | None = None) -> None:
-        self.broker = MemoryBroker(plan(NS, 2, CATALOG), limits)
+    def __init__(self, limits: dict[str, int] | None = None, made: Catalog = CATALOG) -> None:
+        self.catalog = made
+        self.broker = MemoryBroker(plan(NS, 2, made), limits)
         self.store = MemoryStore()
         self.published: list[str] = []
         self.begin()
@@ -64,7 +66,7 @@ class World:
             self.transport,
             self.store,
             NullMeter(),
-            RouteTable(CATALOG),
+            RouteTable(self.catalog),
             replace(FACTS, seal=self.store.secret),
             Plan(NS, 2, prefetch=20, window=1000),
             clock=lambda: 1_800_000_000.0 + self.broker.now_s,
