@@ -83,7 +83,8 @@ def return_address(message: Message, delivery: Delivery, facts: Facts) -> Return
     if text is None:
         return None
     if from_the_bus(delivery, facts):
-        back = unseal(facts.seal, text, message.id, message.type, message.conversation)
+        fence = message.attributes.get(FENCE, 0)
+        back = unseal(facts.seal, text, message.id, message.type, message.conversation, fence)
         # A redriven message keeps the asker's plain address: check it as if the asker had sent it.
         if back is not None or message.source == BUS:
             return None if back == NOBODY else back

@@ -190,16 +190,13 @@ class Judge:
             self.leases.lose(partition, task, lost if isinstance(lost, int) else 0, str(reason))
 
     def lapse(self, judged: Judged) -> None:
-        """Record what follows from leases that have run out."""
+        """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
         now = self._clock()
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
         for due in self.leases.due(now):
             partition, (task, fence, _) = due.row.partition, due.lease
             output = self._store.entry(partition, due.row.seq).outputs[due.row.index]
             key = answer_key(task, fence, content_hash(output.body))
-            if self._inboxes[partition].earlier(key) is not None:
-                self.leases.end(partition, task, fence)
-                continue
             if not (due.ran or output.expires_ms is not None):
                 self.leases.wait_on(due, now)
                 continue

@@ -13,10 +13,14 @@ from bus.core.facts import Facts, Leased
 from bus.core.leases import MOST_TRIES, lapsed, lease_of
 from bus.core.message import TASK_CLAIM, TASK_LAPSE
 from bus.core.redelivery import bounced
+from bus.core.route import Capability
 from bus.core.work import Target
-from tests.core.world import FACTS, carried, catalog, flow, opened, route, run, structured
+from tests.core.world import ANYTHING, FACTS, TEXT, carried, catalog, flow, opened, route, run, structured
 
-LONG = catalog(route("grade", "asked", flow(to=(Target("capability", "grade", "grade.requested", lease_s=60),))))
+LONG = replace(
+    catalog(route("grade", "asked", flow(to=(Target("capability", "grade", "grade.requested", lease_s=60),)))),
+    capabilities={"grade": Capability("grade", ANYTHING, TEXT, lease_s=60)},
+)
 REASON = "grader has not been heard of for 60 s"
 
 
@@ -64,6 +68,12 @@ def test_after_so_many_tries_it_is_given_up_and_the_asker_is_told() -> None:
     told = opened(decision.outputs[1])
     assert (told["data"]["class"], told["data"]["code"], told["correlationid"]) == ("unavailable", "lease", "m1")
     assert REASON in told["data"]["reason"]
+    again = orjson.dumps({**opened(decision.outputs[0]), "redrive": 1})  # by an operator, for the same asker
+    redriven = carried(decision.outputs[0])._replace(body=again, message_id=lease.name)
+    request, lease = run(redriven, LONG).outputs
+    assert lease_of(lease) == (request.id, 0, 60)
+    answered = run(reply(opened(request)), LONG)
+    assert [output.target for output in answered.outputs] == ["agent:desk"]
 
 
 def test_past_its_deadline_it_is_not_sent_again() -> None:

@@ -13,8 +13,9 @@ from bus.core import naming
 from bus.core.message import TASK_CLAIM
 from bus.core.route import Agent, Capability, Catalog
 from bus.core.work import Target
+from bus.ports import Commit, Entry
 from bus.shell.memory_broker import Stored
-from tests.core.world import ANYTHING, TEXT, flow, route, structured
+from tests.core.world import ANYTHING, TEXT, flow, route, run, structured
 from tests.shell.test_worker import NS, World
 
 LEASE_S = 60
@@ -174,6 +175,15 @@ def test_a_lease_survives_the_bus_and_who_else_is_given_the_task_leaves_it() -> 
     world.take("g2")
     world.calm()
     assert world.hear("g2") == ["go"]
+
+
+def test_a_lease_that_is_over_is_not_published_with_the_replay_of_its_request() -> None:
+    outputs = run(structured("asked", {}, replyto="agent:desk"), LONG).outputs
+    world = Long()
+    world.store.claim(2)
+    world.store.commit(Commit({0: [Entry(1, None, b"{}", b"", outputs)]}))  # confirmed, but not yet known to be
+    world.calm(1.0)
+    assert [len(world.queue(name)) for name in ("capability.grade", "invalid", "dead")] == [1, 0, 0]
 
 
 def test_what_nobody_accepts_waits_in_its_queue() -> None:
