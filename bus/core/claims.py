@@ -46,8 +46,7 @@ def claimed(message: Message, table: RouteTable, facts: Facts) -> Decision:
     outbox = Outbox(message, facts, "claim")
     kind, name = place(address)
     outbox.send(kind, name, TASK_CLAIMED, said, correlation=message.id)
-    why = f"claim: {verdict}" + ("" if facts.answered is None else f", number {facts.answered}")
-    return Decision("routed", message, why=why, reason=_leased(said), outputs=tuple(outbox.outputs))
+    return Decision("routed", message, why=f"claim: {verdict}{_because(facts, said)}", outputs=tuple(outbox.outputs))
 
 
 def accepts(message: Message, facts: Facts) -> bool:
@@ -72,8 +71,10 @@ def _verdict(message: Message, facts: Facts) -> str:
     return "taken" if _taken(message, facts) else "go"
 
 
-def _leased(said: dict[str, Json]) -> str:
-    return f"leased for {said['lease']} s" if "lease" in said else ""
+def _because(facts: Facts, said: dict[str, Json]) -> str:
+    if facts.answered is not None:
+        return f", number {facts.answered}"
+    return f", leased for {said['lease']} s" if "lease" in said else ""
 
 
 def _capability(source: str, name: Json, table: RouteTable) -> str:

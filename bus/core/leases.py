@@ -58,9 +58,9 @@ def lapsed(output: Output, facts: Facts, reason: str) -> tuple[Delivery, Decisio
         text = f"{MOST_TRIES} agents accepted it and fell silent; the last: {reason}"
         return delivery, _given_up(delivery, request, lease, facts, Failure("unavailable", "lease", text))
     again = _again(output, request, lease, facts, expiry)
-    why = f"lease ran out, fence {lease.fence}"
+    why = f"lease of try {lease.fence} ran out: {reason}"
     outputs = (again, watch(again, lease.fence + 1, lease.seconds))
-    return delivery, Decision("routed", request, why=why, reason=reason, outputs=outputs)
+    return delivery, Decision("routed", request, why=why, outputs=outputs)
 
 
 def came_back(message: Message, facts: Facts, reason: str, queue: str) -> Decision | None:
@@ -76,7 +76,7 @@ def came_back(message: Message, facts: Facts, reason: str, queue: str) -> Decisi
     outbox = Outbox(lasting, facts, "bounced")
     data = {"fence": given.get(FENCE, 0), "reason": reason}
     outbox.send("ingress", TASK_LAPSE, TASK_LAPSE, data, correlation=message.id)  # type: ignore[arg-type]
-    return Decision("routed", message, why=f"bounced from {queue}", reason=reason, outputs=tuple(outbox.outputs))
+    return Decision("routed", message, why=f"bounced from {queue}: {reason}", outputs=tuple(outbox.outputs))
 
 
 def _request(body: bytes) -> Message:

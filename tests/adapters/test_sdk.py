@@ -54,12 +54,12 @@ class Running:
         assert (claim.type, claim.source, claim.conversation) == (TASK_CLAIM, "tester", "c1")
         return claim
 
-    def say(self, claim: Message, verdict: str) -> None:
+    def say(self, claim: Message, verdict: str, **more: Json) -> None:
         """Answer such a question, as the bus does."""
         assert isinstance(claim.data, dict)
         attributes = {**request("v").attributes, "type": TASK_CLAIMED, "correlationid": claim.id}
         queue = address_queue(NS, str(claim.data["inbox"]))
-        self.broker.put(queue, Message(attributes, {"verdict": verdict}))
+        self.broker.put(queue, Message(attributes, {"verdict": verdict, **more}))
 
     async def sent(self) -> Message:
         return await asyncio.wait_for(self.broker.sent.get(), PATIENCE_S)
@@ -215,6 +215,78 @@ async def test_stopping_waits_for_no_verdict() -> None:
         world.put(request(), replay=True)
         await world.claimed()
     assert world.broker.depth(capability_queue(NS, "echo")) == (1, 0)
+
+
+def accepting(claim: Message) -> bool:
+    assert isinstance(claim.data, dict)
+    return claim.data.get("lease") is True
+
+
+async def test_long_work_is_accepted_then_settled_then_renewed_until_it_is_answered() -> None:
+    go, gone = asyncio.Event(), asyncio.Event()
+
+    async def handler(asked: Message) -> Json:
+        gone.set()
+        await go.wait()
+        return asked.id
+
+    async with running(echo(handler, concurrency=1)) as world:
+        for name in ("r1", "r2"):
+            world.put(request(name, lease=3))
+        claim = await world.claimed()
+        assert accepting(claim)
+        assert not gone.is_set()
+        world.say(claim, "go", lease=3)
+        await asyncio.wait_for(gone.wait(), PATIENCE_S)
+        await world.broker.until(capability_queue(NS, "echo"), (0, 1))  # the second is not accepted, for want of a slot
+        for _ in range(2):
+            renewal = await world.claimed()
+            assert accepting(renewal)
+            assert renewal.text("correlationid") == "r1"
+            world.say(renewal, "go", lease=3)
+        go.set()
+        assert (await world.sent()).data == "r1"
+        second = await world.claimed()
+        world.say(second, "taken")  # another agent's, by now
+        await world.settled()
+        assert world.broker.sent.empty()
+
+
+async def test_work_whose_lease_is_lost_is_stopped_and_answers_nothing() -> None:
+    stopped = asyncio.Event()
+
+    async def handler(_asked: Message, context: Context) -> None:
+        await context.send("never.leaves")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            stopped.set()
+
+    async with running(echo(handler)) as world:
+        world.put(request(lease=1))
+        world.say(await world.claimed(), "go", lease=1)
+        world.say(await world.claimed(), "answered")
+        await asyncio.wait_for(stopped.wait(), PATIENCE_S)
+    assert world.broker.sent.empty()
+
+
+async def test_accepted_work_may_take_as_long_as_it_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.sdk.inbox.HOLD_S", 0.3)
+
+    async def handler(_asked: Message, context: Context) -> Json:
+        for _ in range(5):
+            await context.progress()
+            await asyncio.sleep(0.1)
+        return "done"
+
+    async with running(echo(handler, timeout_s=0.25)) as world:
+        world.put(request("long", lease=60))
+        world.say(await world.claimed(), "go", lease=60)
+        assert (await world.sent()).data == "done"
+        world.put(request("short"))
+        answer = await world.sent()
+        assert isinstance(answer.data, dict)
+        assert answer.data["class"] == "timeout"
 
 
 async def test_an_event_that_comes_again_is_not_asked_about() -> None:
