@@ -366,6 +366,10 @@ def remove_namespace(settings: Settings, routes: RouteTable) -> None:
     from bus.shell.topology import plan
 
     remove(bus_url(settings), plan(settings.namespace, settings.partitions, routes.catalog))
+    if settings.store_url is not None:
+        with _postgres_installed():
+            from bus.shell.postgres_link import drop_schema
+        drop_schema(settings.store_url, settings.namespace)
 
 
 def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:

@@ -13,6 +13,7 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from bus.core.errors import BusError, Unreachable
+from bus.core.naming import store_exchange
 from bus.shell.topology import Topology
 
 _TIMEOUT_S = 10.0  # a broker under load takes a second or two to log in
@@ -135,5 +136,5 @@ def remove(url: str, topology: Topology) -> None:
         channel = opened.channel()
         for queue in topology.queues:
             channel.queue_delete(queue.name)
-        for exchange in topology.exchanges:
-            channel.exchange_delete(exchange.name)
+        for exchange in (*(each.name for each in topology.exchanges), store_exchange(topology.namespace)):
+            channel.exchange_delete(exchange)
