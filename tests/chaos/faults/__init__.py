@@ -47,7 +47,7 @@ FAULTS: Mapping[str, Fault] = {
     "storm": Fault(storms.storm, 6),
     "broker-kill": Fault(broker.kill, 1, own_node=True),
     "full-queue": Fault(broker.full_queue, 2, own_node=True),
-    "limit-lifted": Fault(broker.limit_lifted, 2, own_node=True, by_name=True),
+    "limit-lifted": Fault(broker.limit_lifted, 1, own_node=True),
     "full-ingress": Fault(broker.full_ingress, 2, own_node=True),
     "memory-alarm": Fault(alarms.memory, 1, own_node=True),
     "disk-alarm": Fault(alarms.disk, 1, own_node=True),
