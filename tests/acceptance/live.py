@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -73,6 +74,12 @@ class LiveBus:
                 return
         raise AssertionError(f"the bus did not start: {(self.home / 'bus.log').read_text()[-3000:]}")
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9."""
         assert self._process is not None
@@ -128,6 +135,21 @@ class LiveBus:
 def event(type_: str, data: Json, id_: str, **attributes: Any) -> bytes:
     """A structured CloudEvent of the agent `desk`."""
     return orjson.dumps({"specversion": "1.0", "id": id_, "source": "desk", "type": type_, **attributes, "data": data})
+
+
+def arrivals(live: LiveBus, count: int) -> dict[str, list[str]]:
+    """Take `count` requests from the capability `greeting`: names by conversation, the first of each id, in order."""
+    first: dict[str, tuple[str, str]] = {}
+    deadline = time.monotonic() + 60
+    while len(first) < count and time.monotonic() < deadline:
+        for properties, body in live.queue("capability.greeting"):
+            said = orjson.loads(body)
+            first.setdefault(properties.message_id, (said["conversationid"], said["data"]["name"]))
+        time.sleep(0.05)
+    got: dict[str, list[str]] = {}
+    for conversation, name in first.values():
+        got.setdefault(conversation, []).append(name)
+    return got
 
 
 async def playing(live: LiveBus, agents: dict[str, Agent], act: Callable[[dict[str, Agent]], Awaitable[None]]) -> None:
