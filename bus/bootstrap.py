@@ -260,7 +260,7 @@ def run_bus(
         StoreFailed: the store cannot be used: wrong password, no such database, not this namespace's, held by another.
     """
     from bus import __version__
-    from bus.shell.collector import calm_collector
+    from bus.shell.calm import calm_process
     from bus.shell.patience import patiently
     from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
@@ -283,7 +283,7 @@ def run_bus(
         for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
         worker = make_worker(for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart)
         stopping.drain = worker.drain
-        calm_collector()
+        calm_process()
         worker.run()
 
 

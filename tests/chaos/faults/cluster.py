@@ -6,9 +6,11 @@ import time
 
 from bus.core import naming
 from tests.chaos.cluster import Cluster
+from tests.chaos.faults import processes
 from tests.chaos.world import PARTITIONS, SINKS, World
 
 AWAY_S = (1.0, 20.0)  # how long a node stays away: others take over at once, or the bus works on without it
+BUS_TOO = 0.3  # of the nodes that are away, so many see a kill -9 of the bus meanwhile
 CAUGHT_UP_S = 5.0  # after it is back: its queues take part again, or the next kill could leave them without a majority
 
 
@@ -23,6 +25,9 @@ def node_kill(world: World) -> None:
     world.kills += 1
     world.counts[f"node-kill {why}"] += 1
     time.sleep(world.chance.uniform(*AWAY_S))
+    if world.chance.random() < BUS_TOO:
+        processes.kill(world)  # it must begin on a cluster that is not whole
+        world.counts["node-kill and kill"] += 1
     cluster.start(number)
     time.sleep(CAUGHT_UP_S)
 
