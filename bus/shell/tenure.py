@@ -23,6 +23,7 @@ from bus.shell.failpoints import Reach
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
 from bus.shell.outflow import Addresses, Job, Outflow, replayed
+from bus.shell.refusals import Refusals
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
 
@@ -53,6 +54,8 @@ class Kit:
         clock: epoch seconds.
         reach: passes failpoints.
         settled: told whenever nothing is open, while replaying and leaving.
+        refusals: says when a target has refused for so long that the connection should be made anew.
+        anew: does that; this tenure is over then.
         on_finished: told of every finished input and the time.
     """
 
@@ -68,6 +71,8 @@ class Kit:
     later: Callable[[float, Callable[[], None]], None]
     settled: Callable[[], None]
     reach: Reach
+    refusals: Refusals
+    anew: Callable[[str], None]
     on_finished: Callable[[Open, float], None] | None
 
 
@@ -82,7 +87,9 @@ class Tenure:
         self._transport, self._meter, self._judge = kit.transport, kit.meter, kit.judge
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
-        self._outflow = Outflow(Addresses(kit.namespace), kit.transport.publish, kit.clock)
+        self._addresses = Addresses(kit.namespace)
+        self._outflow = Outflow(self._addresses, kit.transport.publish, kit.clock)
+        self._refusals = kit.refusals
         self._waiting = Waiting()
         self._arrived: deque[Received] = deque()
         self._came_back: list[tuple[Job, Outcome]] = []
@@ -158,6 +165,7 @@ class Tenure:
         now = self._clock()
         confirmed = 0
         oldest = now
+        renew = ""
         self._reach("during-replay" if self.phase == "replaying" else "after-publish")
         for outcome in outcomes:
             job = self._outflow.outcome(outcome)
@@ -167,15 +175,22 @@ class Tenure:
                 confirmed += 1
                 if job.owner is not None and job.owner.committed_s < oldest:
                     oldest = job.owner.committed_s
+                if self._refusals.noted:
+                    self._refusals.taken(self._addresses.of(job.output))
                 self._confirmed(job)
             elif outcome.how == "returned" and job.output.kind not in ("dead", "invalid"):
                 self._came_back.append((job, outcome))
             else:
                 self._hold(job, now, outcome.reason or "the queue is full")
+                renew = self._refusals.refused(self._addresses.of(job.output), now) or renew
         self._reach("after-confirm")
         if confirmed:
             self._meter.confirmed(confirmed, now - oldest)
-        self.turn()
+        if renew and self.phase != "leaving":
+            _log.warning("connecting anew: %s", renew)
+            self._kit.anew(renew)  # what is not committed is void, so the refused rows are due as they were: at once
+        else:
+            self.turn()
 
     # --- the turn: what can be done now, is ------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.chaos.faults import agents, alarms, broker, network, processes, stores, storms
+from tests.chaos.faults import agents, alarms, broker, cluster, network, processes, stores, storms
 from tests.chaos.world import World
 
 
@@ -47,15 +47,20 @@ FAULTS: Mapping[str, Fault] = {
     "storm": Fault(storms.storm, 6),
     "broker-kill": Fault(broker.kill, 1, own_node=True),
     "full-queue": Fault(broker.full_queue, 2, own_node=True),
-    "limit-lifted": Fault(broker.limit_lifted, 2, own_node=True, by_name=True),
+    "limit-lifted": Fault(broker.limit_lifted, 1, own_node=True),
     "full-ingress": Fault(broker.full_ingress, 2, own_node=True),
     "memory-alarm": Fault(alarms.memory, 1, own_node=True),
     "disk-alarm": Fault(alarms.disk, 1, own_node=True),
     "second-store": Fault(stores.second_store, 1),
+    "node-kill": Fault(cluster.node_kill, 8, by_name=True),
     "duplicates": Fault(lambda _world: None, 0),  # a trait of the load: producers send some inputs again
 }
 
 ALL = tuple(name for name, fault in FAULTS.items() if not fault.by_name)
+
+CLUSTER = ("node-kill", "kill", "handover", "failpoint", "agent-kill", "agent-before-reply", "agent-after-reply",
+           "full-queue", "duplicates")  # fmt: skip
+"""What `all` means with `--nodes`: there is no wire between the bus and several nodes."""
 
 COMING: Mapping[str, str] = {
     "postgres-outage": "stop and start the server of `--store postgres`: a function in faults/stores.py",
