@@ -8,8 +8,11 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from bus.audit.record import CONTENT_BYTES, OutputNote, Record
+from bus.core.message import TASK_CLAIM
+from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED
 from bus.shell.history import History
+from tests.chaos.agent import CONCURRENCY
 from tests.chaos.effects import digest_of
 
 SUBSCRIBERS = {
@@ -45,6 +48,8 @@ class Log:
     elsewhere: outputs that the store says did not end as delivered, and those still held.
     bounced: ids of messages that the broker gave back.
     ends: how many records ended how.
+    go: (id, agent) of requests that the bus let an agent work on when it asked; `late_go`: after they were answered.
+    answered: ids of requests that have an answer.
     """
 
     decided: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
@@ -53,6 +58,9 @@ class Log:
     elsewhere: set[tuple[int, int, int]] = field(default_factory=set)
     bounced: set[str] = field(default_factory=set)
     ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    go: set[tuple[str, str]] = field(default_factory=set)
+    late_go: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
 
 
 def read_log(history: History) -> Log:
@@ -66,12 +74,23 @@ def read_log(history: History) -> Log:
         log.inputs.add(record.id)
         if record.queue.endswith(".bounced"):
             log.bounced.add(record.id)
+        _about_tasks(record, log)
         if record.end != "duplicate" and record.why != REKEYED:
             log.decided[record.content].append(record)
         if record.outputs:
             _outputs(history, record, log)
     log.elsewhere |= {(each.partition, each.seq, each.index) for each in history.exceptions(limit=1_000_000)}
     return log
+
+
+def _about_tasks(record: Record, log: Log) -> None:
+    task = record.correlation or ""
+    if record.type == TASK_CLAIM and record.why.startswith("claim: go"):
+        log.go.add((task, record.source))
+        if task in log.answered:
+            log.late_go.add(task)
+    elif record.type.endswith((".replied", ".failed")) and record.end == "routed" and record.source != BUS:
+        log.answered.add(task)
 
 
 def _outputs(history: History, record: Record, log: Log) -> None:
@@ -86,4 +105,6 @@ def _places(note: OutputNote) -> tuple[str, ...]:
         return SUBSCRIBERS.get(note.name, ())
     if note.kind in ("dead", "invalid", "ingress"):
         return (note.kind,)
+    if note.kind == "client" or (note.kind == "agent" and note.name in CONCURRENCY):
+        return ()  # what the bus tells the SDK, which no sink sees
     return (note.name,)
