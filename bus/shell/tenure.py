@@ -94,7 +94,6 @@ class Tenure:
         self._load(taken)
 
     def _load(self, taken: Taken) -> None:
-        self._judge.claimed(taken.claims, taken.keys)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))

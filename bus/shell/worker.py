@@ -225,7 +225,7 @@ class Worker:
         """Claim what this worker should own, on a connection that consumes nothing yet."""
         if self.state != "standby":
             self._set("claiming")
-        self._submit(lambda: self._tenancy.take(self._reach), self._claimed)
+        self._submit(lambda: self._tenancy.take(self._reach, self._judge.claimed), self._claimed)
 
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0
