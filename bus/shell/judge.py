@@ -213,8 +213,10 @@ class Judge:
         entry = Entry(seq, key, line, delivery.body, decision.outputs)
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
-        left = len(decision.outputs)
-        judged.opens.append(Open(partition, entry, left, tags, arrived, decision, behind, delivery.queue, decided_s))
+        outputs, left = decision.outputs, len(decision.outputs)
+        judged.opens.append(
+            Open(partition, seq, outputs, left, tags, arrived, decision, behind, delivery.queue, decided_s)
+        )
         judged.decisions.append(decision)
 
     def committed(self, keys: Mapping[int, list[tuple[bytes, int]]]) -> None:

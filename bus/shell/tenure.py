@@ -112,7 +112,7 @@ class Tenure:
             for index in range(len(entry.outputs))
             if (entry.seq, index) not in claim.settled and (claim.partition, entry.seq, index) not in waiting
         ]
-        opened = Open(claim.partition, entry, len(left), [], self._clock())
+        opened = Open(claim.partition, entry.seq, entry.outputs, len(left), [], self._clock())
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
@@ -266,8 +266,8 @@ class Tenure:
         for opened in judged.opens:
             opened.committed_s = now
             self._ledger.add(opened)
-            for index, output in enumerate(opened.entry.outputs):
-                self._go(Job(opened.partition, opened.entry.seq, index, output, opened), now)
+            for index, output in enumerate(opened.outputs):
+                self._go(Job(opened.partition, opened.seq, index, output, opened), now)
         for job in held:
             self._settle(job)
             self._token(job, now)

@@ -96,8 +96,8 @@ def publish_before_commit() -> None:
         judged = Judge.judge(self._judge, batch)
         for opened in judged.opens:
             self._ledger.add(opened)
-            for index, output in enumerate(opened.entry.outputs):
-                self._go(Job(opened.partition, opened.entry.seq, index, output, opened), 0.0)
+            for index, output in enumerate(opened.outputs):
+                self._go(Job(opened.partition, opened.seq, index, output, opened), 0.0)
         judged.opens.clear()
         self._outflow.flush()
         vars(self._judge)["judge"] = lambda _: judged  # what was decided already
