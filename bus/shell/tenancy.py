@@ -45,14 +45,24 @@ class Tenancy:
     of: how many partitions there are.
     window: identities to read per partition.
     monotonic: seconds; what counts how long a lease is good for, from before it was asked for.
+    alive: told, whenever a lease is looked after, that this is no stall.
     """
 
-    def __init__(self, store: Store, worker: str, of: int, window: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        of: int,
+        window: int,
+        monotonic: Callable[[], float],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._worker = worker
         self._of = of
         self._window = window
         self._monotonic = monotonic
+        self._alive = alive
         self._until = 0.0
         self.owned: frozenset[int] = frozenset()
 
@@ -88,6 +98,7 @@ class Tenancy:
 
     def keep(self) -> None:
         """Renew if it is time, in the middle of what takes longer on the store's thread than a lease lasts."""
+        self._alive()
         if self._monotonic() > self._until - TTL_S + RENEW_S:
             self._lease()
 
