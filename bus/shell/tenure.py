@@ -82,7 +82,9 @@ class Tenure:
         self._transport, self._meter, self._judge = kit.transport, kit.meter, kit.judge
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
-        self._outflow = Outflow(Addresses(kit.namespace), kit.transport.publish, kit.clock)
+        self._outflow = Outflow(
+            Addresses(kit.namespace, kit.judge.table.catalog.subscriptions), kit.transport.publish, kit.clock
+        )
         self._waiting = Waiting()
         self._arrived: deque[Received] = deque()
         self._came_back: list[tuple[Job, Outcome]] = []
