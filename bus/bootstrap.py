@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.trial.apart import Apart
+    from bus.shell.watchdog import Vitals
     from bus.shell.worker import Worker
 
 Progress = Callable[[str], None]
@@ -265,6 +266,7 @@ def run_bus(
     from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.watchdog import Vitals, watched
 
     with contextlib.ExitStack() as open_things:
         apart = _apart(routes)  # first: it forks
@@ -279,10 +281,14 @@ def run_bus(
         recorder = _recorder(settings, meter)
         if recorder is not None:
             open_things.callback(recorder.close)
+        vitals = Vitals()
         # From here on the transport waits for the broker and the worker for the store.
         for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
-        worker = make_worker(for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart)
+        worker = make_worker(
+            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
+        )
         stopping.drain = worker.drain
+        open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
 
@@ -322,28 +328,25 @@ def make_worker(
     on_state: Callable[[str], None] = lambda state: None,
     recorder: SpanRecorder | None = None,
     apart: Apart | None = None,
+    vitals: Vitals | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
     from bus.shell.failpoints import failpoints
     from bus.shell.worker import Plan, Worker
 
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
         transport(settings, routes),
         store,
         meter,
         routes,
         facts(settings, seal=store.secret),
-        Plan(
-            settings.namespace,
-            settings.partitions,
-            settings.prefetch,
-            settings.inbox_window,
-            f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
-        ),
+        Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window, name),
         on_state=on_state,
         on_finished=None if recorder is None else _tracing(recorder),
         reach=failpoints(settings.failpoints),
         apart=apart,
+        vitals=vitals,
     )
 
 

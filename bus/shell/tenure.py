@@ -87,7 +87,7 @@ class Tenure:
         self._transport, self._meter, self._judge = kit.transport, kit.meter, kit.judge
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
-        self._addresses = Addresses(kit.namespace)
+        self._addresses = Addresses(kit.namespace, kit.judge.table.catalog.subscriptions)
         self._outflow = Outflow(self._addresses, kit.transport.publish, kit.clock)
         self._refusals = kit.refusals
         self._waiting = Waiting()
@@ -101,7 +101,6 @@ class Tenure:
         self._load(taken)
 
     def _load(self, taken: Taken) -> None:
-        self._judge.claimed(taken.claims, taken.keys)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
@@ -120,7 +119,7 @@ class Tenure:
             for index in range(len(entry.outputs))
             if (entry.seq, index) not in claim.settled and (claim.partition, entry.seq, index) not in waiting
         ]
-        opened = Open(claim.partition, entry, len(left), [], self._clock())
+        opened = Open(claim.partition, entry.seq, entry.outputs, len(left), [], self._clock())
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
@@ -282,8 +281,8 @@ class Tenure:
         for opened in judged.opens:
             opened.committed_s = now
             self._ledger.add(opened)
-            for index, output in enumerate(opened.entry.outputs):
-                self._go(Job(opened.partition, opened.entry.seq, index, output, opened), now)
+            for index, output in enumerate(opened.outputs):
+                self._go(Job(opened.partition, opened.seq, index, output, opened), now)
         for job in held:
             self._settle(job)
             self._token(job, now)
