@@ -22,7 +22,7 @@ from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, 
 from bus.shell.failpoints import Reach
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
-from bus.shell.outflow import Addresses, Job, Outflow
+from bus.shell.outflow import Addresses, Job, Outflow, replayed
 from bus.shell.refusals import Refusals
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
@@ -95,6 +95,7 @@ class Tenure:
         self._came_back: list[tuple[Job, Outcome]] = []
         self._committing = False
         self._tokens = 0
+        self._leases_due = False
         self._idle_timer = False
         self._unpruned = 0
         self.phase: Literal["replaying", "running", "leaving"] = "replaying"
@@ -104,7 +105,11 @@ class Tenure:
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
-            self._waiting.load(Job(row.partition, row.seq, row.index, entry.outputs[row.index], None, row))
+            output = replayed(entry.outputs[row.index])
+            if output.kind == "lease":
+                self._judge.leases.load(row, output)
+                continue
+            self._waiting.load(Job(row.partition, row.seq, row.index, output, None, row))
         for claim in taken.claims:
             self._ledger.start(claim.partition, claim.done)
             for entry in claim.pending:
@@ -116,14 +121,16 @@ class Tenure:
     def _replay(self, claim: Claim, entry: Entry, waiting: set[tuple[int, int, int]]) -> None:
         left = [
             index
-            for index in range(len(entry.outputs))
-            if (entry.seq, index) not in claim.settled and (claim.partition, entry.seq, index) not in waiting
+            for index, output in enumerate(entry.outputs)
+            if output.kind != "lease"  # a row, or no more
+            and (entry.seq, index) not in claim.settled
+            and (claim.partition, entry.seq, index) not in waiting
         ]
         opened = Open(claim.partition, entry.seq, entry.outputs, len(left), [], self._clock())
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
-            self._go(Job(claim.partition, entry.seq, index, entry.outputs[index], opened), opened.committed_s)
+            self._go(Job(claim.partition, entry.seq, index, replayed(entry.outputs[index]), opened), opened.committed_s)
 
     def _go(self, job: Job, now: float) -> None:
         """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
@@ -188,7 +195,7 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            if self._arrived or self._came_back or self._waiting.hold:
+            if self._arrived or self._came_back or self._waiting.hold or self._leases_due:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
                 self._flush_later()
@@ -240,8 +247,9 @@ class Tenure:
     ) -> None:
         """Decide and commit on the store's thread: an identity may have to be looked up, and the loop never waits."""
         release, self._waiting.release = self._waiting.release, []
+        lapse, self._leases_due = self._leases_due, False
         done = self._ledger.marks()
-        if not (batch or back or held or done or release):
+        if not (batch or back or held or done or release or lapse):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -254,10 +262,15 @@ class Tenure:
             for job, outcome in back:
                 if job.output.kind != "client":
                     self._judge.came_back(job.partition, job.output, outcome.reason, judged)
+            if lapse:
+                self._judge.lapse(judged)
+            hold, free = self._judge.leases.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
             began = time.perf_counter()
-            self._kit.store.commit(Commit(judged.entries, done, rows, release, excepted))
+            commit = Commit(judged.entries, done, [*rows, *hold], [*release, *free], excepted)
+            if not lapse or judged.opens or done or commit.hold or commit.release or excepted:
+                self._kit.store.commit(commit)
             commit_s = time.perf_counter() - began
             self._judge.committed(judged.keys)
             return judged
@@ -282,6 +295,8 @@ class Tenure:
             opened.committed_s = now
             self._ledger.add(opened)
             for index, output in enumerate(opened.outputs):
+                if output.kind == "lease":
+                    continue  # its row is written
                 self._go(Job(opened.partition, opened.seq, index, output, opened), now)
         for job in held:
             self._settle(job)
@@ -362,9 +377,12 @@ class Tenure:
     def _sweep(self) -> None:
         self._kit.later(SWEEP_S, self._sweep)
         for job in self._outflow.overdue(self._clock() - CONFIRM_S):
+            job.output = replayed(job.output)
             self._hold(job, self._clock(), f"the broker has not answered for {CONFIRM_S:g} s")
-        if self._waiting.rows and self.phase == "running":
-            self._wake()
+        if self.phase == "running":
+            self._leases_due = len(self._judge.leases) > 0
+            if self._waiting.rows:
+                self._wake()
         self.turn()
 
 

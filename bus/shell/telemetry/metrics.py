@@ -32,7 +32,7 @@ NONE = "none"  # no route owned the message, or the target's kind has no names i
 
 ENDS: tuple[End, ...] = End.__args__  # type: ignore[attr-defined]
 NAMED_KINDS = ("agent", "capability", "event", "ingress")
-UNNAMED_KINDS = ("client", "dead", "invalid")
+UNNAMED_KINDS = ("client", "dead", "invalid", "lease")
 EXCEPTIONS = ("returned", "dead_letter", "expired", "parked")
 
 INVALID_CODES: tuple[str, ...] = (
