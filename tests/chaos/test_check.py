@@ -8,6 +8,7 @@ from bus.audit.record import Record
 from tests.chaos.check import check
 from tests.chaos.load import Expected, Mix, Sent
 from tests.chaos.log import Log, Published, content_of
+from tests.chaos.takeover import quantile_ms, takeovers_s
 from tests.chaos.tally import Sight, Tally
 
 
@@ -87,6 +88,13 @@ def test_a_later_one_that_comes_first() -> None:
 def test_a_delivery_without_a_record_and_a_record_without_a_delivery() -> None:
     assert judged(SEEN, DECIDED, (1, 2)) == {"audit_missing": 1}
     assert judged(SEEN, DECIDED, (1, 2, 3, 4)) == {"audit_missing": 1}
+
+
+def test_a_takeover_lasts_until_the_last_partition_decides_again() -> None:
+    decided = {0: [1.0, 2.0, 2.1, 9.0], 1: [1.9, 5.0], 2: [1.5]}  # the last one has nothing more to do
+    assert takeovers_s([2.0, 4.0, 10.0], decided) == [3.0, 5.0]
+    assert quantile_ms([3.0, 5.0], 0.5) == quantile_ms([3.0, 5.0], 0.99) == 5000
+    assert quantile_ms([], 0.5) is None
 
 
 def test_a_seed_gives_the_same_load_and_another_one_another() -> None:
