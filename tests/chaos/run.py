@@ -19,7 +19,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.log import content_of, read_log
 from tests.chaos.node import Node
 from tests.chaos.options import Options
-from tests.chaos.takeover import quantile_ms, takeovers_s
+from tests.chaos.takeover import quantile_ms, takeovers
 from tests.chaos.tally import Tally
 from tests.chaos.world import World
 
@@ -148,7 +148,9 @@ def _judge(world: World, tally: Tally) -> Report:
         store.close()
     verdict = check(tally, log, _refused(world))
     died_s = [each.at_s for bus in world.buses for each in bus.ends if each.ready and each.at_s < world.drain_s]
-    takeovers = takeovers_s(died_s, {partition: sorted(times) for partition, times in log.decided_s.items()})
+    taken = takeovers(died_s, {partition: sorted(times) for partition, times in log.decided_s.items()})
+    for each in taken:
+        world.note("takeover", **each._asdict())
     surprises = [each for child in (*world.buses, *world.agents.values()) for each in child.ends if not each.asked]
     if surprises:
         world.remarks.append(
@@ -159,8 +161,8 @@ def _judge(world: World, tally: Tally) -> Report:
         **summary(tally),
         **verdict.counts,
         "kills": world.kills,
-        "takeover_p50_ms": quantile_ms(takeovers, 0.5),
-        "takeover_p99_ms": quantile_ms(takeovers, 0.99),
+        "takeover_p50_ms": quantile_ms(taken, 0.5),
+        "takeover_p99_ms": quantile_ms(taken, 0.99),
         "fenced": sum(bus.log.read_text(errors="replace").count(FENCED) for bus in world.buses),
         "faults": dict(sorted(world.counts.items())),
         "ends": dict(sorted(log.ends.items())),

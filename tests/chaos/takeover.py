@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 
-def takeovers_s(ends_s: Iterable[float], decided_s: Mapping[int, Sequence[float]]) -> list[float]:
-    """For each end, the time until every partition has decided something again, whoever owns it then; sorted.
+class Takeover(NamedTuple):
+    """Seconds from an end, epoch seconds, until the last partition decided something again; which partition."""
+
+    seconds: float
+    ended_s: float
+    partition: int
+
+
+def takeovers(ends_s: Iterable[float], decided_s: Mapping[int, Sequence[float]]) -> list[Takeover]:
+    """For each end, the time until every partition has decided something again, whoever owns it then; shortest first.
 
     Whoever lived on goes on within milliseconds, so the longest wait is that of the partitions that lost their owner.
 
@@ -18,12 +27,16 @@ def takeovers_s(ends_s: Iterable[float], decided_s: Mapping[int, Sequence[float]
     """
     found = []
     for end in ends_s:
-        after = [times[at] - end for times in decided_s.values() if (at := bisect_right(times, end)) < len(times)]
+        after = [
+            Takeover(times[at] - end, end, partition)
+            for partition, times in decided_s.items()
+            if (at := bisect_right(times, end)) < len(times)
+        ]
         if after:
             found.append(max(after))
     return sorted(found)
 
 
-def quantile_ms(sorted_s: Sequence[float], share: float) -> int | None:
-    """A quantile of sorted seconds, in milliseconds; None of nothing."""
-    return round(sorted_s[min(int(len(sorted_s) * share), len(sorted_s) - 1)] * 1000) if sorted_s else None
+def quantile_ms(found: Sequence[Takeover], share: float) -> int | None:
+    """A quantile of takeovers, shortest first, in milliseconds; None of nothing."""
+    return round(found[min(int(len(found) * share), len(found) - 1)].seconds * 1000) if found else None
