@@ -37,7 +37,7 @@ def disk_full(world: World) -> None:
     """The disk of the tables is full for a while: what would make them grow fails."""
     database = _database(world)
     database.fill()
-    time.sleep(world.chance.uniform(1.0, 6.0))
+    time.sleep(world.chance.choice((2.0, 5.0, 25.0)))  # the last is long enough for a bus that tries in vain to do harm
     database.clear()
 
 
