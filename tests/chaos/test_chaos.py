@@ -71,7 +71,7 @@ def own_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("rule", TRIALS)
-def test_a_bus_with_a_broken_rule_is_found_out_and_a_healthy_one_passes(rule: str, own_node: Node) -> None:
-    report = attempt(rule, own_node)
-    assert judged_right(rule, report), (rule, report.shown)
+@pytest.mark.parametrize("trial", TRIALS)
+def test_a_bus_with_a_broken_rule_is_found_out_and_a_healthy_one_passes(trial: str, own_node: Node) -> None:
+    report = attempt(trial, own_node)
+    assert judged_right(trial, report), (trial, report.shown)
