@@ -143,7 +143,8 @@ class Outbox:
             event["data"] = data
         # Half the time of the constructor's, and every message needs one.
         output = tuple.__new__(
-            Output, (kind, name, identity, type_, conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms)
+            Output,
+            (kind, name, identity, type_, conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms),
         )
         outputs.append(output)
         if lease_s is not None:

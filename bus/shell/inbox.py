@@ -24,16 +24,14 @@ CONTENT_BYTES = 8  # the first of the body's hash: enough to tell a repeat from 
 
 def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
     """Identity of an input, with the hash of its body."""
-    return tuple.__new__(InboxKey, (_hash(identity_of(message, answers)), content[:CONTENT_BYTES]))
+    key = blake2b(identity_of(message, answers).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return tuple.__new__(InboxKey, (key, content[:CONTENT_BYTES]))
 
 
 def answer_key(task: str, fence: Attribute, content: bytes = b"") -> InboxKey:
     """Identity of the one answer to a try of a task."""
-    return InboxKey(_hash(answer_identity(task, fence)), content[:CONTENT_BYTES])
-
-
-def _hash(identity: str) -> bytes:
-    return blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    identity = answer_identity(task, fence).encode("utf-8", "surrogatepass")
+    return InboxKey(blake2b(identity, digest_size=16).digest(), content[:CONTENT_BYTES])
 
 
 def raw_key(delivery: Delivery, content: bytes) -> InboxKey:

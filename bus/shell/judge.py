@@ -154,12 +154,12 @@ class Judge:
     ) -> tuple[Decision, InboxKey | None, int | None]:
         if isinstance(understood, Decision):
             return self._raw(delivery, content, partition, lambda: understood)
-        source = understood.source
-        answers = self.table.find(understood.type, source).answers is not None and source != BUS
+        source, type_ = understood.source, understood.type
+        answers = self.table.find(type_, source).answers is not None and source != BUS
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
-            if understood.type == TASK_CLAIM:
+            if type_ == TASK_CLAIM:
                 facts = self._of_its_task(understood, partition, facts)
             decision = self._place(delivery).decide(delivery, understood, facts)
             if decision.why in AT_THE_DOOR:

@@ -53,10 +53,13 @@ class Due(NamedTuple):
 class Leases:
     """Args:
     used: some capability has a lease.
+
+    Attributes:
+        used: whether there is, or may come, any lease at all.
     """
 
     def __init__(self, used: bool) -> None:
-        self._used = used
+        self.used = used
         self._tasks: dict[str, _Watched] = {}
         self._hold: dict[tuple[int, int, int], Held] = {}
         self._release: dict[tuple[int, int, int], Held] = {}
@@ -64,15 +67,11 @@ class Leases:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    @property
-    def used(self) -> bool:
-        """Whether there is, or may come, any lease at all."""
-        return self._used or bool(self._tasks)
-
     def load(self, row: Held, output: Output) -> None:
         """Take in a row that the store already holds."""
         lease = lease_of(output)
         self._tasks[lease.task] = _Watched(lease, row)
+        self.used = True
 
     def begin(self, partition: int, seq: int, index: int, output: Output, now_s: float) -> None:
         """A request was decided, and this watches over it."""
