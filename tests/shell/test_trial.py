@@ -252,7 +252,8 @@ def spin(link):
     print_to.write(f"{os.getppid()} {os.getpid()}\\n"); print_to.flush()
     while True: pass
 print_to = sys.stderr
-ForkServer(spin).child()
+forks = ForkServer(spin)
+link = forks.child()
 time.sleep(3600)
 """
 
