@@ -61,7 +61,7 @@ CATALOG = catalog(
     route("text", "order.*", flow(to=(to_capability("grade", TEXT),))),
 )
 TABLE = RouteTable(CATALOG)
-BOUNDS = Bounds(cpu_s=1.0, silence_s=5.0, memory_mb=128)
+BOUNDS = Bounds(cpu_s=1.0, silence_s=60.0, memory_mb=128)
 
 
 @pytest.fixture(scope="module")
