@@ -254,7 +254,7 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         StoreFailed: the store cannot be claimed or written.
     """
     from bus import __version__
-    from bus.shell.collector import calm_collector
+    from bus.shell.calm import calm_process
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.watchdog import Vitals, watched
@@ -277,7 +277,7 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         told = _Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
         open_things.enter_context(_signals(worker.drain))
         open_things.enter_context(watched(vitals, settings.stall_s))
-        calm_collector()
+        calm_process()
         worker.run()
 
 

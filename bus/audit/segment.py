@@ -18,7 +18,6 @@ forgery. This package is below the ports, so an entry is known here by its shape
 from __future__ import annotations
 
 import json
-import threading
 from base64 import b64decode, b64encode
 from binascii import crc32
 from collections.abc import Iterator, Sequence
@@ -42,17 +41,6 @@ _EXOTIC = 1  # flag: the index has text or numbers that only the slow JSON write
 _ZSTD = 2  # flag: what follows the header is one zstd frame
 _SMALL = 4096  # bytes that are not worth compressing: a page is written in any case
 _NO_INBOX = -1
-
-
-class _Zstd(threading.local):
-    """Contexts are costly to make and must not be shared by threads."""
-
-    def __init__(self) -> None:
-        self.compress = ZstdCompressor(level=1).compress
-        self.decompress = ZstdDecompressor().decompress
-
-
-_zstd = _Zstd()
 
 
 class Identity(Protocol):
@@ -135,7 +123,7 @@ def pack(partition: int, entries: Sequence[Recorded]) -> bytes:
     flags, parts[0] = _dump(index)
     packed = b"".join(parts)
     if len(packed) > _SMALL:
-        flags, packed = flags | _ZSTD, _zstd.compress(packed)
+        flags, packed = flags | _ZSTD, ZstdCompressor(level=1).compress(packed)
     header = _HEADER.pack(_MAGIC, FORMAT, flags, partition, first, len(entries), len(parts[0]))
     return b"".join((header, packed, _CRC.pack(crc32(packed, crc32(header)))))
 
@@ -203,7 +191,7 @@ def _open(partition: int, first_seq: int, blob: bytes) -> tuple[list[Any], bytes
     packed = blob[_HEADER.size : end]
     if flags & _ZSTD:
         try:
-            packed = _zstd.decompress(packed)
+            packed = ZstdDecompressor().decompress(packed)
         except ZstdError as error:
             raise _damaged(partition, first_seq, str(error)) from error
     text = packed[:length]

@@ -25,7 +25,7 @@ CONTENT_BYTES = 8  # the first of the body's hash: enough to tell a repeat from 
 def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
     """Identity of an input, with the hash of its body."""
     key = blake2b(identity_of(message, answers).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return InboxKey(key, content[:CONTENT_BYTES])
+    return tuple.__new__(InboxKey, (key, content[:CONTENT_BYTES]))
 
 
 def raw_key(delivery: Delivery, content: bytes) -> InboxKey:

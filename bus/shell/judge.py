@@ -142,7 +142,7 @@ class Judge:
         self._next[partition] = seq + 1
         if key is not None:
             self._inboxes[partition].add(key, seq)
-        return _Case(partition, seq, decision, key, behind)
+        return tuple.__new__(_Case, (partition, seq, decision, key, behind))
 
     def _ingress(
         self, delivery: Delivery, understood: Message | Decision, content: bytes, partition: int, facts: Facts
@@ -197,7 +197,7 @@ class Judge:
     ) -> None:
         partition, seq, decision, key, behind = case
         if key is not None:
-            judged.keys[partition].append((key.key, seq))
+            judged.keys[partition].append((key[0], seq))
         arrived = facts.now_s if received is None or not received.arrived_s else received.arrived_s
         decided_s = self._clock()
         line = encode_record(
@@ -210,7 +210,7 @@ class Judge:
             config=self.table.catalog.version,
             content=content,
         )
-        entry = Entry(seq, key, line, delivery.body, decision.outputs)
+        entry = tuple.__new__(Entry, (seq, key, line, delivery.body, decision.outputs))
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
         outputs, left = decision.outputs, len(decision.outputs)

@@ -119,7 +119,7 @@ class Outflow:
         self._handle += 1
         self._flying[self._handle] = job
         exchange, routing_key = self._addresses.of(job.output)
-        self._batch.append(Outgoing(self._handle, exchange, routing_key, job.output))
+        self._batch.append(tuple.__new__(Outgoing, (self._handle, exchange, routing_key, job.output)))
 
     def outcome(self, outcome: Outcome) -> Job | None:
         """Take the job that an outcome is about; None when it was forgotten."""

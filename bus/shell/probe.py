@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
+from bus.core import naming
 from bus.core.errors import BusError, Unreachable
 from bus.shell.topology import Topology
 
@@ -135,5 +136,5 @@ def remove(url: str, topology: Topology) -> None:
         channel = opened.channel()
         for queue in topology.queues:
             channel.queue_delete(queue.name)
-        for exchange in topology.exchanges:
-            channel.exchange_delete(exchange.name)
+        for name in (*(each.name for each in topology.exchanges), naming.store_exchange(topology.namespace)):
+            channel.exchange_delete(name)
