@@ -28,9 +28,9 @@ ON_BEHALF_OF = "onbehalfof"  # the delegation chain; scopes only narrow
 ATTEMPT, FENCE = "attempt", "fence"  # which try of a task; a superseded reply is recorded, not delivered
 LABELS = "labels"  # provenance and trust labels, comma-separated
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"  # W3C trace context
-REDRIVE = "redrive"  # how often an operator redrove this message; only the bus sets it
+REDRIVE = "redrive"  # how often an operator redrove this message, or what it was made of; only the bus sets it
 
-CARRIED = (BUDGET_TOKENS, BUDGET_COST, ON_BEHALF_OF, LABELS, TRACESTATE, EXPIRY)
+CARRIED = (BUDGET_TOKENS, BUDGET_COST, ON_BEHALF_OF, LABELS, TRACESTATE, EXPIRY, REDRIVE)
 """Attributes that a message made by the bus inherits unchanged from the message that caused it."""
 
 FAILED = "bus.failed"

@@ -293,6 +293,7 @@ def test_a_redriven_request_goes_to_its_capability_and_answers_the_first_asker()
     again = run(redriven(carried(request)), catalog(GRADE))
     assert (again.end, targets(again)) == ("routed", ["capability:grade"])
     assert again.outputs[0].id != request.id
+    assert opened(again.outputs[0])["redrive"] == 1  # or nobody would know, were this one to come back
     answer = run(reply_to(opened(again.outputs[0]), {"text": "x"}), catalog(GRADE))
     assert (targets(answer), opened(answer.outputs[0])["correlationid"]) == (["agent:desk"], "m1")
 
