@@ -73,12 +73,18 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What agents may be asked to do: `<name>.requested` in, `<name>.replied` or `<name>.failed` out."""
+    """What agents may be asked to do: `<name>.requested` in, `<name>.replied` or `<name>.failed` out.
+
+    Args:
+        lease_s: work on it may take long: an agent accepts it, and may then be silent for so many seconds. None for
+            work that holds its delivery.
+    """
 
     name: str
     request: Contract
     reply: Contract
     idempotent: bool = False
+    lease_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

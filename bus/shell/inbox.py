@@ -13,8 +13,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from bus.core.actions import Delivery
-from bus.core.message import Message
-from bus.core.replies import identity_of
+from bus.core.message import Attribute, Message
+from bus.core.replies import answer_identity, identity_of
 from bus.ports import InboxKey, Store
 from bus.shell.identity_filter import IdentityFilter
 from bus.shell.store_rules import bucket_of, first_of
@@ -26,6 +26,12 @@ def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
     """Identity of an input, with the hash of its body."""
     key = blake2b(identity_of(message, answers).encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return tuple.__new__(InboxKey, (key, content[:CONTENT_BYTES]))
+
+
+def answer_key(task: str, fence: Attribute, content: bytes = b"") -> InboxKey:
+    """Identity of the one answer to a try of a task."""
+    identity = answer_identity(task, fence).encode("utf-8", "surrogatepass")
+    return InboxKey(blake2b(identity, digest_size=16).digest(), content[:CONTENT_BYTES])
 
 
 def raw_key(delivery: Delivery, content: bytes) -> InboxKey:

@@ -24,7 +24,7 @@ class Open:
         tags: deliveries to ack when it is finished: its own, and duplicates that came meanwhile.
         received_s: epoch seconds when it came.
         decision: None when it was read back after a restart.
-        behind: number of the earlier input that this one repeats; its tags are freed with that one's.
+        behind: number of the earlier input that this one repeats; without outputs, its tags are freed with that one's.
         queue: where it came from.
         decided_s, committed_s: epoch seconds when it was decided, and when that was durable.
     """
@@ -78,8 +78,8 @@ class Ledger:
         self.done[partition] = Watermark(done)
 
     def add(self, each: Open) -> None:
-        """Take in a committed input; one without outputs is finished at once."""
-        earlier = None if each.behind is None else self.open.get((each.partition, each.behind))
+        """Take in a committed input; one without outputs is finished at once, or with the one that it repeats."""
+        earlier = None if each.behind is None or each.left else self.open.get((each.partition, each.behind))
         if earlier is not None:
             earlier.tags += each.tags
             each.tags = []

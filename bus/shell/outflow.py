@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from bus.core import naming
 from bus.core.actions import Output
+from bus.core.outputs import REPLAY
 from bus.ports import Held, Outcome, Outgoing
 from bus.shell.ledger import Open
 
@@ -40,6 +41,13 @@ class Job:
     def __post_init__(self) -> None:
         output = self.output
         self.key = output.conversation, output.kind, output.name
+
+
+def replayed(output: Output) -> Output:
+    """The output as it is published when it may have been before: agents then ask the bus before they work."""
+    if output.kind not in ("agent", "capability"):
+        return output
+    return output._replace(headers={**output.headers, REPLAY: True})
 
 
 class Addresses:

@@ -31,6 +31,7 @@ from bus.shell.committer import CommitQueue, Committer
 from bus.shell.failpoints import Reach, nothing
 from bus.shell.judge import Judge
 from bus.shell.ledger import Open
+from bus.shell.refusals import Refusals
 from bus.shell.tenancy import RENEW_S, STANDBY_S, Taken, Tenancy
 from bus.shell.tenure import Kit, Tenure
 from bus.shell.trial.apart import Apart
@@ -78,6 +79,7 @@ class Worker:
     committer: makes what runs the store's work; a thread, unless a test wants it inline.
     reach: told of each failpoint that is passed.
     apart: where suspects are decided; None decides them like all others.
+    refusals: when a connection is made anew because a target goes on refusing.
     vitals: its pulses, for a watchdog.
     """
 
@@ -97,6 +99,7 @@ class Worker:
         committer: Callable[[Callable[[Callable[[], None]], None]], CommitQueue] = Committer,
         reach: Reach = nothing,
         apart: Apart | None = None,
+        refusals: Refusals | None = None,
         vitals: Vitals | None = None,
     ) -> None:
         self._transport = transport
@@ -107,6 +110,7 @@ class Worker:
         self._clock = clock
         self._on_state = on_state
         self._on_finished = on_finished
+        self._refusals = Refusals() if refusals is None else refusals
         self._vitals = vitals or Vitals()
         alive = self._vitals.store.beat
         self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, alive)
@@ -218,6 +222,7 @@ class Worker:
             self._leave()
             return
         self._meter.connected(True)
+        self._refusals.connected()
         self._take_over()
 
     def on_lost(self, reason: str) -> None:
@@ -271,7 +276,8 @@ class Worker:
         plan = self._plan
         return Kit(
             self._transport, self._store, self._meter, self._judge, plan.namespace, plan.prefetch, plan.window,
-            self._clock, self._submit, self._in_this_life, self._settled, self._reach, self._on_finished,
+            self._clock, self._submit, self._in_this_life, self._settled, self._reach, self._refusals,
+            self._anew, self._on_finished,
         )  # fmt: skip
 
     def _settled(self) -> None:
@@ -282,7 +288,14 @@ class Worker:
         elif self.state == "draining":
             self._leave()
         elif self.state == "yielding":
-            self._transport.restart(YIELDING)
+            self._anew(YIELDING)
+
+    def _anew(self, reason: str) -> None:
+        """Let go of the connection and begin again. Nothing of this life is done any more, not even until it is lost:
+        a publish between the two would find no connection."""
+        self._life += 1
+        self._tenure = None
+        self._transport.restart(reason)
 
     def _renew(self) -> None:
         self._submit(self._tenancy.renew, self._renewed)
@@ -292,7 +305,7 @@ class Worker:
         if not unchanged and self._tenure is not None and self.state in ("running", "replaying"):
             _log.info(YIELDING)
             self._set("yielding")
-            self._in_this_life(DRAIN_S, lambda: self._transport.restart(YIELDING))
+            self._in_this_life(DRAIN_S, lambda: self._anew(YIELDING))
             self._tenure.leave()
 
     def _interrupted(self, error: StoreFailed) -> None:
@@ -306,12 +319,12 @@ class Worker:
             self._set("claiming")
             self._in_this_life(pause, self._take_over)
         else:
-            self._transport.restart(str(error))
+            self._anew(str(error))
 
     def _void(self) -> bool:
         """Whether the leases have run out, as after a long pause of this process: then it begins anew."""
         if self._tenancy.expired:
-            self._transport.restart("its leases have run out")
+            self._anew("its leases have run out")
             return True
         return False
 

@@ -83,9 +83,7 @@ class Stages:
         for claim in claims:
             self._ledger.start(claim.partition, claim.done)
         self._published: list[Sequence[Outgoing]] = []
-        self._outflow = Outflow(
-            Addresses(NAMESPACE, self._table.catalog.subscriptions), self._published.append, time.time
-        )
+        self._outflow = Outflow(Addresses(NAMESPACE, catalog.subscriptions), self._published.append, time.time)
         self._encoder = Encoder(1, "bus", 131_072)
         self._confirms = Confirms()
         self.least: dict[str, float] = defaultdict(lambda: float("inf"))

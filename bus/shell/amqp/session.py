@@ -51,6 +51,7 @@ class Session:
         self, parameters: Any, loop: Any, generation: int, declare: Callable[[Any], None], events: SessionEvents
     ) -> None:
         self.generation = generation
+        self.host = f"{parameters.host}:{parameters.port}"
         self.ready = False
         self._over = False
         self._loop = loop
