@@ -227,13 +227,16 @@ class Tenure:
 
     def _take(self) -> None:
         batch: list[Received] = []
+        woken = False
         while self._arrived and len(batch) < BATCH:
             received = self._arrived.popleft()
             if received.delivery.content_type == WAKE:
                 self._ledger.free(received.tag)
-                self._wake()
+                woken = True
             else:
                 batch.append(received)
+        if woken:  # once for all tokens: it looks at every row that waits, and each of them has sent one
+            self._wake()
         back, self._came_back = self._came_back, []
         held, self._waiting.hold = self._waiting.hold, []
         self._commit(batch, back, [self._returned(job, outcome) for job, outcome in back], held)
