@@ -28,6 +28,7 @@ from bus.core.errors import BusError, Unreachable
 from bus.core.facts import Limits
 from bus.core.message import Message
 from bus.core.naming import client_queue
+from bus.core.outputs import REPLAY
 from bus.ports import Handler, Inbound
 from bus.settings import Settings
 
@@ -238,7 +239,8 @@ class AmqpLink:
             line.channel.basic_reject(method.delivery_tag, requeue=False)
             return
         settlement = _Settlement(line, method.delivery_tag)
-        inbound = Inbound(message, each.queue, method.redelivered, settlement.settle)
+        again = method.redelivered or REPLAY in delivery.headers
+        inbound = Inbound(message, each.queue, again, settlement.settle)
         task: asyncio.Task[None] = asyncio.ensure_future(each.handler(inbound))
         self._work.add(task)
         task.add_done_callback(lambda done: self._worked(done, settlement, message.id))

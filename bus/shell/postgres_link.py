@@ -129,6 +129,12 @@ def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only
     return db
 
 
+def drop_schema(url: str, namespace: str) -> None:
+    """Delete a namespace's store with all it holds: for benchmarks, which make their own."""
+    with connect(url, namespace) as db:
+        db.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema_of(namespace))))
+
+
 def _options(url: str, timeout_s: float, read_only: bool) -> dict[str, Any]:
     """The URL's parameters over our defaults, as keyword arguments."""
     given = _parsed(url)
