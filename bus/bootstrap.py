@@ -263,6 +263,7 @@ def run_bus(
     from bus import __version__
     from bus.shell.calm import calm_process
     from bus.shell.patience import patiently
+    from bus.shell.readiness import Readiness
     from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
@@ -272,7 +273,7 @@ def run_bus(
         apart = _apart(routes)  # first: it forks
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
-        told = _Readiness(ready, waiting)
+        told = Readiness(ready, waiting)
         told.port = _endpoint(settings, meter, lambda: told.wrong, open_things)
         stopping = open_things.enter_context(graceful())
         store = patiently(lambda: open_store(settings), told.waits)
@@ -421,36 +422,6 @@ def _endpoint(
         ) from error
     open_things.callback(endpoint.close)
     return endpoint.port
-
-
-READY = ("running", "standby")
-"""States of a worker that does what it should."""
-
-
-@dataclass(slots=True)
-class _Readiness:
-    """What is told of a bus: that it waits, and for what, and once that it is ready.
-
-    Args:
-        wrong: why it is not ready; "" when it is.
-    """
-
-    ready: Callable[[int | None], None]
-    waiting: Callable[[str, int | None], None]
-    port: int | None = None
-    done: bool = False
-    wrong: str = "the bus starts"
-
-    def waits(self, reason: str) -> None:
-        logging.getLogger("bus").warning("waiting: %s", reason)
-        self.wrong = f"waiting: {reason}"
-        self.waiting(reason, self.port)
-
-    def turned(self, state: str) -> None:
-        self.wrong = "" if state in READY else f"the worker is {state}"
-        if state in READY and not self.done:
-            self.done = True
-            self.ready(self.port)
 
 
 def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:

@@ -52,6 +52,12 @@ def test_a_second_delivery_of_one_id_is_no_fault() -> None:
     assert judged([*SEEN, SEEN[0]], DECIDED) == {}
 
 
+def test_what_comes_late_is_a_fault_unless_it_was_given_to_a_connection_that_died() -> None:
+    late = [SEEN[1], SEEN[0], SEEN[2]]
+    assert judged(late, DECIDED) == {"order_violations": 1}
+    assert judged([SEEN[1], SEEN[0]._replace(again=True), SEEN[2]], DECIDED) == {}
+
+
 def test_an_input_that_is_nowhere() -> None:
     assert judged(SEEN[:2], DECIDED) == {"lost": 1, "audit_missing": 1}
 
