@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.trial.apart import Apart
+    from bus.shell.watchdog import Vitals
     from bus.shell.worker import Worker
 
 Progress = Callable[[str], None]
@@ -262,15 +263,17 @@ def run_bus(
     from bus import __version__
     from bus.shell.calm import calm_process
     from bus.shell.patience import patiently
+    from bus.shell.readiness import Readiness
     from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.watchdog import Vitals, watched
 
     with contextlib.ExitStack() as open_things:
         apart = _apart(routes)  # first: it forks
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
-        told = _Readiness(ready, waiting)
+        told = Readiness(ready, waiting)
         told.port = _endpoint(settings, meter, lambda: told.wrong, open_things)
         stopping = open_things.enter_context(graceful())
         store = patiently(lambda: open_store(settings), told.waits)
@@ -279,10 +282,14 @@ def run_bus(
         recorder = _recorder(settings, meter)
         if recorder is not None:
             open_things.callback(recorder.close)
+        vitals = Vitals()
         # From here on the transport waits for the broker and the worker for the store.
         for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
-        worker = make_worker(for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart)
+        worker = make_worker(
+            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
+        )
         stopping.drain = worker.drain
+        open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
 
@@ -322,28 +329,25 @@ def make_worker(
     on_state: Callable[[str], None] = lambda state: None,
     recorder: SpanRecorder | None = None,
     apart: Apart | None = None,
+    vitals: Vitals | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
     from bus.shell.failpoints import failpoints
     from bus.shell.worker import Plan, Worker
 
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
         transport(settings, routes),
         store,
         meter,
         routes,
         facts(settings, seal=store.secret),
-        Plan(
-            settings.namespace,
-            settings.partitions,
-            settings.prefetch,
-            settings.inbox_window,
-            f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
-        ),
+        Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window, name),
         on_state=on_state,
         on_finished=None if recorder is None else _tracing(recorder),
         reach=failpoints(settings.failpoints),
         apart=apart,
+        vitals=vitals,
     )
 
 
@@ -418,36 +422,6 @@ def _endpoint(
         ) from error
     open_things.callback(endpoint.close)
     return endpoint.port
-
-
-READY = ("running", "standby")
-"""States of a worker that does what it should."""
-
-
-@dataclass(slots=True)
-class _Readiness:
-    """What is told of a bus: that it waits, and for what, and once that it is ready.
-
-    Args:
-        wrong: why it is not ready; "" when it is.
-    """
-
-    ready: Callable[[int | None], None]
-    waiting: Callable[[str, int | None], None]
-    port: int | None = None
-    done: bool = False
-    wrong: str = "the bus starts"
-
-    def waits(self, reason: str) -> None:
-        logging.getLogger("bus").warning("waiting: %s", reason)
-        self.wrong = f"waiting: {reason}"
-        self.waiting(reason, self.port)
-
-    def turned(self, state: str) -> None:
-        self.wrong = "" if state in READY else f"the worker is {state}"
-        if state in READY and not self.done:
-            self.done = True
-            self.ready(self.port)
 
 
 def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from bus.audit.record import content_hash
@@ -87,7 +89,7 @@ class Judge:
         self._next: dict[int, int] = {}
 
     def claimed(self, claims: Iterable[Claim], keys: Iterable[tuple[int, int, bytes]]) -> None:
-        """Begin anew from what the store holds."""
+        """Begin anew from what the store holds; its keys, in order, are read as a stream and never all in memory."""
         self._partitions.clear()
         self._next.clear()
         self.leases = Leases(any(each.lease_s is not None for each in self.table.catalog.capabilities.values()))
@@ -96,8 +98,8 @@ class Judge:
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
             self._inboxes[claim.partition] = Inbox(claim.partition, self._store, self._window)
-        for partition, bucket, key in keys:
-            self._inboxes[partition].remember(bucket, key)
+        for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
+            self._inboxes[partition].remember(bucket, [key for _, _, key in rows])
 
     def judge(self, batch: Sequence[Received]) -> Judged:
         """Decide a batch, in order.
@@ -255,13 +257,15 @@ class Judge:
         entry = tuple.__new__(Entry, (seq, key, line, delivery.body, decision.outputs))
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
-        left = len(decision.outputs)
+        outputs, left = decision.outputs, len(decision.outputs)
         if self.leases.used:
-            for index, output in enumerate(decision.outputs):
+            for index, output in enumerate(outputs):
                 if output.kind == "lease":
                     self.leases.begin(partition, seq, index, output, facts.now_s)
                     left -= 1
-        judged.opens.append(Open(partition, entry, left, tags, arrived, decision, behind, delivery.queue, decided_s))
+        judged.opens.append(
+            Open(partition, seq, outputs, left, tags, arrived, decision, behind, delivery.queue, decided_s)
+        )
         judged.decisions.append(decision)
 
     def committed(self, keys: Mapping[int, list[tuple[bytes, int]]]) -> None:

@@ -6,10 +6,11 @@ everything is finished. Both are a counter and a set of what finished out of ord
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bus.core.actions import Decision
-from bus.ports import Entry, Tag
+from bus.core.actions import Decision, Output
+from bus.ports import Tag
 
 
 @dataclass(slots=True, eq=False)
@@ -17,7 +18,8 @@ class Open:
     """One recorded input that is not finished.
 
     Args:
-        partition, entry: where it stands in the log.
+        partition, seq: where it stands in the log.
+        outputs: what is to be published. Its record and its input are not kept: the log has them.
         left: outputs not yet confirmed, held or excepted.
         tags: deliveries to ack when it is finished: its own, and duplicates that came meanwhile.
         received_s: epoch seconds when it came.
@@ -28,7 +30,8 @@ class Open:
     """
 
     partition: int
-    entry: Entry
+    seq: int
+    outputs: Sequence[Output]
     left: int
     tags: list[Tag]
     received_s: float
@@ -81,7 +84,7 @@ class Ledger:
             earlier.tags += each.tags
             each.tags = []
         if each.left:
-            self.open[each.partition, each.entry.seq] = each
+            self.open[each.partition, each.seq] = each
         else:
             self._finish(each)
 
@@ -89,11 +92,11 @@ class Ledger:
         """One output of it is confirmed, held or excepted."""
         each.left -= 1
         if each.left == 0:
-            del self.open[each.partition, each.entry.seq]
+            del self.open[each.partition, each.seq]
             self._finish(each)
 
     def _finish(self, each: Open) -> None:
-        if self.done[each.partition].finish(each.entry.seq):
+        if self.done[each.partition].finish(each.seq):
             self.risen.add(each.partition)
         for tag in each.tags:
             self.free(tag)

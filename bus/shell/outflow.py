@@ -51,12 +51,17 @@ def replayed(output: Output) -> Output:
 
 
 class Addresses:
-    """Where outputs go: exchange and routing key by kind and name."""
+    """Where outputs go: exchange and routing key by kind and name.
 
-    def __init__(self, namespace: str) -> None:
+    Args:
+        namespace: the bus's.
+        subscriptions: `Catalog.subscriptions` of its configuration.
+    """
+
+    def __init__(self, namespace: str, subscriptions: str) -> None:
         self._ns = namespace
         self._ingress = naming.ingress_exchange(namespace)
-        self._events = naming.events_exchange(namespace)
+        self._events = naming.subscriptions_exchange(namespace, subscriptions)
         self._queues: dict[tuple[str, str], tuple[str, str]] = {}
 
     def of(self, output: Output) -> tuple[str, str]:

@@ -87,7 +87,7 @@ class Tenure:
         self._transport, self._meter, self._judge = kit.transport, kit.meter, kit.judge
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
-        self._addresses = Addresses(kit.namespace)
+        self._addresses = Addresses(kit.namespace, kit.judge.table.catalog.subscriptions)
         self._outflow = Outflow(self._addresses, kit.transport.publish, kit.clock)
         self._refusals = kit.refusals
         self._waiting = Waiting()
@@ -102,7 +102,6 @@ class Tenure:
         self._load(taken)
 
     def _load(self, taken: Taken) -> None:
-        self._judge.claimed(taken.claims, taken.keys)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
@@ -127,7 +126,7 @@ class Tenure:
             and (entry.seq, index) not in claim.settled
             and (claim.partition, entry.seq, index) not in waiting
         ]
-        opened = Open(claim.partition, entry, len(left), [], self._clock())
+        opened = Open(claim.partition, entry.seq, entry.outputs, len(left), [], self._clock())
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
@@ -228,13 +227,16 @@ class Tenure:
 
     def _take(self) -> None:
         batch: list[Received] = []
+        woken = False
         while self._arrived and len(batch) < BATCH:
             received = self._arrived.popleft()
             if received.delivery.content_type == WAKE:
                 self._ledger.free(received.tag)
-                self._wake()
+                woken = True
             else:
                 batch.append(received)
+        if woken:  # once for all tokens: it looks at every row that waits, and each of them has sent one
+            self._wake()
         back, self._came_back = self._came_back, []
         held, self._waiting.hold = self._waiting.hold, []
         self._commit(batch, back, [self._returned(job, outcome) for job, outcome in back], held)
@@ -295,10 +297,10 @@ class Tenure:
         for opened in judged.opens:
             opened.committed_s = now
             self._ledger.add(opened)
-            for index, output in enumerate(opened.entry.outputs):
+            for index, output in enumerate(opened.outputs):
                 if output.kind == "lease":
                     continue  # its row is written
-                self._go(Job(opened.partition, opened.entry.seq, index, output, opened), now)
+                self._go(Job(opened.partition, opened.seq, index, output, opened), now)
         for job in held:
             self._settle(job)
             self._token(job, now)

@@ -35,6 +35,7 @@ from bus.shell.refusals import Refusals
 from bus.shell.tenancy import RENEW_S, STANDBY_S, Taken, Tenancy
 from bus.shell.tenure import Kit, Tenure
 from bus.shell.trial.apart import Apart
+from bus.shell.watchdog import BEAT_S, Vitals
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Worker:
     reach: told of each failpoint that is passed.
     apart: where suspects are decided; None decides them like all others.
     refusals: when a connection is made anew because a target goes on refusing.
+    vitals: its pulses, for a watchdog.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Worker:
         reach: Reach = nothing,
         apart: Apart | None = None,
         refusals: Refusals | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -108,7 +111,9 @@ class Worker:
         self._on_state = on_state
         self._on_finished = on_finished
         self._refusals = Refusals() if refusals is None else refusals
-        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic)
+        self._vitals = vitals or Vitals()
+        alive = self._vitals.store.beat
+        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, alive)
         self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart)
         if apart is not None:
             apart.meanwhile = self._tenancy.keep
@@ -129,8 +134,10 @@ class Worker:
             Unreachable: the broker cannot be reached at the start.
         """
         try:
+            self._beat()
             self._transport.run(self)
         finally:
+            self._vitals.loop.rest()
             self._committer.close()
             self._set("stopped")
         if self._error is not None:
@@ -152,7 +159,12 @@ class Worker:
 
     def _leave(self) -> None:
         """Give the leases back, then stop."""
-        self._committer.submit(self._tenancy.leave, lambda _: self._transport.stop())
+        self._committer.submit(self._watched(self._tenancy.leave), lambda _: self._transport.stop())
+
+    def _beat(self) -> None:
+        """Say that the loop lives, connected or not."""
+        self._vitals.loop.beat()
+        self._transport.call_later(BEAT_S, self._beat)
 
     def _set(self, state: State) -> None:
         if state != self.state:
@@ -179,7 +191,19 @@ class Worker:
             else:
                 self._fail(result)
 
-        self._committer.submit(work, arrived)
+        self._committer.submit(self._watched(work), arrived)
+
+    def _watched(self, work: Callable[[], T]) -> Callable[[], T]:
+        """The same, with the pulse of the thread that it runs on."""
+
+        def watched() -> T:
+            self._vitals.store.beat()
+            try:
+                return work()
+            finally:
+                self._vitals.store.rest()
+
+        return watched
 
     @property
     def owned(self) -> frozenset[int]:
@@ -230,7 +254,7 @@ class Worker:
         """Claim what this worker should own, on a connection that consumes nothing yet."""
         if self.state != "standby":
             self._set("claiming")
-        self._submit(lambda: self._tenancy.take(self._reach), self._claimed)
+        self._submit(lambda: self._tenancy.take(self._reach, self._judge.claimed), self._claimed)
 
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0

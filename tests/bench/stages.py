@@ -83,7 +83,7 @@ class Stages:
         for claim in claims:
             self._ledger.start(claim.partition, claim.done)
         self._published: list[Sequence[Outgoing]] = []
-        self._outflow = Outflow(Addresses(NAMESPACE), self._published.append, time.time)
+        self._outflow = Outflow(Addresses(NAMESPACE, catalog.subscriptions), self._published.append, time.time)
         self._encoder = Encoder(1, "bus", 131_072)
         self._confirms = Confirms()
         self.least: dict[str, float] = defaultdict(lambda: float("inf"))
@@ -135,8 +135,8 @@ class Stages:
     def _track(self, judged: Judged) -> None:
         for opened in judged.opens:
             self._ledger.add(opened)
-            for index, output in enumerate(opened.entry.outputs):
-                self._outflow.add(Job(opened.partition, opened.entry.seq, index, output, opened))
+            for index, output in enumerate(opened.outputs):
+                self._outflow.add(Job(opened.partition, opened.seq, index, output, opened))
         self._outflow.flush()
 
     def _encode(self, publishes: Sequence[Outgoing]) -> bytes:

@@ -29,8 +29,12 @@ def main() -> int:
             coming = f": {name} is not there yet, {COMING[name]}" if name in COMING else ""
             sys.stderr.write(f"there is no fault `{name}`; write some of {', '.join(FAULTS)}{coming}\n")
             return 2
-    if given.store != "sqlite" or given.workers != 1:
-        sys.stderr.write("several workers need a store that they can share; write --store sqlite --workers 1\n")
+    if given.workers < 1 or (given.store == "sqlite" and given.workers > 1):
+        sys.stderr.write("several workers need a store that they can share; write --store postgres, or --workers 1\n")
+        return 2
+    missing = frozenset() if given.faults == "all" else frozenset[str]().union(*(FAULTS[name].needs for name in names))
+    if (missing & {"database", "disk"} and given.store == "sqlite") or ("crew" in missing and given.workers == 1):
+        sys.stderr.write("these faults need --store postgres, or --workers 2 or more\n")
         return 2
     wrong = _of_nodes(given.nodes, names, given.broker)
     if wrong:

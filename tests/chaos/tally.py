@@ -18,13 +18,17 @@ AGENT_PLACES = ("work", "single", "stepper")
 
 
 class Sight(NamedTuple):
-    """One arrival or effect. `token` is "" where it goes back to no input of ours; `life` is "" at raw sinks."""
+    """One arrival or effect. `token` is "" where it goes back to no input of ours; `life` is "" at raw sinks.
+
+    `again`: the broker had given it to a connection of the sink that has died, and whose end of it nobody saw.
+    """
 
     token: str
     place: str
     id: str
     digest: str
     life: str
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -67,7 +71,7 @@ class Tally:
     def arrived(self, arrivals: Iterable[Arrival]) -> None:
         """Deliveries at raw sinks."""
         for each in arrivals:
-            self._see(Sight(self._token(each), each.place, each.id, each.digest, ""))
+            self._see(Sight(self._token(each), each.place, each.id, each.digest, "", each.redelivered))
 
     def performed(self, effects: Iterable[Effect]) -> None:
         """Handler calls of agents."""

@@ -9,6 +9,7 @@ from tests.chaos.check import check
 from tests.chaos.effects import Effect
 from tests.chaos.load import Expected, Mix, Sent
 from tests.chaos.log import Log, Published, content_of
+from tests.chaos.takeover import quantile_ms, takeovers
 from tests.chaos.tally import Sight, Tally
 
 
@@ -51,6 +52,12 @@ def test_a_second_delivery_of_one_id_is_no_fault() -> None:
     assert judged([*SEEN, SEEN[0]], DECIDED) == {}
 
 
+def test_what_comes_late_is_a_fault_unless_it_was_given_to_a_connection_that_died() -> None:
+    late = [SEEN[1], SEEN[0], SEEN[2]]
+    assert judged(late, DECIDED) == {"order_violations": 1}
+    assert judged([SEEN[1], SEEN[0]._replace(again=True), SEEN[2]], DECIDED) == {}
+
+
 def test_an_input_that_is_nowhere() -> None:
     assert judged(SEEN[:2], DECIDED) == {"lost": 1, "audit_missing": 1}
 
@@ -91,6 +98,10 @@ def test_a_place_that_it_must_not_reach() -> None:
     assert judged([*SEEN, sight(1, place="slow")], DECIDED) == {"duplicated_effects": 1, "audit_missing": 1}
 
 
+def test_a_dead_letter_that_should_have_been_delivered() -> None:
+    assert judged([sight(1, "t1", place="dead"), *SEEN[1:]], DECIDED, (2, 3)) == {"set_aside": 1, "audit_missing": 1}
+
+
 def test_a_later_one_that_comes_first() -> None:
     assert judged([SEEN[0], SEEN[2], SEEN[1]], DECIDED) == {"order_violations": 1}
 
@@ -98,6 +109,15 @@ def test_a_later_one_that_comes_first() -> None:
 def test_a_delivery_without_a_record_and_a_record_without_a_delivery() -> None:
     assert judged(SEEN, DECIDED, (1, 2)) == {"audit_missing": 1}
     assert judged(SEEN, DECIDED, (1, 2, 3, 4)) == {"audit_missing": 1}
+
+
+def test_a_takeover_lasts_until_the_last_partition_decides_again() -> None:
+    decided = {0: [1.0, 2.0, 2.1, 9.0], 1: [1.9, 5.0], 2: [1.5]}  # the last one has nothing more to do
+    found = takeovers([2.0, 4.0, 10.0], decided)
+    assert found == [(3.0, 2.0, 1), (5.0, 4.0, 0)]
+    assert quantile_ms(found, 0.4) == 3000
+    assert quantile_ms(found, 0.5) == quantile_ms(found, 0.99) == 5000
+    assert quantile_ms([], 0.5) is None
 
 
 def test_a_seed_gives_the_same_load_and_another_one_another() -> None:

@@ -226,6 +226,12 @@ class Protocol(RuleBasedStateMachine):
         if member is not None:
             member.store.down = refusal
 
+    @rule(number=st.integers(0, 5), full=st.sampled_from(["", "the disk is full"]))
+    def disk_fills(self, number: int, full: str) -> None:
+        member = self._member(number)
+        if member is not None:
+            member.store.full = full
+
     @rule(count=st.integers(1, 3))
     def take(self, count: int) -> None:
         self.fleet.take(count)
@@ -247,7 +253,7 @@ class Protocol(RuleBasedStateMachine):
             return
         fleet = self.fleet
         for member in fleet.members:
-            member.store.down = ""
+            member.store.down = member.store.full = ""
         fleet.settle()
         first: dict[str, dict[str, Any]] = {}
         for message in fleet.taken:

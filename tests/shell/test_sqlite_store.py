@@ -17,7 +17,7 @@ from random import Random
 import pytest
 
 from bus.audit.segment import pack
-from bus.core.errors import StoreFailed
+from bus.core.errors import StoreDown, StoreFailed
 from bus.ports import Commit, Entry
 from bus.shell.history import History
 from bus.shell.sqlite_log import SqliteLog
@@ -111,7 +111,7 @@ def test_a_full_disk_fails_the_commit_and_no_more(path: Path) -> None:
         store.claim(1)
         store.commit(log(entry(1)))
         store._db.execute("PRAGMA max_page_count = 20")
-        with pytest.raises(StoreFailed, match="is full; nothing was written"):
+        with pytest.raises(StoreDown, match="is full; nothing was written"):
             store.commit(log(*[random_entry(seq, 2500) for seq in range(2, 200)]))
         store._db.execute("PRAGMA max_page_count = 100000")
         store.commit(log(entry(2)))

@@ -44,10 +44,12 @@ INVALID_CODES: tuple[str, ...] = (
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
-    "poison", "bus-fault", "lease", "superseded", *FAILURE_CLASSES,
+    "poison", "bus-fault", "lease", *FAILURE_CLASSES,
 )  # fmt: skip
 """Reason codes of each channel that have a series from the start; a test keeps them in step with the core."""
-CODES = frozenset((*INVALID_CODES, *DEAD_CODES))
+TOLD_CODES: tuple[str, ...] = ("superseded",)
+"""Reason codes that an agent is told and that end no message."""
+CODES = frozenset((*INVALID_CODES, *DEAD_CODES, *TOLD_CODES))
 """Codes that are counted under their own name in either channel; any other is `other`."""
 
 END_TO_END_S = (

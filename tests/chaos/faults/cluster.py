@@ -35,7 +35,7 @@ def node_kill(world: World) -> None:
 def _victim(world: World, cluster: Cluster, why: str) -> int:
     found: int | None = None
     if why == "connected":
-        lines = [line for line in world.bus.log.read_text().splitlines() if "connected to the broker" in line]
+        lines = [line for line in world.a_bus().log.read_text().splitlines() if "connected to the broker" in line]
         found = cluster.number_of(lines[-1]) if lines else None
     elif why == "ingress-leader":
         partition = world.chance.randrange(PARTITIONS)
