@@ -71,7 +71,8 @@ async def test_a_duplicate_gets_the_recorded_reply_and_computes_nothing() -> Non
     assert calls == ["r1"]
     assert [each.type for each in first] == ["seen.it", "echo.replied"]
     assert first[0].id == derived_id(request(), 1)
-    assert (first[0].conversation, first[0].text("causationid"), first[0].text("replyto")) == ("c1", "r1", None)
+    named = {name: first[0].text(name) for name in ("conversationid", "causationid", "correlationid", "replyto")}
+    assert named == dict(zip(named, ("c1", "r1", "r1", "client:ab!m0!seal"), strict=True))  # proves whose task it was
 
 
 async def test_a_duplicate_waits_for_the_one_that_is_being_worked_on() -> None:
