@@ -70,6 +70,7 @@ class PikaTransport:
         self._attempts = 0  # since the last time that it was connected
         self._deadline: float | None = None  # of the first connection; None once there was one
         self._stopping = False
+        self._connected = False  # from `on_connected` to `on_lost`
         self._restarting = ""  # why, from `restart` until the connections are gone
         self._failure: BaseException | None = None
         self._ended = False
@@ -114,11 +115,13 @@ class PikaTransport:
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""
-        self._up().consume(queues, prefetch)
+        if self._up().ready:
+            self._up().consume(queues, prefetch)
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """See `Transport.publish`."""
-        self._up().publish(batch)
+        if self._up().ready:
+            self._up().publish(batch)
 
     def ack(self, upto: Tag) -> None:
         """See `Transport.ack`."""
@@ -136,6 +139,7 @@ class PikaTransport:
     def _on_ready(self, session: Session) -> None:
         self._attempts = 0
         self._deadline = None
+        self._connected = True
         self._logger.info("connected to the broker", extra={"generation": session.generation})
         self._guard(self._handler().on_connected)
 
@@ -143,6 +147,7 @@ class PikaTransport:
         if session is not self._session:
             return
         self._session = None
+        self._connected = False
         error = _cause(error)
         if self._failure is not None:
             self._loop.stop()
@@ -232,7 +237,8 @@ class PikaTransport:
             self._loop.deactivate_poller()
 
     def _up(self) -> Session:
-        if self._session is None or not self._session.ready:
+        """The session that `on_connected` was told of; not ready any more while it ends and `on_lost` is still due."""
+        if self._session is None or not self._connected:
             raise BusError("the transport is not connected; publish and consume between on_connected and on_lost")
         return self._session
 
