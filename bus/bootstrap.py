@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import secrets
 import signal
@@ -19,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from bus.core.errors import BusError, ConfigurationRefused, Unreachable
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.trial.apart import Apart
+    from bus.shell.watchdog import Vitals
     from bus.shell.worker import Worker
 
 Progress = Callable[[str], None]
@@ -238,41 +239,57 @@ def _postgres_installed() -> Iterator[None]:
 # --- The processes ------------------------------------------------------------------------------------------------
 
 
-def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None], None]) -> None:
+def run_bus(
+    settings: Settings,
+    routes: RouteTable,
+    ready: Callable[[int | None], None],
+    waiting: Callable[[str, int | None], None] = lambda reason, port: None,
+) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
-    Returns after SIGTERM; after SIGINT it raises KeyboardInterrupt when it has drained, as any command does.
+    A store or a broker that is down is waited for, before the start as later. Returns after SIGTERM; after SIGINT it
+    raises KeyboardInterrupt when it has drained, as any command does.
 
     Args:
         settings: from `open_broker`.
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
+        waiting: called every few seconds at the start while something is down: what, and the same port.
 
     Raises:
-        Unreachable: the broker cannot be reached at the start.
-        StoreFailed: the store cannot be claimed or written.
+        Unreachable: the broker's URL is none, or the broker turns us away.
+        StoreFailed: the store cannot be used: wrong password, no such database, not this namespace's, held by another.
     """
     from bus import __version__
-    from bus.shell.collector import calm_collector
+    from bus.shell.calm import calm_process
+    from bus.shell.patience import patiently
+    from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.watchdog import Vitals, watched
 
     with contextlib.ExitStack() as open_things:
         apart = _apart(routes)  # first: it forks
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
-        store = open_store(settings)
+        told = _Readiness(ready, waiting)
+        told.port = _endpoint(settings, meter, lambda: told.wrong, open_things)
+        stopping = open_things.enter_context(graceful())
+        store = patiently(lambda: open_store(settings), told.waits)
         open_things.callback(store.close)
-        bind_store(bus_url(settings), settings.namespace, store.store_id)
+        patiently(lambda: bind_store(bus_url(settings), settings.namespace, store.store_id), told.waits)
         recorder = _recorder(settings, meter)
         if recorder is not None:
             open_things.callback(recorder.close)
+        vitals = Vitals()
+        # From here on the transport waits for the broker and the worker for the store.
+        for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
         worker = make_worker(
-            settings, routes, store, meter, on_state=lambda state: told.turned(state), recorder=recorder, apart=apart
+            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
         )
-        told = _Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
-        open_things.enter_context(_signals(worker.drain))
-        calm_collector()
+        stopping.drain = worker.drain
+        open_things.enter_context(watched(vitals, settings.stall_s))
+        calm_process()
         worker.run()
 
 
@@ -311,28 +328,25 @@ def make_worker(
     on_state: Callable[[str], None] = lambda state: None,
     recorder: SpanRecorder | None = None,
     apart: Apart | None = None,
+    vitals: Vitals | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
     from bus.shell.failpoints import failpoints
     from bus.shell.worker import Plan, Worker
 
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
         transport(settings, routes),
         store,
         meter,
         routes,
         facts(settings, seal=store.secret),
-        Plan(
-            settings.namespace,
-            settings.partitions,
-            settings.prefetch,
-            settings.inbox_window,
-            f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
-        ),
+        Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window, name),
         on_state=on_state,
         on_finished=None if recorder is None else _tracing(recorder),
         reach=failpoints(settings.failpoints),
         apart=apart,
+        vitals=vitals,
     )
 
 
@@ -366,6 +380,10 @@ def remove_namespace(settings: Settings, routes: RouteTable) -> None:
     from bus.shell.topology import plan
 
     remove(bus_url(settings), plan(settings.namespace, settings.partitions, routes.catalog))
+    if settings.store_url is not None:
+        with _postgres_installed():
+            from bus.shell.postgres_link import drop_schema
+        drop_schema(settings.store_url, settings.namespace)
 
 
 def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:
@@ -388,16 +406,12 @@ def _tracing(recorder: SpanRecorder) -> Callable[[Open, float], None]:
 
 
 def _endpoint(
-    settings: Settings, meter: PrometheusMeter, state: Callable[[], str], open_things: contextlib.ExitStack
+    settings: Settings, meter: PrometheusMeter, unready: Callable[[], str], open_things: contextlib.ExitStack
 ) -> int | None:
     """Open the endpoint for Prometheus and probes; returns its port, or None when it is turned off."""
     if settings.metrics_port < 0:
         return None
     from bus.shell.telemetry.endpoint import TelemetryEndpoint
-
-    def unready() -> str:
-        now = state()
-        return "" if now in READY else f"the worker is {now}"
 
     try:
         endpoint = TelemetryEndpoint(meter.registry, unready, port=settings.metrics_port)
@@ -415,36 +429,28 @@ READY = ("running", "standby")
 
 @dataclass(slots=True)
 class _Readiness:
-    """Calls `ready` the first time that the worker runs, or stands by to."""
+    """What is told of a bus: that it waits, and for what, and once that it is ready.
 
-    ready: Callable[[], None]
+    Args:
+        wrong: why it is not ready; "" when it is.
+    """
+
+    ready: Callable[[int | None], None]
+    waiting: Callable[[str, int | None], None]
+    port: int | None = None
     done: bool = False
+    wrong: str = "the bus starts"
+
+    def waits(self, reason: str) -> None:
+        logging.getLogger("bus").warning("waiting: %s", reason)
+        self.wrong = f"waiting: {reason}"
+        self.waiting(reason, self.port)
 
     def turned(self, state: str) -> None:
+        self.wrong = "" if state in READY else f"the worker is {state}"
         if state in READY and not self.done:
             self.done = True
-            self.ready()
-
-
-@contextlib.contextmanager
-def _signals(drain: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT drain; a second one interrupts."""
-    asked: list[int] = []
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        drain()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if signal.SIGINT in asked:
-        raise KeyboardInterrupt
+            self.ready(self.port)
 
 
 def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:

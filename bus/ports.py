@@ -358,7 +358,11 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back."""
+    """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back.
+
+    Args:
+        redelivered: an agent may have had it before: so says the broker, or the bus, which published it again.
+    """
 
     message: Message
     queue: str

@@ -21,6 +21,10 @@ _partitions = click.option("--partitions", type=click.IntRange(1, 100), help="In
 def topology() -> None:
     """Show, make or export what the broker must have. Nothing is ever deleted.
 
+    Events go to the exchange NS.events.HASH, whose name stands for the set of all subscriptions. So an agent that no
+    longer subscribes gets nothing more, though its bindings stay: they are those of another exchange, to which nobody
+    publishes any more and which may be deleted. To watch all events, bind a queue to NS.events.
+
     \b
     Examples:
       bus topology plan

@@ -14,6 +14,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from bus.core.errors import StoreFailed
 from bus.ports import Claim, Entry, Held, Share, Store
@@ -25,12 +26,15 @@ RENEW_S = 1.0  # so that two renewals may be late
 STANDBY_S = 0.5  # how often a worker without a partition looks for one: takeover is TTL_S and this at most
 
 
+Begin: TypeAlias = Callable[[Sequence[Claim], Iterable[tuple[int, int, bytes]]], None]
+"""Told of claims and, as a stream, of the identities that the store remembers of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What a claim read from the store: `held` pairs each held row with the entry it lies in."""
 
     claims: Sequence[Claim]
-    keys: Sequence[tuple[int, int, bytes]]
     held: Sequence[tuple[Held, Entry]]
 
 
@@ -41,22 +45,33 @@ class Tenancy:
     of: how many partitions there are.
     window: identities to read per partition.
     monotonic: seconds; what counts how long a lease is good for, from before it was asked for.
+    alive: told, whenever a lease is looked after, that this is no stall.
     """
 
-    def __init__(self, store: Store, worker: str, of: int, window: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        of: int,
+        window: int,
+        monotonic: Callable[[], float],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._worker = worker
         self._of = of
         self._window = window
         self._monotonic = monotonic
+        self._alive = alive
         self._until = 0.0
         self.owned: frozenset[int] = frozenset()
 
-    def take(self, reach: Callable[[str], None]) -> Taken:
+    def take(self, reach: Callable[[str], None], begin: Begin) -> Taken:
         """Lease, give back what others should have, and claim the rest.
 
         Args:
             reach: passes the failpoint `during-claim`.
+            begin: told of what is claimed, if anything is.
 
         Raises:
             StoreFailed: the store cannot be reached or read.
@@ -67,13 +82,13 @@ class Tenancy:
             self._store.release(self._worker, share.surplus)
         mine = share.owned - share.surplus
         if not mine:
-            return Taken((), (), ())
+            return Taken((), ())
         claims = self._store.claim(self._of, mine)
         reach("during-claim")
-        keys = list(self._renewing(self._store.keys(self._window)))
+        begin(claims, self._renewing(self._store.keys(self._window)))
         held = [(row, self._store.entry(row.partition, row.seq)) for claim in claims for row in claim.held]
         self.owned = mine
-        return Taken(claims, keys, held)
+        return Taken(claims, held)
 
     def _renewing(self, keys: Iterable[tuple[int, int, bytes]]) -> Iterable[tuple[int, int, bytes]]:
         """Reading a million identities takes longer than a lease lasts."""
@@ -83,6 +98,7 @@ class Tenancy:
 
     def keep(self) -> None:
         """Renew if it is time, in the middle of what takes longer on the store's thread than a lease lasts."""
+        self._alive()
         if self._monotonic() > self._until - TTL_S + RENEW_S:
             self._lease()
 

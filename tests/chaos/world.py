@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from bus.core import naming
+from bus.core.endpoints import endpoints
 from bus.shell.history_log import Log
 from bus.shell.postgres_log import PostgresLog
 from bus.shell.sqlite_log import SqliteLog
@@ -98,7 +99,7 @@ class World:
             self.bus_url, self.agent_url = self.node.broker.bus_url, self.node.broker.agent_url
         elif self.options.broker is not None:
             self.bus_url, self.agent_url = self.options.broker
-        target = urlsplit(self.bus_url)
+        target = urlsplit(endpoints(self.bus_url)[0])
         assert target.hostname is not None
         self.wire = self._stack.enter_context(Wire(target.hostname, target.port or 5672))
         self.agent_wire = self._stack.enter_context(Wire(target.hostname, target.port or 5672))
@@ -208,5 +209,7 @@ class World:
 
 
 def _through(wire: Wire, url: str) -> str:
+    if len(endpoints(url)) > 1:
+        return url  # nodes of a cluster are reached without a wire: what fails there are the nodes
     parts = urlsplit(url)
     return parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{wire.port}").geturl()

@@ -168,9 +168,12 @@ def outgoing(queue: str, handles: range, exchange: str = "") -> list[Outgoing]:
     return [Outgoing(n, exchange, queue, message(b"%d" % n, f"id-{n}")) for n in handles]
 
 
+AGENTS = {"a": Agent("a", "external"), "b": Agent("b", "external", subscribes=("order.**",))}
+CATALOG = Catalog("test", AGENTS, {}, {}, ())
+
+
 def make_topology(ns: str) -> Topology:
-    agents = {"a": Agent("a", "external"), "b": Agent("b", "external", subscribes=("order.**",))}
-    made = plan(ns, 2, Catalog("test", agents, {}, {}, ()))
+    made = plan(ns, 2, CATALOG)
     limits: dict[str, str | int | bool] = {
         "x-queue-type": "quorum",
         "x-max-length": LIMIT,
@@ -327,7 +330,7 @@ def test_a_key_always_meets_the_same_partition_and_keeps_its_order(link: Link) -
 
 
 def test_an_event_reaches_its_subscribers(link: Link) -> None:
-    exchange = naming.events_exchange(link.ns)
+    exchange = naming.subscriptions_exchange(link.ns, CATALOG.subscriptions)
     link.consume(link.inbox("b"))
     keys = ["order.placed", "order.item.added", "invoice.sent", "order"]
     link.publish([Outgoing(n, exchange, key, message(key.encode(), f"e-{n}")) for n, key in enumerate(keys)])

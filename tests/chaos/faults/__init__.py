@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.chaos.faults import agents, alarms, broker, database, network, processes, stores, storms, workers
+from tests.chaos.faults import (
+    agents,
+    alarms,
+    broker,
+    cluster,
+    database,
+    network,
+    processes,
+    stores,
+    storms,
+    workers,
+)
 from tests.chaos.world import World
 
 
@@ -50,7 +61,7 @@ FAULTS: Mapping[str, Fault] = {
     "storm": Fault(storms.storm, 6),
     "broker-kill": Fault(broker.kill, 1, needs=NODE),
     "full-queue": Fault(broker.full_queue, 2, needs=NODE),
-    "limit-lifted": Fault(broker.limit_lifted, 2, needs=NODE, by_name=True),
+    "limit-lifted": Fault(broker.limit_lifted, 1, needs=NODE),
     "full-ingress": Fault(broker.full_ingress, 2, needs=NODE),
     "memory-alarm": Fault(alarms.memory, 1, needs=NODE),
     "disk-alarm": Fault(alarms.disk, 1, needs=NODE),
@@ -62,10 +73,15 @@ FAULTS: Mapping[str, Fault] = {
     "worker-kill": Fault(workers.kill, 8, needs=CREW),
     "worker-pause": Fault(workers.pause, 4, needs=CREW),
     "second-store": Fault(stores.second_store, 1),
+    "node-kill": Fault(cluster.node_kill, 8, by_name=True),
     "duplicates": Fault(lambda _world: None, 0),  # a trait of the load: producers send some inputs again
 }
 
 ALL = tuple(name for name, fault in FAULTS.items() if not fault.by_name)
+
+CLUSTER = ("node-kill", "kill", "handover", "failpoint", "agent-kill", "agent-before-reply", "agent-after-reply",
+           "full-queue", "duplicates")  # fmt: skip
+"""What `all` means with `--nodes`: there is no wire between the bus and several nodes."""
 
 COMING: Mapping[str, str] = {
     "grow-partitions": "start the bus again with a larger BUS_PARTITIONS under load",

@@ -38,7 +38,7 @@ def limit_lifted(world: World) -> None:
     """The same, but the limit is taken away while the queue is full, and only then does its consumer go on.
 
     RabbitMQ (seen on 3.10.8) then refuses for ever what comes on channels that it has refused before
-    (rabbitmq-server#12206), so this one is for asking by name.
+    (rabbitmq-server#12206); the bus lets go of its connection when it notices (bus/shell/refusals.py).
     """
     name, _ = _fill(world)
     _node(world).control("clear_policy", name)
