@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def test_a_failing_commit_leaves_nothing(bench: Bench, broken: Commit) -> None:
 def test_a_claim_after_a_commit_that_found_the_disk_full_fails_until_it_could_be_written(bench: Bench) -> None:
     store = bench.restart()
     store.claim(2)
-    large = log(entry(1, outputs=[output("o" * 20_000)]))
+    body = random.Random(1).randbytes(400_000)  # what is alike would be compressed to nothing
+    large = log(entry(1, outputs=[output()._replace(body=body)]))
     bench.fill(True)
     with pytest.raises(StoreDown, match="full"):
         store.commit(large)
