@@ -361,7 +361,8 @@ class Inbound:
     """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back.
 
     Args:
-        redelivered: an agent may have had it before: so says the broker, or the bus, which published it again.
+        redelivered: an agent may have had it before: the broker says so, or the bus, which published it again; or this
+            process stood still for so long that the broker may have given it to another.
     """
 
     message: Message

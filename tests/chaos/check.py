@@ -2,7 +2,8 @@
 
     lost                a confirmed input has no end in the log, or no end at one of its targets
     duplicated_effects  one input was worked on twice: two ids for it at one place, two contents under one id, two
-                        decisions, a target that it must not reach, or a handler called twice for one id in one life
+                        decisions, a target that it must not reach, a handler called twice for one id in one life, or
+                        a request that came again and was worked on without the bus's word
     order_violations    the first delivery of a later input came before the first of an earlier one, same conversation
                         and place
     audit_missing       something was delivered that the log does not hold just so, or the log holds an output that is
@@ -55,6 +56,7 @@ def check(tally: Tally, log: Log, refused: set[str]) -> Verdict:
     swapped = swapped_pairs(tally, refused)
     _check_ends(tally, log, seen, swapped, verdict)
     _check_effects(tally, seen, swapped, verdict)
+    _check_claims(tally, log, verdict)
     _check_order(tally, refused, verdict)
     _check_log(tally, log, verdict)
     return verdict
@@ -109,6 +111,13 @@ def _check_effects(tally: Tally, seen: dict[tuple[str, str], list[Sight]], swapp
         if not wanted and place != "dead" and token not in swapped:
             kind = "nothing of ours" if sent is None else sent.kind
             verdict.add("duplicated_effects", f"{token or sights[0].id} ({kind}) came to {place}, where it must not")
+
+
+def _check_claims(tally: Tally, log: Log, verdict: Verdict) -> None:
+    for id_, agent in sorted(tally.reworked - log.go):
+        verdict.add("duplicated_effects", f"{agent} worked on {id_} for the second time without asking")
+    for id_ in sorted(log.late_go):
+        verdict.add("duplicated_effects", f"{id_} was answered, and the bus let an agent work on it again")
 
 
 def _check_order(tally: Tally, refused: set[str], verdict: Verdict) -> None:

@@ -13,6 +13,7 @@ from tests.chaos.load import PRODUCER, Sent
 from tests.chaos.sinks import Arrival
 
 ASIDE = ("dead", "invalid")  # places that get the original, byte for byte
+CAPABILITIES = ("work", "single")
 AGENT_PLACES = ("work", "single", "stepper")
 
 
@@ -32,11 +33,13 @@ class Tally:
     sent: every input that was published, confirmed or not, by token.
     confirmed: tokens that the broker confirmed.
     sights: all that was seen, in order.
+    reworked: (id, agent) of requests that an agent worked on though another one may have had them.
     """
 
     sent: dict[str, Sent] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     sights: list[Sight] = field(default_factory=list)
+    reworked: set[tuple[str, str]] = field(default_factory=set)
     unmet: set[tuple[str, str]] = field(default_factory=set)
     _met: set[tuple[str, str]] = field(default_factory=set)
     _by_body: dict[str, str] = field(default_factory=dict)
@@ -69,6 +72,8 @@ class Tally:
     def performed(self, effects: Iterable[Effect]) -> None:
         """Handler calls of agents."""
         for each in effects:
+            if each.redelivered and each.place in CAPABILITIES:
+                self.reworked.add((each.id, each.life.partition("/")[0]))
             self._see(Sight(each.token, each.place, each.id, each.digest, each.life))
 
     def _see(self, sight: Sight) -> None:
