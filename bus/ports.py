@@ -105,7 +105,8 @@ class Transport(Protocol):
 
     def restart(self, reason: str) -> None:
         """Send what is collected, close both connections without cancelling, tell `on_lost`, and connect anew at once.
-        Only between `on_connected` and `on_lost`; a second call changes nothing."""
+        Only between `on_connected` and `on_lost`; a second call changes nothing, and what is published, acked or to be
+        consumed until `on_lost` comes is lost, as on any connection that is about to be."""
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """Start consuming; `prefetch` unacked deliveries at most on the whole connection."""
