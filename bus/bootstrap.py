@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from bus.core.errors import BusError, ConfigurationRefused, Unreachable
@@ -254,6 +253,7 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
     """
     from bus import __version__
     from bus.shell.collector import calm_collector
+    from bus.shell.process_life import Readiness, drained_by_signals
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
 
@@ -270,8 +270,8 @@ def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None]
         worker = make_worker(
             settings, routes, store, meter, on_state=lambda state: told.turned(state), recorder=recorder, apart=apart
         )
-        told = _Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
-        open_things.enter_context(_signals(worker.drain))
+        told = Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
+        open_things.enter_context(drained_by_signals(worker.drain))
         calm_collector()
         worker.run()
 
@@ -291,15 +291,35 @@ def run_workers(
         BusError: a worker ended before it was ready.
     """
     from bus.shell.crew import run_crew
+    from bus.shell.growth import begin_ingress
     from bus.shell.supervisor import Part
 
+    with contextlib.closing(open_store(settings)) as store:
+        begin_ingress(store, settings.partitions, settings.first_partitions)
     parts = []
     for number in range(workers):
         port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
-        environment = dataclasses.replace(settings, metrics_port=port).as_environment()
+        environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
         arguments = ["bus", "run", *map(str, folders), "--output", "json"]
         parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
     asyncio.run(run_crew(parts, ready))
+
+
+def ask_growth(settings: Settings, partitions: int) -> None:
+    """Leave word that the namespace is to grow; its workers do it, now or when they start.
+
+    Raises:
+        BusError: it cannot grow so.
+        StoreFailed: the store cannot be written.
+    """
+    from bus.shell import growth_wish
+    from bus.shell.growth import note_growth
+
+    if settings.store_url is None:
+        growth_wish.leave(settings.store_path, partitions)
+        return
+    with contextlib.closing(open_store(settings)) as store:
+        note_growth(store, partitions)
 
 
 def make_worker(
@@ -312,19 +332,28 @@ def make_worker(
     recorder: SpanRecorder | None = None,
     apart: Apart | None = None,
 ) -> Worker:
-    """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
+    """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`.
+
+    Raises:
+        BusError: BUS_PARTITIONS is another number than it ever was.
+    """
     from bus.shell.failpoints import failpoints
+    from bus.shell.growth import begin_ingress
+    from bus.shell.tenancy import Layout
+    from bus.shell.topology import declare, plan
     from bus.shell.worker import Plan, Worker
 
+    layout = Layout(begin_ingress(store, settings.partitions, settings.first_partitions))
     return Worker(
-        transport(settings, routes),
+        # It declares what is known whenever it connects; where the ingress leads is the worker's.
+        _link(settings, lambda channel: declare(channel, plan(settings.namespace, layout.declaring(), routes.catalog))),
         store,
         meter,
         routes,
         facts(settings, seal=store.secret),
         Plan(
             settings.namespace,
-            settings.partitions,
+            settings.first_partitions,
             settings.prefetch,
             settings.inbox_window,
             f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
@@ -333,6 +362,7 @@ def make_worker(
         on_finished=None if recorder is None else _tracing(recorder),
         reach=failpoints(settings.failpoints),
         apart=apart,
+        layout=layout,
     )
 
 
@@ -345,13 +375,19 @@ def _apart(routes: RouteTable) -> Apart:
 
 
 def transport(settings: Settings, routes: RouteTable | None) -> Transport:
-    """A link to RabbitMQ as `settings.amqp_url` says; with routes, it declares their topology when it connects."""
-    from bus.shell.amqp.transport import PikaTransport
+    """A link to RabbitMQ as `settings.amqp_url` says; with routes, it makes their topology when it connects."""
+    from bus.core.ingress import Ingress
     from bus.shell.topology import apply, plan
 
-    declare: Callable[[object], None] = lambda channel: None  # noqa: E731 - a default of one word
-    if routes is not None:
-        declare = partial(apply, topology=plan(settings.namespace, settings.partitions, routes.catalog))
+    if routes is None:
+        return _link(settings, lambda channel: None)
+    first = Ingress((settings.first_partitions,))
+    return _link(settings, partial(apply, topology=plan(settings.namespace, first, routes.catalog)))
+
+
+def _link(settings: Settings, declare: Callable[[object], None]) -> Transport:
+    from bus.shell.amqp.transport import PikaTransport
+
     return PikaTransport(
         bus_url(settings),
         declare,
@@ -362,10 +398,12 @@ def transport(settings: Settings, routes: RouteTable | None) -> Transport:
 
 def remove_namespace(settings: Settings, routes: RouteTable) -> None:
     """Delete a namespace with all it holds: for benchmarks, which make their own."""
+    from bus.core.ingress import Ingress
     from bus.shell.probe import remove
     from bus.shell.topology import plan
 
-    remove(bus_url(settings), plan(settings.namespace, settings.partitions, routes.catalog))
+    first = Ingress((settings.first_partitions,))
+    remove(bus_url(settings), plan(settings.namespace, first, routes.catalog))
 
 
 def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:
@@ -393,6 +431,7 @@ def _endpoint(
     """Open the endpoint for Prometheus and probes; returns its port, or None when it is turned off."""
     if settings.metrics_port < 0:
         return None
+    from bus.shell.process_life import READY
     from bus.shell.telemetry.endpoint import TelemetryEndpoint
 
     def unready() -> str:
@@ -407,44 +446,6 @@ def _endpoint(
         ) from error
     open_things.callback(endpoint.close)
     return endpoint.port
-
-
-READY = ("running", "standby")
-"""States of a worker that does what it should."""
-
-
-@dataclass(slots=True)
-class _Readiness:
-    """Calls `ready` the first time that the worker runs, or stands by to."""
-
-    ready: Callable[[], None]
-    done: bool = False
-
-    def turned(self, state: str) -> None:
-        if state in READY and not self.done:
-            self.done = True
-            self.ready()
-
-
-@contextlib.contextmanager
-def _signals(drain: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT drain; a second one interrupts."""
-    asked: list[int] = []
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        drain()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if signal.SIGINT in asked:
-        raise KeyboardInterrupt
 
 
 def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:

@@ -42,6 +42,8 @@ _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to 
 REQUESTED = ".requested"
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
+RETIRED = "\0retired"
+"""Stands for the routing key of what comes out of a retired partition: no conversation has it, so it takes that hop."""
 
 
 def understand(delivery: Delivery, table: RouteTable, facts: Facts) -> Message | Decision:
@@ -117,7 +119,9 @@ def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     headers = carried_headers(delivery)
     again = Output("ingress", message.type, message.id, message.type, message.conversation, delivery.body,
                    delivery.content_type or STRUCTURED, headers)  # fmt: skip
-    return Decision("routed", message, why=REKEYED, reason="its routing key was not its conversation", outputs=(again,))
+    came = "from a retired partition" if delivery.routing_key == RETIRED else "under another routing key"
+    reason = f"it came {came}, not to the partition of its conversation"
+    return Decision("routed", message, why=REKEYED, reason=reason, outputs=(again,))
 
 
 def _check_contract(message: Message, contract: Contract) -> None:

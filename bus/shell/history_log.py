@@ -9,7 +9,13 @@ from typing import Protocol, TypeAlias
 
 from bus.audit.record import Record, decode
 from bus.audit.segment import records
+from bus.core.ingress import Ingress
 from bus.ports import Excepted
+
+BACKLOG = """
+SELECT partition, next - 1 - done, (SELECT count(*) FROM held AS h WHERE h.partition = p.partition) FROM partition AS p
+"""
+"""What both databases answer `Log.backlog` with."""
 
 Mark: TypeAlias = tuple[int, ...]
 """How far a reader has come. Only the log that made it knows what it says; the empty one is the beginning. Of two
@@ -73,6 +79,12 @@ class Log(Protocol):
 
     def done(self) -> Mapping[int, int]:
         """The watermark of each partition."""
+
+    def ingress(self) -> Ingress:
+        """What partitions there are."""
+
+    def backlog(self) -> Mapping[int, tuple[int, int]]:
+        """By partition, how many of its inputs are recorded and unfinished, and how many outputs are held."""
 
     def fates(self, partition: int, seq: int) -> Sequence[tuple[int, str, str, float]]:
         """What became of an entry's outputs otherwise than delivered: (index, how, reason, time)."""

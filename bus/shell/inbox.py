@@ -6,6 +6,7 @@ in the store, which then compares all 16. It is rebuilt from the store at start,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -25,8 +26,9 @@ def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
 
 
 def raw_key(delivery: Delivery, content: bytes) -> InboxKey:
-    """Identity of what could not be decoded, or came back from the broker: its queue, message id and bytes."""
-    said = f"\0raw\0{delivery.queue.rpartition('.')[2]}\0{delivery.message_id}\0{delivery.user_id}\0".encode()
+    """Identity of what could not be decoded, or came back from the broker: which of the two, message id and bytes."""
+    kind = "bounced" if delivery.queue.endswith(".bounced") else "ingress"
+    said = f"\0raw\0{kind}\0{delivery.message_id}\0{delivery.user_id}\0".encode()
     content = content[:CONTENT_BYTES]
     return InboxKey(blake2b(said + content, digest_size=16).digest(), content)
 
@@ -36,6 +38,27 @@ class Earlier(NamedTuple):
 
     seq: int
     same: bool
+    elder: bool = False  # in a partition of an earlier generation
+
+
+class Elders:
+    """What partitions of earlier generations hold: a message that its sender repeats after the namespace has grown
+    comes to another partition than before. Shared by the inboxes that are too young to have a window of their own.
+
+    Args:
+        store: where exact keys lie.
+        keys: (partition, bucket, key).
+    """
+
+    def __init__(self, store: Store, keys: Iterable[tuple[int, int, bytes]]) -> None:
+        self._store = store
+        self._places = {key[:8]: (partition, bucket) for partition, bucket, key in keys}
+
+    def earlier(self, key: InboxKey) -> Earlier | None:
+        """Find an input with this identity."""
+        place = self._places.get(key.key[:8])
+        found = None if place is None else self._store.seen(*place, key.key)
+        return None if found is None else Earlier(found[0], found[1] == key.content, elder=True)
 
 
 class Inbox:
@@ -45,9 +68,11 @@ class Inbox:
         partition: which.
         store: where exact keys lie.
         window: identities to remember; the oldest are forgotten beyond it, by the store and here alike.
+        elders: what earlier generations remember.
     """
 
-    def __init__(self, partition: int, store: Store, window: int) -> None:
+    def __init__(self, partition: int, store: Store, window: int, elders: Elders | None = None) -> None:
+        self._elders = elders
         self._partition = partition
         self._store = store
         self._window = window
@@ -67,10 +92,10 @@ class Inbox:
         if fresh is not None:
             return Earlier(fresh[0], fresh[1] == key.content)
         bucket = self._buckets.get(key.key[:8])
-        if bucket is None:
-            return None
-        found = self._store.seen(self._partition, bucket, key.key)
-        return None if found is None else Earlier(found[0], found[1] == key.content)
+        found = None if bucket is None else self._store.seen(self._partition, bucket, key.key)
+        if found is not None:
+            return Earlier(found[0], found[1] == key.content)
+        return None if self._elders is None else self._elders.earlier(key)
 
     def add(self, key: InboxKey, seq: int) -> None:
         """Take in an input that the next commit will record."""

@@ -7,7 +7,7 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -19,12 +19,12 @@ from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
 from bus.core.message import Message
 from bus.core.outputs import BUS
-from bus.core.pipeline import REKEYED, understand
+from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.ports import Claim, Entry, InboxKey, Received, Store
-from bus.shell.inbox import Inbox, inbox_key, raw_key
+from bus.shell.inbox import Elders, Inbox, inbox_key, raw_key
 from bus.shell.ledger import Open
 from bus.shell.trial.place import SUSPECT, Here, Place
 
@@ -79,20 +79,41 @@ class Judge:
         self._here = Here(table)
         self._apart = apart or self._here
         self._partitions: dict[str, int] = {}
+        self._retired: set[int] = set()
         self._inboxes: dict[int, Inbox] = {}
         self._next: dict[int, int] = {}
 
-    def claimed(self, claims: Iterable[Claim], keys: Iterable[tuple[int, int, bytes]]) -> None:
-        """Begin anew from what the store holds."""
+    def claimed(
+        self,
+        claims: Iterable[Claim],
+        keys: Iterable[tuple[int, int, bytes]],
+        elders: Collection[tuple[int, int, bytes]] = (),
+        retired: Collection[int] = (),
+    ) -> None:
+        """Begin anew from what the store holds.
+
+        Args:
+            claims: of all partitions that are worked on.
+            keys: identities that they hold.
+            elders: identities that earlier generations hold.
+            retired: partitions in which nothing is decided any more.
+        """
+        older = Elders(self._store, elders) if elders else None
+        self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
         self._inboxes.clear()
         for claim in claims:
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
-            self._inboxes[claim.partition] = Inbox(claim.partition, self._store, self._window)
+            young = claim.next_seq <= self._window and claim.partition not in self._retired
+            self._inboxes[claim.partition] = Inbox(claim.partition, self._store, self._window, older if young else None)
         for partition, bucket, key in keys:
             self._inboxes[partition].remember(bucket, key)
+
+    def retire(self, partitions: Collection[int]) -> None:
+        """From now on nothing is decided in these: what still comes goes on to the partition of its conversation."""
+        self._retired.update(partitions)
 
     def judge(self, batch: Sequence[Received]) -> Judged:
         """Decide a batch, in order.
@@ -152,7 +173,8 @@ class Judge:
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
-            decision = self._place(delivery).decide(delivery, understood, facts)
+            came = delivery._replace(routing_key=RETIRED) if partition in self._retired else delivery
+            decision = self._place(delivery).decide(came, understood, facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
             return decision, key, None
@@ -160,7 +182,7 @@ class Judge:
         if decision.end == "invalid":
             # An input of its own, known by its bytes: without an identity a redelivery would be refused once more.
             return self._raw(delivery, content, partition, lambda: decision)
-        return decision, None, earlier.seq
+        return decision, None, None if earlier.elder else earlier.seq
 
     def _raw(
         self, delivery: Delivery, content: bytes, partition: int, decision: Callable[[], Decision]
@@ -171,7 +193,8 @@ class Judge:
         if earlier is None:
             return decision(), key, None
         reason = f"recorded before, as number {earlier.seq}"
-        return Decision("duplicate", None, why="duplicate", reason=reason), None, earlier.seq
+        behind = None if earlier.elder else earlier.seq
+        return Decision("duplicate", None, why="duplicate", reason=reason), None, behind
 
     def _place(self, delivery: Delivery) -> Place:
         return self._here if delivery.redelivered < SUSPECT else self._apart

@@ -14,8 +14,9 @@ from typing import Any
 import psycopg
 
 from bus.core.errors import NoStore
+from bus.core.ingress import Ingress, from_json
 from bus.ports import Excepted
-from bus.shell.history_log import LogRow, Mark
+from bus.shell.history_log import BACKLOG, LogRow, Mark
 from bus.shell.postgres_link import TIMEOUT_S, connect, explained, shown
 from bus.shell.postgres_schema import text, version
 
@@ -133,6 +134,15 @@ class PostgresLog:
     def done(self) -> Mapping[int, int]:
         """The watermark of each partition."""
         return dict(self._rows("SELECT partition, done FROM partition"))
+
+    def ingress(self) -> Ingress:
+        """What partitions there are."""
+        return from_json(self._rows("SELECT state FROM ingress")[0][0])
+
+    def backlog(self) -> Mapping[int, tuple[int, int]]:
+        """By partition, how many of its inputs are recorded and unfinished, and how many outputs are held."""
+        rows = self._rows(BACKLOG)
+        return {partition: (unfinished, held) for partition, unfinished, held in rows}
 
     def fates(self, partition: int, seq: int) -> Sequence[tuple[int, str, str, float]]:
         """What became of an entry's outputs otherwise than delivered: (index, how, reason, time)."""

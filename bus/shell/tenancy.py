@@ -4,18 +4,19 @@ A worker consumes only what it leases, and the leases say who consumes; the epoc
 may write. The two are apart on purpose: a lease that has run out without its owner noticing costs repeats, never a
 write. Everything here but `current` and `expired` runs on the store's thread.
 
-Taking over and giving up are one thing: whenever the share of partitions changes, the worker finishes what it has
-committed, lets go of its connection and begins anew with what it owns then.
+Taking over and giving up are one thing: whenever the share of partitions changes, or the partitions themselves, the
+worker finishes what it has committed, lets go of its connection and begins anew with what it owns then.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from bus.core.errors import StoreFailed
+from bus.core.ingress import Ingress, drained
 from bus.ports import Claim, Entry, Held, Share, Store
 
 _log = logging.getLogger(__name__)
@@ -27,30 +28,84 @@ STANDBY_S = 0.5  # how often a worker without a partition looks for one: takeove
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a claim read from the store: `held` pairs each held row with the entry it lies in."""
+    """What a claim read from the store.
 
-    claims: Sequence[Claim]
-    keys: Sequence[tuple[int, int, bytes]]
-    held: Sequence[tuple[Held, Entry]]
+    Args:
+        ingress: what partitions there are; read after the lease was had.
+        claims: those that the worker works on, retired ones included; none makes a standby.
+        keys: identities that they hold.
+        held: each held row with the entry it lies in.
+        elders: identities that earlier generations hold, while a later one has no full window of its own.
+    """
+
+    ingress: Ingress
+    claims: Sequence[Claim] = ()
+    keys: Sequence[tuple[int, int, bytes]] = ()
+    held: Sequence[tuple[Held, Entry]] = ()
+    elders: Sequence[tuple[int, int, bytes]] = ()
+
+    @property
+    def to_drain(self) -> frozenset[int]:
+        """Partitions that the next generation waits for, of those that the worker works on."""
+        return frozenset(each.partition for each in self.claims) & frozenset(self.ingress.left)
+
+    @property
+    def retired(self) -> frozenset[int]:
+        """Partitions in which nothing is decided any more."""
+        return frozenset(each.partition for each in self.claims if self.ingress.retired(each.partition))
+
+
+@dataclass(slots=True)
+class Layout:
+    """What is known of the ingress, and what the last connection has declared of it.
+
+    Args:
+        known: as the store said last.
+        declared: sizes of the generations; () where somebody else declares everything.
+    """
+
+    known: Ingress = field(default_factory=Ingress)
+    declared: tuple[int, ...] = ()
+
+    def declaring(self) -> Ingress:
+        """Note that what is known is being declared."""
+        self.declared = self.known.sizes
+        return self.known
 
 
 class Tenancy:
     """Args:
     store: where leases and epochs are kept.
     worker: name of this worker, which no other has or had.
-    of: how many partitions there are.
+    partitions: how many a namespace gets that has none yet.
     window: identities to read per partition.
     monotonic: seconds; what counts how long a lease is good for, from before it was asked for.
+    layout: is told what the store says.
+
+    Attributes:
+        owned: slots that are this worker's: see bus.core.ingress.
+        broken: the lease has run out, for however short, since it was taken.
     """
 
-    def __init__(self, store: Store, worker: str, of: int, window: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        partitions: int,
+        window: int,
+        monotonic: Callable[[], float],
+        layout: Layout,
+    ) -> None:
         self._store = store
         self._worker = worker
-        self._of = of
+        self._partitions = partitions
         self._window = window
         self._monotonic = monotonic
         self._until = 0.0
+        self._taken = Ingress()
         self.owned: frozenset[int] = frozenset()
+        self.layout = layout
+        self.broken = False
 
     def take(self, reach: Callable[[str], None]) -> Taken:
         """Lease, give back what others should have, and claim the rest.
@@ -62,18 +117,53 @@ class Tenancy:
             StoreFailed: the store cannot be reached or read.
         """
         self.owned = frozenset()
-        share = self._lease()
+        ingress, share = self._leased()
         if share.surplus:
             self._store.release(self._worker, share.surplus)
         mine = share.owned - share.surplus
         if not mine:
-            return Taken((), (), ())
-        claims = self._store.claim(self._of, mine)
+            return Taken(ingress)
+        claims = self._store.claim(sum(ingress.sizes), ingress.attended(mine))
         reach("during-claim")
-        keys = list(self._renewing(self._store.keys(self._window)))
+        # A retired partition decides nothing; only the first one goes on recording what the broker gives up on.
+        known = [each.partition for each in claims if not ingress.retired(each.partition) or each.partition == 0]
+        keys = list(self._renewing(self._store.keys(self._window, known)))
         held = [(row, self._store.entry(row.partition, row.seq)) for claim in claims for row in claim.held]
+        young = any(each.partition in ingress.served.partitions and each.next_seq <= self._window for each in claims)
+        elders = self._elders(ingress) if young else []
         self.owned = mine
-        return Taken(claims, keys, held)
+        return Taken(ingress, claims, keys, held, elders)
+
+    def _leased(self) -> tuple[Ingress, Share]:
+        """Lease slots of the generation that is served. What is known of it is known after the lease was had: see
+        bus.shell.entry for why."""
+        self.broken = False
+        ingress = self._read()
+        while True:
+            share = self._lease()
+            read = self._read()
+            if (read.sizes, read.serving) == (ingress.sizes, ingress.serving):
+                self._taken = read
+                return read, share
+            ingress = read
+
+    def _read(self) -> Ingress:
+        ingress = self._store.ingress()
+        while not ingress.sizes:
+            self._store.set_ingress(ingress, Ingress((self._partitions,)))
+            ingress = self._store.ingress()
+        self.layout.known = ingress
+        return ingress
+
+    def _elders(self, ingress: Ingress) -> list[tuple[int, int, bytes]]:
+        """Read the identities of the generations before, newest first, until one has as many as a window holds."""
+        found: list[tuple[int, int, bytes]] = []
+        for generation in reversed(ingress.generations[: ingress.serving]):
+            keys = list(self._renewing(self._store.keys(self._window, generation.partitions)))
+            found += keys
+            if len(keys) >= self._window * generation.size:
+                break
+        return found
 
     def _renewing(self, keys: Iterable[tuple[int, int, bytes]]) -> Iterable[tuple[int, int, bytes]]:
         """Reading a million identities takes longer than a lease lasts."""
@@ -83,17 +173,28 @@ class Tenancy:
 
     def keep(self) -> None:
         """Renew if it is time, in the middle of what takes longer on the store's thread than a lease lasts."""
-        if self._monotonic() > self._until - TTL_S + RENEW_S:
+        now = self._monotonic()
+        if now > self._until - TTL_S + RENEW_S:
+            self.broken = self.broken or now > self._until
             self._lease()
 
     def renew(self) -> bool:
         """Renew; returns whether this worker should go on with just what it owns."""
-        share = self._lease()
-        return share.owned - share.surplus == self.owned
+        share, read = self._lease(), self._read()
+        same = (read.sizes, read.serving) == (self._taken.sizes, self._taken.serving)
+        return same and share.owned - share.surplus == self.owned
+
+    def drained(self, partitions: Collection[int]) -> None:
+        """Note in the store that these have nothing left."""
+        while True:
+            before = self._read()
+            if self._store.set_ingress(before, drained(before, partitions)):
+                self._read()
+                return
 
     def _lease(self) -> Share:
         asked = self._monotonic()
-        share = self._store.lease(self._worker, self._of, TTL_S)
+        share = self._store.lease(self._worker, self.layout.known.served.size, TTL_S)
         if share.exclusive:
             self._until = math.inf
         else:

@@ -3,6 +3,8 @@
 All that is in memory belongs to the tenure and dies with it: open inputs, publishes in flight, held rows, what has
 arrived. So nothing of an earlier claim can leak into a later one; callbacks that come late find nobody.
 
+While the namespace grows, it also drains the partitions that it owns of the old generation (bus.shell.drainage).
+
     turn     what can be done now, is: decide and commit a batch, publish what is committed, ack what is finished
     phases   replaying (nothing is consumed), running, leaving (nothing more is taken)
 """
@@ -10,15 +12,17 @@ arrived. So nothing of an earlier claim can leak into a later one; callbacks tha
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from bus.core import naming
 from bus.core.actions import Decision
 from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, Store, Transport
+from bus.shell.drainage import MARK, Drainage
 from bus.shell.failpoints import Reach
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
@@ -51,8 +55,10 @@ class Kit:
     Args:
         namespace, prefetch, window: as in the worker's plan.
         clock: epoch seconds.
+        monotonic: seconds that never jump.
         reach: passes failpoints.
         settled: told whenever nothing is open, while replaying and leaving.
+        drained: notes partitions in the store that have nothing left; on its thread.
         on_finished: told of every finished input and the time.
     """
 
@@ -64,9 +70,11 @@ class Kit:
     prefetch: int
     window: int
     clock: Callable[[], float]
+    monotonic: Callable[[], float]
     submit: Submit
     later: Callable[[float, Callable[[], None]], None]
     settled: Callable[[], None]
+    drained: Callable[[Collection[int]], None]
     reach: Reach
     on_finished: Callable[[Open, float], None] | None
 
@@ -94,7 +102,9 @@ class Tenure:
         self._load(taken)
 
     def _load(self, taken: Taken) -> None:
-        self._judge.claimed(taken.claims, taken.keys)
+        self._partitions = [each.partition for each in taken.claims]
+        self._drainage = Drainage(self._kit.namespace, taken.to_drain, secrets.token_hex(16), self._kit.monotonic)
+        self._judge.claimed(taken.claims, taken.keys, taken.elders, taken.retired)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
@@ -126,11 +136,11 @@ class Tenure:
         else:
             self._outflow.add(job)
 
-    def consume(self, partitions: Sequence[int]) -> None:
+    def consume(self) -> None:
         """Everything recorded is settled: take what is new."""
         self.phase = "running"
-        queues = [naming.ingress_queue(self._kit.namespace, partition) for partition in sorted(partitions)]
-        if 0 in partitions:  # what the broker gives up on is recorded in partition 0
+        queues = [naming.ingress_queue(self._kit.namespace, partition) for partition in self._partitions]
+        if 0 in self._partitions:  # what the broker gives up on is recorded in partition 0
             queues.append(naming.bounced(self._kit.namespace))
         self._transport.consume(queues, self._kit.prefetch)
 
@@ -144,6 +154,10 @@ class Tenure:
         """Take what has arrived; when leaving, what is not acked goes back as the socket closes."""
         if self.phase == "running":
             self._arrived.extend(batch)
+            if self._drainage:
+                for each in batch:
+                    if each.delivery.content_type not in (WAKE, MARK):
+                        self._drainage.arrived(each.delivery.queue)
             self.turn()
 
     def outcomes(self, outcomes: Sequence[Outcome]) -> None:
@@ -211,6 +225,9 @@ class Tenure:
             if received.delivery.content_type == WAKE:
                 self._ledger.free(received.tag)
                 self._wake()
+            elif received.delivery.content_type == MARK:
+                self._ledger.free(received.tag)
+                self._drainage.marked(received.delivery.queue, received.delivery.body)
             else:
                 batch.append(received)
         back, self._came_back = self._came_back, []
@@ -351,6 +368,37 @@ class Tenure:
             self._hold(job, self._clock(), f"the broker has not answered for {CONFIRM_S:g} s")
         if self._waiting.rows and self.phase == "running":
             self._wake()
+        self.turn()
+        if self._drainage and self.phase == "running":
+            self._drain()
+
+    # --- growing: see bus.shell.drainage ---------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        marks = self._drainage.due()
+        if marks:
+            self._transport.publish(marks)
+        done = self._drainage.settled() - self._busy()
+        if done and not (self._committing or self._arrived):
+            self._committing = True  # nothing is decided between the look and the note
+            self._submit(lambda: self._note_drained(done), lambda _: self._drained(done))
+
+    def _busy(self) -> set[int]:
+        """Partitions with something unfinished, held, or not yet written down as finished."""
+        rows = [job for jobs in self._waiting.rows.values() for job in jobs]
+        waits = {job.partition for job in [*rows, *self._waiting.hold]} | {
+            row.partition for row in self._waiting.release
+        }
+        return waits | {partition for partition, _ in self._ledger.open} | self._ledger.risen
+
+    def _note_drained(self, partitions: Collection[int]) -> None:
+        self._judge.retire(partitions)
+        self._kit.drained(partitions)
+
+    def _drained(self, partitions: Collection[int]) -> None:
+        _log.info("partitions %s are drained", ", ".join(map(str, sorted(partitions))))
+        self._drainage.end(partitions)
+        self._committing = False
         self.turn()
 
 

@@ -3,7 +3,9 @@
     claim       lease partitions, read what is pending and held, rebuild the duplicates filter (bus.shell.tenancy)
     replay      publish every pending output again, under the same ids, and wait for the confirms
     run         batch in -> judge (pure) -> ONE commit -> publish, confirmed -> ack
-    yield       the share of partitions has changed: take nothing more, finish what is committed, connect anew, claim
+    enter       lead `NS.in` to the newest generation of partitions (bus.shell.entry)
+    yield       the share of partitions has changed, or they grow: take nothing more, finish what is committed, connect
+                anew, claim
     drain       the same, then leave by closing the socket
 
 A batch is whatever has arrived while the last commit ran, so a quiet bus commits at once and a busy one in hundreds.
@@ -28,10 +30,11 @@ from bus.core.facts import Facts
 from bus.core.table import RouteTable
 from bus.ports import Meter, Outcome, Received, Store, Transport
 from bus.shell.committer import CommitQueue, Committer
+from bus.shell.entry import way_of
 from bus.shell.failpoints import Reach, nothing
 from bus.shell.judge import Judge
 from bus.shell.ledger import Open
-from bus.shell.tenancy import RENEW_S, STANDBY_S, Taken, Tenancy
+from bus.shell.tenancy import RENEW_S, STANDBY_S, Layout, Taken, Tenancy
 from bus.shell.tenure import Kit, Tenure
 from bus.shell.trial.apart import Apart
 
@@ -44,6 +47,7 @@ STORE_RETRY_S = (0.5, 5.0)  # between attempts to claim from a store that is dow
 
 State = Literal["down", "claiming", "standby", "replaying", "running", "yielding", "draining", "stopped"]
 YIELDING = "the share of partitions changes"
+GROWING = "the namespace grows, and the broker does not know it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class Plan:
     """What a worker works on.
 
     Args:
-        namespace, partitions: the ingress that it owns, or shares with other workers.
+        namespace: whose ingress it owns, or shares with other workers.
+        partitions: how many a namespace gets that has none yet; otherwise the store says.
         prefetch: unacked deliveries at most.
         window: identities remembered per partition.
         worker: name of the worker, which no other has or had.
@@ -77,6 +82,7 @@ class Worker:
     committer: makes what runs the store's work; a thread, unless a test wants it inline.
     reach: told of each failpoint that is passed.
     apart: where suspects are decided; None decides them like all others.
+    layout: shared with whoever declares the topology at each connect, and takes from it what partitions there are.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class Worker:
         committer: Callable[[Callable[[Callable[[], None]], None]], CommitQueue] = Committer,
         reach: Reach = nothing,
         apart: Apart | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -102,9 +109,11 @@ class Worker:
         self._plan = plan
         self._reach = reach
         self._clock = clock
+        self._monotonic = monotonic
         self._on_state = on_state
         self._on_finished = on_finished
-        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic)
+        self._layout = layout or Layout()
+        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, self._layout)
         self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart)
         if apart is not None:
             apart.meanwhile = self._tenancy.keep
@@ -179,7 +188,7 @@ class Worker:
 
     @property
     def owned(self) -> frozenset[int]:
-        """The partitions that it works on."""
+        """The slots that it has: see bus.core.ingress."""
         return self._tenancy.owned
 
     @property
@@ -230,7 +239,7 @@ class Worker:
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0
         self._meter.store_up(True)
-        self._meter.owns(len(taken.claims))
+        self._meter.owns(len(self._tenancy.owned))
         if self.state == "draining":
             self._leave()
             return
@@ -238,23 +247,38 @@ class Worker:
             self._set("standby")
             self._in_this_life(STANDBY_S, self._take_over)
             return
+        if self._layout.declared not in ((), taken.ingress.sizes):
+            self._transport.restart(GROWING)
+            return
+        if self._tenancy.broken or self._tenancy.expired:  # who has no lease must lead nowhere: see bus.shell.entry
+            self._transport.restart("its leases have run out")
+            return
+        self._in_this_life(RENEW_S, self._renew)
+        life = self._life
+        self._transport.lead(
+            way_of(self._plan.namespace, taken.ingress), lambda: self._entered(taken) if life == self._life else None
+        )
+
+    def _entered(self, taken: Taken) -> None:
+        if self.state == "draining":
+            return
         self._tenure = Tenure(self._kit(), taken)
         self._set("replaying")
-        self._in_this_life(RENEW_S, self._renew)
         self._tenure.turn()
 
     def _kit(self) -> Kit:
         plan = self._plan
         return Kit(
             self._transport, self._store, self._meter, self._judge, plan.namespace, plan.prefetch, plan.window,
-            self._clock, self._submit, self._in_this_life, self._settled, self._reach, self._on_finished,
+            self._clock, self._monotonic, self._submit, self._in_this_life, self._settled,
+            self._tenancy.drained, self._reach, self._on_finished,
         )  # fmt: skip
 
     def _settled(self) -> None:
         """Nothing is open: what was recorded is replayed, or what was committed is finished."""
         if self.state == "replaying" and self._tenure is not None:
             self._set("running")
-            self._tenure.consume(sorted(self._tenancy.owned))
+            self._tenure.consume()
         elif self.state == "draining":
             self._leave()
         elif self.state == "yielding":

@@ -20,6 +20,7 @@ from pika.exceptions import ChannelClosedByBroker
 from bus.core import naming
 from bus.core.errors import BusError, Unreachable
 from bus.core.expression import Contract
+from bus.core.ingress import Ingress
 from bus.core.route import Agent, Capability, Catalog
 from bus.core.table import fits
 from bus.shell.management import put_policies
@@ -35,7 +36,7 @@ def make(namespace: str, partitions: int = 2) -> Topology:
     }
     anything: Any = Contract
     capabilities = {"sentiment": Capability("sentiment", anything, anything)}
-    return plan(namespace, partitions, Catalog("test", agents, capabilities, {}, ()))
+    return plan(namespace, Ingress((partitions,)), Catalog("test", agents, capabilities, {}, ()))
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_an_export_holds_everything_for_this_namespace_alone() -> None:
     assert {key: len(made[key]) for key in ("exchanges", "queues", "bindings")} == {  # type: ignore[arg-type]
         "exchanges": len(make("ns").exchanges),
         "queues": len(make("ns").queues),
-        "bindings": len(make("ns").bindings),
+        "bindings": len(make("ns").bindings) + 1,  # and where the ingress leads
     }
     patterns: Any = made["policies"]
     assert not any(re.search(each["pattern"], "other.ingress.00") for each in patterns)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bus.core import naming
 from bus.core.errors import StoreFailed
+from bus.core.ingress import Ingress
 from bus.core.table import RouteTable
 from bus.core.work import Target
 from bus.shell.memory_broker import MemoryBroker
@@ -52,7 +53,7 @@ class World:
     """One namespace, with a worker that can crash and come back."""
 
     def __init__(self, limits: dict[str, int] | None = None) -> None:
-        self.broker = MemoryBroker(plan(NS, 2, CATALOG), limits)
+        self.broker = MemoryBroker(plan(NS, Ingress((2,)), CATALOG), limits)
         self.store = MemoryStore()
         self.published: list[str] = []
         self.begin()

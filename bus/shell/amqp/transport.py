@@ -23,7 +23,7 @@ from pika.connection import URLParameters
 from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
 
 from bus.core.errors import BusError, Unreachable
-from bus.ports import Outgoing, Tag, TransportEvents
+from bus.ports import Outgoing, Tag, TransportEvents, Way
 from bus.shell.amqp.pika_link import check_pika
 from bus.shell.amqp.session import Session, SessionEvents
 
@@ -111,6 +111,10 @@ class PikaTransport:
         self._restarting = reason
         session.close()
         self._loop.call_later(CLOSE_TIMEOUT_S, lambda: session.give_up(reason))
+
+    def lead(self, way: Way, then: Callable[[], None]) -> None:
+        """See `Transport.lead`."""
+        self._up().lead(way, lambda: self._guard(then))
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""
