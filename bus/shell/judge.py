@@ -80,6 +80,7 @@ class Judge:
         self._apart = apart or self._here
         self._partitions: dict[str, int] = {}
         self._retired: set[int] = set()
+        self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
         self._inboxes: dict[int, Inbox] = {}
         self._next: dict[int, int] = {}
 
@@ -173,7 +174,10 @@ class Judge:
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
-            came = delivery._replace(routing_key=RETIRED) if partition in self._retired else delivery
+            came = delivery
+            if partition in self._retired:
+                came = delivery._replace(routing_key=RETIRED)
+                self.passed_on += 1
             decision = self._place(delivery).decide(came, understood, facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)

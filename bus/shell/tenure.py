@@ -58,6 +58,7 @@ class Kit:
         monotonic: seconds that never jump.
         reach: passes failpoints.
         settled: told whenever nothing is open, while replaying and leaving.
+        lead: leads the ingress to where it has to lead once more.
         drained: notes partitions in the store that have nothing left; on its thread.
         on_finished: told of every finished input and the time.
     """
@@ -74,6 +75,7 @@ class Kit:
     submit: Submit
     later: Callable[[float, Callable[[], None]], None]
     settled: Callable[[], None]
+    lead: Callable[[], None]
     drained: Callable[[Collection[int]], None]
     reach: Reach
     on_finished: Callable[[Open, float], None] | None
@@ -369,6 +371,11 @@ class Tenure:
         if self._waiting.rows and self.phase == "running":
             self._wake()
         self.turn()
+        if self._judge.passed_on and self.phase == "running":
+            # A few are late. More, and for ever, if somebody has bound what was unbound: old definitions imported, say.
+            _log.warning("%d messages came to retired partitions and were passed on", self._judge.passed_on)
+            self._judge.passed_on = 0
+            self._kit.lead()
         if self._drainage and self.phase == "running":
             self._drain()
 

@@ -27,6 +27,7 @@ from typing import Literal, TypeVar
 
 from bus.core.errors import Fenced, StoreDown, StoreFailed
 from bus.core.facts import Facts
+from bus.core.ingress import Ingress
 from bus.core.table import RouteTable
 from bus.ports import Meter, Outcome, Received, Store, Transport
 from bus.shell.committer import CommitQueue, Committer
@@ -119,6 +120,7 @@ class Worker:
             apart.meanwhile = self._tenancy.keep
         self._committer = committer(transport.call_threadsafe)
         self._tenure: Tenure | None = None
+        self._leading = False
         self._life = 0  # number of the connection; what was begun on an earlier one is dropped
         self._store_tries = 0
         self._error: Exception | None = None
@@ -209,6 +211,7 @@ class Worker:
         _log.warning("connection lost: %s", reason)
         self._life += 1
         self._tenure = None
+        self._leading = False
         self._meter.connected(False)
         self._meter.in_flight(0, 0)
         if self.state == "draining":
@@ -254,10 +257,19 @@ class Worker:
             self._transport.restart("its leases have run out")
             return
         self._in_this_life(RENEW_S, self._renew)
-        life = self._life
-        self._transport.lead(
-            way_of(self._plan.namespace, taken.ingress), lambda: self._entered(taken) if life == self._life else None
-        )
+        self._lead(taken.ingress, lambda: self._entered(taken))
+
+    def _lead(self, ingress: Ingress, then: Callable[[], None]) -> None:
+        def led() -> None:
+            self._leading = False
+            then()
+
+        self._leading = True
+        self._transport.lead(way_of(self._plan.namespace, ingress), led)
+
+    def _lead_again(self) -> None:
+        if not self._leading and not self._void():
+            self._lead(self._layout.known, lambda: None)
 
     def _entered(self, taken: Taken) -> None:
         if self.state == "draining":
@@ -271,7 +283,7 @@ class Worker:
         return Kit(
             self._transport, self._store, self._meter, self._judge, plan.namespace, plan.prefetch, plan.window,
             self._clock, self._monotonic, self._submit, self._in_this_life, self._settled,
-            self._tenancy.drained, self._reach, self._on_finished,
+            self._lead_again, self._tenancy.drained, self._reach, self._on_finished,
         )  # fmt: skip
 
     def _settled(self) -> None:

@@ -23,6 +23,7 @@ from bus.core import naming
 from bus.core.ingress import Ingress, grown
 from bus.core.table import RouteTable
 from bus.core.work import Target
+from bus.ports import Way
 from bus.shell.memory_broker import MemoryBroker
 from bus.shell.memory_store import MemoryStore
 from bus.shell.memory_transport import MemoryTransport
@@ -392,6 +393,22 @@ def test_a_worker_that_dies_between_binding_and_unbinding_leaves_nothing_that_th
     assert sorted(got) == sorted(f"m{n}" for n in range(40))
     for conversation in range(8):
         assert [n for n in got if int(n[1:]) % 8 == conversation] == [f"m{n}" for n in range(conversation, 40, 8)]
+
+
+def test_a_binding_that_somebody_brings_back_is_taken_away_again() -> None:
+    fleet = Fleet(None)
+    fleet.start()
+    fleet.grow()
+    fleet.rest(15.0)
+    fleet.broker.lead(Way(f"{NS}.in", f"{NS}.in.0"))  # old definitions, imported again
+    for number in range(20):
+        fleet.send(f"m{number}", f"c{number}", "asked")
+    for _ in range(40):  # turns and time, side by side: what goes round in a circle would not let time pass
+        fleet.step()
+        fleet.broker.advance(0.1)
+    assert fleet.broker.behind(f"{NS}.in") == [f"{NS}.in.1"]
+    fleet.settle()
+    assert sorted(message["data"]["n"] for message in fleet.taken) == sorted(f"m{n}" for n in range(20))
 
 
 def test_what_comes_late_to_a_retired_partition_is_passed_on() -> None:
