@@ -66,15 +66,15 @@ class _Connection(AsyncioConnection):  # type: ignore[misc]  # pika is untyped
 
 class Line:
     """Args:
-    url: AMQP URL.
+    url: AMQP URL, of one host.
     name: shown in the broker's list of connections.
     """
 
     def __init__(self, url: str, name: str) -> None:
         try:
             self._parameters: Any = pika.URLParameters(url)
-        except (ValueError, TypeError) as error:
-            raise BusError("the broker's URL cannot be read; write amqp://USER:PASSWORD@HOST:PORT/VHOST") from error
+        except (ValueError, IndexError) as error:
+            raise BusError(f"the broker's URL cannot be used: {error}") from error
         self._parameters.heartbeat = _HEARTBEAT_S
         self._parameters.blocked_connection_timeout = _BLOCKED_S
         self._parameters.socket_timeout = self._parameters.stack_timeout = _HANDSHAKE_S
@@ -175,10 +175,12 @@ def _code(error: object) -> int:
 def _words(error: BaseException) -> str:
     """Say what happened in the fewest words: pika nests the cause several exceptions deep."""
     inner: Any = error
-    while getattr(inner, "exceptions", None):
-        inner = inner.exceptions[-1]
-    while getattr(inner, "exception", None) is not None:
-        inner = inner.exception
+    while True:
+        nested = getattr(inner, "exceptions", None) or getattr(inner, "exception", None) or inner.args[:1]
+        nested = nested[-1] if isinstance(nested, (list, tuple)) and nested else nested
+        if not isinstance(nested, BaseException):
+            break
+        inner = nested
     if isinstance(inner, pika.exceptions.ProbableAuthenticationError):
         return "the broker refuses this user and password"
     text = str(getattr(inner, "reply_text", "") or inner)

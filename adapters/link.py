@@ -3,7 +3,8 @@
 Two lines are kept up as a pair, one that consumes and one that publishes, so that a broker that slows publishers down
 does not stop acks. When either goes, both are dropped and made anew with full jitter; consumers are registered again
 and unconfirmed messages sent again. Deliveries belong to the line they came on: a settlement that comes after its
-line was lost is void, and the broker delivers the message again.
+line was lost is void, and the broker delivers the message again. Of several hosts each attempt takes the next; a round
+of them is tried before there is a longer pause.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from adapters.line import Line, Loss
 from adapters.publisher import Publisher
 from bus.core.actions import Delivery
 from bus.core.codec import decode
+from bus.core.endpoints import endpoints, places
 from bus.core.errors import BusError, Unreachable
 from bus.core.facts import Limits
 from bus.core.message import Message
 from bus.core.naming import client_queue
+from bus.core.outputs import REPLAY
 from bus.ports import Handler, Inbound
 from bus.settings import Settings
 
 _BACKOFF_S = (0.1, 10.0)
+_SAY_PAUSE_S = 3.0  # between two log lines about a broker that is waited for
 _DECLARE_PAUSE_S = 0.5  # between two looks whether the bus has declared a queue
 _SAY_EVERY = 20  # looks between two log lines about it
 _CLIENT_PREFETCH = 1000
@@ -60,7 +64,10 @@ class AmqpLink:
         url = settings.agent_amqp_url or settings.amqp_url
         if not url:
             raise BusError("no broker to connect to; set BUS_AGENT_AMQP_URL to the URL that `bus run` shows")
-        self._url, self._name, self._settings = url, name, settings
+        self._name, self._settings = name, settings
+        self._where = places(url)
+        # In an order of our own, so that those who connect at once do not all go to the same host.
+        self._hosts = random.sample(endpoints(url), len(endpoints(url)))
         self._publisher = Publisher(settings.namespace, settings.body_bytes)
         self._subscriptions: list[_Subscription] = []
         self._line: Line | None = None  # the consuming one, while it is up
@@ -77,19 +84,22 @@ class AmqpLink:
             Unreachable: no connection within `connect_timeout_s`.
         """
         deadline = asyncio.get_running_loop().time() + self._settings.connect_timeout_s
-        attempt = 0
+        attempt, silent_until = 0, 0.0
         while True:
             try:
                 lines = await self._connect()
                 break
             except Unreachable as error:
-                pause = _jitter(attempt)
+                pause = self._pause(attempt)
                 if asyncio.get_running_loop().time() + pause > deadline:
                     raise Unreachable(
-                        f"no connection to the broker in {self._settings.connect_timeout_s:g} s: {error}; "
+                        f"no connection to the broker at {self._where} in "
+                        f"{self._settings.connect_timeout_s:g} s: {error}; "
                         "check that it runs and that BUS_AGENT_AMQP_URL is right"
                     ) from error
-                log.info("no broker yet (%s); trying again in %.1f s", error, pause)
+                if asyncio.get_running_loop().time() >= silent_until:
+                    log.warning("waiting for the broker at %s: %s", self._where, error)
+                    silent_until = asyncio.get_running_loop().time() + _SAY_PAUSE_S
             attempt += 1
             await asyncio.sleep(pause)
         self._keeper = asyncio.create_task(self._keep(*lines))
@@ -128,7 +138,8 @@ class AmqpLink:
         self._line = self._publishing = None
 
     async def _connect(self) -> tuple[Line, Line]:
-        consuming, publishing = Line(self._url, f"{self._name} inbox"), Line(self._url, f"{self._name} outbox")
+        self._hosts.append(url := self._hosts.pop(0))  # the next attempt takes the next host
+        consuming, publishing = Line(url, f"{self._name} inbox"), Line(url, f"{self._name} outbox")
         try:
             await asyncio.gather(consuming.open(), publishing.open())
             await self._publisher.attach(publishing)
@@ -149,7 +160,7 @@ class AmqpLink:
             if asyncio.get_running_loop().time() - up_since > _BACKOFF_S[1]:
                 attempt = 0
             while True:
-                await asyncio.sleep(_jitter(attempt))
+                await asyncio.sleep(self._pause(attempt))
                 attempt += 1
                 try:
                     consuming, publishing = await self._connect()
@@ -157,6 +168,10 @@ class AmqpLink:
                 except (Unreachable, pika.exceptions.AMQPError) as error:
                     log.warning("still no connection to the broker: %s", error)
             log.info("connected to the broker again")
+
+    def _pause(self, attempt: int) -> float:
+        """Full jitter, by rounds: while there is a host that was not tried, there is little to wait for."""
+        return _jitter(attempt // len(self._hosts))
 
     def _on_lost(self, consuming: Line, publishing: Line) -> None:
         loss = publishing.lost.result() if publishing.lost.done() else Loss(0, "")
@@ -224,7 +239,8 @@ class AmqpLink:
             line.channel.basic_reject(method.delivery_tag, requeue=False)
             return
         settlement = _Settlement(line, method.delivery_tag)
-        inbound = Inbound(message, each.queue, method.redelivered, settlement.settle)
+        again = method.redelivered or REPLAY in delivery.headers
+        inbound = Inbound(message, each.queue, again, settlement.settle)
         task: asyncio.Task[None] = asyncio.ensure_future(each.handler(inbound))
         self._work.add(task)
         task.add_done_callback(lambda done: self._worked(done, settlement, message.id))

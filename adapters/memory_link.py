@@ -57,15 +57,18 @@ class MemoryBroker:
             self._queues.setdefault(queue, _Queue())
             self._declared.notify_all()
 
-    def put(self, queue: str, message: Message) -> None:
+    def put(self, queue: str, message: Message, replay: bool = False) -> None:
         """Put a message into a queue.
+
+        Args:
+            replay: the bus does not know whether it has published this before.
 
         Raises:
             BusError: there is no such queue.
         """
         if queue not in self._queues:
             raise BusError(f"no queue {queue}; declare it first")
-        self._queues[queue].waiting.append((message, False))
+        self._queues[queue].waiting.append((message, replay))
         self._hand_out(queue)
 
     def depth(self, queue: str) -> tuple[int, int]:

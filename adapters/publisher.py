@@ -5,6 +5,9 @@ the bus knows the ids and treats the second as a duplicate.
 
 Of a conversation one message is unconfirmed at a time, the rest wait in its lane: a full ingress may refuse one and
 take the next, and order within a conversation would be lost.
+
+RabbitMQ can refuse a connection for ever after a limit was lifted (rabbitmq-server issue 12206; bus/shell/refusals.py
+tells more), so when a message has been refused for long the line is dropped, and what waits is tried on a new one.
 """
 
 from __future__ import annotations
@@ -26,13 +29,22 @@ from bus.core.naming import ingress_exchange
 
 _PERSISTENT = 2
 _NACK_PAUSE_S = 0.5  # a full ingress: wait this long on average before the same message is tried again
+_REFUSED_S = (
+    30.0,
+    3600.0,
+)  # how long a message is refused before the line is dropped: doubles from the first to the last
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A message that is not confirmed yet; `flying` while the broker's word on it is awaited."""
+    """A message that is not confirmed yet.
+
+    Args:
+        flying: the broker's word on it is awaited.
+        refused_s: since when this line refuses it, on the loop's clock; 0 when it does not.
+    """
 
     id: str
     conversation: str
@@ -41,6 +53,7 @@ class _Pending:
     confirmed: asyncio.Future[None]
     returned: str = ""
     flying: bool = False
+    refused_s: float = 0.0
 
 
 class Publisher:
@@ -54,6 +67,7 @@ class Publisher:
         self._body_bytes = body_bytes
         self._line: Line | None = None
         self._tag = 0
+        self._patience_s = _REFUSED_S[0]
         self._in_flight: dict[int, _Pending] = {}  # by delivery tag of this line, ascending
         self._lanes: dict[str, deque[_Pending]] = {}  # by conversation: the one under way, and those behind it
         self._waiting: list[_Pending] = []  # for a line, oldest first
@@ -80,7 +94,7 @@ class Publisher:
         if loss.code == NOT_FOUND:
             log.info("waiting for the bus to declare %s", self._exchange)
         for each in unconfirmed:
-            each.flying = False
+            each.flying, each.refused_s = False, 0.0
         self._waiting = [each for each in unconfirmed if not each.confirmed.done()] + self._waiting
 
     def close(self) -> None:
@@ -141,6 +155,19 @@ class Publisher:
         each.properties.user_id = line.user
         line.channel.basic_publish(self._exchange, each.conversation, each.body, each.properties, mandatory=True)
 
+    def _refused(self, pending: _Pending) -> None:
+        """Try it again in a moment, or on a new line when this one has refused it for long."""
+        loop = asyncio.get_running_loop()
+        pending.refused_s = pending.refused_s or loop.time()
+        seconds = loop.time() - pending.refused_s
+        if seconds > self._patience_s and self._line is not None:
+            log.warning("the bus's ingress has refused a message for %.0f s; connecting anew", seconds)
+            self._patience_s = min(_REFUSED_S[1], 2 * self._patience_s)
+            self._line.drop()
+            return
+        log.warning("the bus's ingress is full; trying again", extra={"message_id": pending.id})
+        loop.call_later(random.uniform(0, 2 * _NACK_PAUSE_S), self._again, pending)
+
     def _again(self, each: _Pending) -> None:
         """Try a refused one again, unless a new line has meanwhile."""
         lane = self._lanes.get(each.conversation)
@@ -169,9 +196,10 @@ class Publisher:
         pending.flying = False
         waited_for = not pending.confirmed.done()
         if waited_for and not accepted and not pending.returned:
-            log.warning("the bus's ingress is full; trying again", extra={"message_id": pending.id})
-            asyncio.get_running_loop().call_later(random.uniform(0, 2 * _NACK_PAUSE_S), self._again, pending)
+            self._refused(pending)
             return
+        if pending.refused_s:
+            self._patience_s = _REFUSED_S[0]
         if waited_for and pending.returned:
             reason = f"the bus has no ingress queue behind {self._exchange} ({pending.returned}); start the bus first"
             pending.confirmed.set_exception(BusError(reason))

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import secrets
 import signal
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
     from bus.shell.history import History
-    from bus.shell.ledger import Open
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.trial.apart import Apart
+    from bus.shell.watchdog import Vitals
     from bus.shell.worker import Worker
 
 Progress = Callable[[str], None]
@@ -237,42 +238,58 @@ def _postgres_installed() -> Iterator[None]:
 # --- The processes ------------------------------------------------------------------------------------------------
 
 
-def run_bus(settings: Settings, routes: RouteTable, ready: Callable[[int | None], None]) -> None:
+def run_bus(
+    settings: Settings,
+    routes: RouteTable,
+    ready: Callable[[int | None], None],
+    waiting: Callable[[str, int | None], None] = lambda reason, port: None,
+) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
-    Returns after SIGTERM; after SIGINT it raises KeyboardInterrupt when it has drained, as any command does.
+    A store or a broker that is down is waited for, before the start as later. Returns after SIGTERM; after SIGINT it
+    raises KeyboardInterrupt when it has drained, as any command does.
 
     Args:
         settings: from `open_broker`.
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
+        waiting: called every few seconds at the start while something is down: what, and the same port.
 
     Raises:
-        Unreachable: the broker cannot be reached at the start.
-        StoreFailed: the store cannot be claimed or written.
+        Unreachable: the broker's URL is none, or the broker turns us away.
+        StoreFailed: the store cannot be used: wrong password, no such database, not this namespace's, held by another.
     """
     from bus import __version__
-    from bus.shell.collector import calm_collector
-    from bus.shell.process_life import Readiness, drained_by_signals
+    from bus.shell.calm import calm_process
+    from bus.shell.patience import patiently
+    from bus.shell.readiness import Readiness
+    from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.watchdog import Vitals, watched
 
     with contextlib.ExitStack() as open_things:
         apart = _apart(routes)  # first: it forks
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
-        store = open_store(settings)
+        told = Readiness(ready, waiting)
+        told.port = _endpoint(settings, meter, lambda: told.wrong, open_things)
+        stopping = open_things.enter_context(graceful())
+        store = patiently(lambda: open_store(settings), told.waits)
         open_things.callback(store.close)
-        bind_store(bus_url(settings), settings.namespace, store.store_id)
+        patiently(lambda: bind_store(bus_url(settings), settings.namespace, store.store_id), told.waits)
         recorder = _recorder(settings, meter)
         if recorder is not None:
             open_things.callback(recorder.close)
+        vitals = Vitals()
+        # From here on the transport waits for the broker and the worker for the store.
+        for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
         worker = make_worker(
-            settings, routes, store, meter, on_state=lambda state: told.turned(state), recorder=recorder, apart=apart
+            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
         )
-        told = Readiness(partial(ready, _endpoint(settings, meter, lambda: worker.state, open_things)))
-        open_things.enter_context(drained_by_signals(worker.drain))
-        calm_collector()
+        stopping.drain = worker.drain
+        open_things.enter_context(watched(vitals, settings.stall_s))
+        calm_process()
         worker.run()
 
 
@@ -316,10 +333,9 @@ def ask_growth(settings: Settings, partitions: int) -> None:
     from bus.shell.growth import note_growth
 
     if settings.store_url is None:
-        growth_wish.leave(settings.store_path, partitions)
-        return
+        return growth_wish.leave(settings.store_path, partitions)
     with contextlib.closing(open_store(settings)) as store:
-        note_growth(store, partitions)
+        return note_growth(store, partitions)
 
 
 def make_worker(
@@ -331,6 +347,7 @@ def make_worker(
     on_state: Callable[[str], None] = lambda state: None,
     recorder: SpanRecorder | None = None,
     apart: Apart | None = None,
+    vitals: Vitals | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`.
 
@@ -344,6 +361,7 @@ def make_worker(
     from bus.shell.worker import Plan, Worker
 
     layout = Layout(begin_ingress(store, settings.partitions, settings.first_partitions))
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
         # It declares what is known whenever it connects; where the ingress leads is the worker's.
         _link(settings, lambda channel: declare(channel, plan(settings.namespace, layout.declaring(), routes.catalog))),
@@ -351,18 +369,13 @@ def make_worker(
         meter,
         routes,
         facts(settings, seal=store.secret),
-        Plan(
-            settings.namespace,
-            settings.first_partitions,
-            settings.prefetch,
-            settings.inbox_window,
-            f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
-        ),
+        Plan(settings.namespace, settings.first_partitions, settings.prefetch, settings.inbox_window, name),
         on_state=on_state,
-        on_finished=None if recorder is None else _tracing(recorder),
+        on_finished=None if recorder is None else recorder.finished,
         reach=failpoints(settings.failpoints),
         apart=apart,
         layout=layout,
+        vitals=vitals,
     )
 
 
@@ -381,8 +394,8 @@ def transport(settings: Settings, routes: RouteTable | None) -> Transport:
 
     if routes is None:
         return _link(settings, lambda channel: None)
-    first = Ingress((settings.first_partitions,))
-    return _link(settings, partial(apply, topology=plan(settings.namespace, first, routes.catalog)))
+    topology = plan(settings.namespace, Ingress((settings.first_partitions,)), routes.catalog)
+    return _link(settings, partial(apply, topology=topology))
 
 
 def _link(settings: Settings, declare: Callable[[object], None]) -> Transport:
@@ -402,8 +415,11 @@ def remove_namespace(settings: Settings, routes: RouteTable) -> None:
     from bus.shell.probe import remove
     from bus.shell.topology import plan
 
-    first = Ingress((settings.first_partitions,))
-    remove(bus_url(settings), plan(settings.namespace, first, routes.catalog))
+    remove(bus_url(settings), plan(settings.namespace, Ingress((settings.first_partitions,)), routes.catalog))
+    if settings.store_url is not None:
+        with _postgres_installed():
+            from bus.shell.postgres_link import drop_schema
+        drop_schema(settings.store_url, settings.namespace)
 
 
 def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:
@@ -415,28 +431,13 @@ def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None
     return SpanRecorder(otlp_exporter(settings.otlp_endpoint), settings.namespace, __version__, meter.spans)
 
 
-def _tracing(recorder: SpanRecorder) -> Callable[[Open, float], None]:
-    from bus.shell.telemetry.spans import Traced
-
-    def finished(opened: Open, now_s: float) -> None:
-        if opened.decision is not None:
-            recorder.record(Traced(opened.decision, opened.queue, opened.received_s, opened.decided_s, now_s))
-
-    return finished
-
-
 def _endpoint(
-    settings: Settings, meter: PrometheusMeter, state: Callable[[], str], open_things: contextlib.ExitStack
+    settings: Settings, meter: PrometheusMeter, unready: Callable[[], str], open_things: contextlib.ExitStack
 ) -> int | None:
     """Open the endpoint for Prometheus and probes; returns its port, or None when it is turned off."""
     if settings.metrics_port < 0:
         return None
-    from bus.shell.process_life import READY
     from bus.shell.telemetry.endpoint import TelemetryEndpoint
-
-    def unready() -> str:
-        now = state()
-        return "" if now in READY else f"the worker is {now}"
 
     try:
         endpoint = TelemetryEndpoint(meter.registry, unready, port=settings.metrics_port)

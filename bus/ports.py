@@ -307,10 +307,12 @@ class Store(Protocol):
     def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
         """Take these partitions (epoch + 1), so that older owners can write nothing; None takes all of 0..of-1.
 
-        What this instance had claimed before and is not among them is given up.
+        What this instance had claimed before and is not among them is given up. After a commit that failed as
+        `StoreDown` a claim succeeds only when as much as that commit had can be written: who consumes in order to find
+        out that the disk is still full raises the delivery count of every message, until they are taken for poison.
 
         Raises:
-            StoreDown: the store cannot be read for now.
+            StoreDown: the store cannot be read or written for now.
             StoreFailed: it cannot be read at all, or a partition from `of` on has unfinished work.
         """
 
@@ -389,7 +391,11 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back."""
+    """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back.
+
+    Args:
+        redelivered: an agent may have had it before: so says the broker, or the bus, which published it again.
+    """
 
     message: Message
     queue: str

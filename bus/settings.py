@@ -40,6 +40,7 @@ class Settings:
     body_bytes: longest accepted message body.
     hops: hops a message may take when it does not say.
     connect_timeout_s: how long the first connection may take.
+    stall_s: a worker that does not get on for so long ends, to be started again; 0 lets it hang.
     failpoints: where the process is to die, for tests of the delivery promise: see bus.shell.failpoints.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     body_bytes: int = 256 * 1024
     hops: int = 32
     connect_timeout_s: float = 60.0
+    stall_s: float = 60.0
     failpoints: str = ""
 
     @classmethod

@@ -134,13 +134,17 @@ need_postgres() {
 
 # --- Python -------------------------------------------------------------------------------------------------------
 
+# The system's own before the one on PATH: Debian builds it with profile-guided optimization, and a Python that was built
+# from source mostly has none. A message costs a seventh less with it.
 find_python() {
-    local candidate
-    for candidate in python3 python3.13 python3.12 python3.11; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            command -v "$candidate"
-            return 0
-        fi
+    local candidate wanted
+    for wanted in ", ensurepip, venv" ""; do # rather one that can make an environment as it is
+        for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+            if "$candidate" -c "import sys$wanted; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then
+                command -v "$candidate"
+                return 0
+            fi
+        done
     done
     return 1
 }

@@ -66,6 +66,11 @@ class PostgresServer:
         self.start()
 
     @property
+    def folder(self) -> Path:
+        """Its own folder, which belongs to the user that it runs as."""
+        return self._folder
+
+    @property
     def url(self) -> str:
         """Log in as the superuser."""
         return self.url_at(self.port)

@@ -8,11 +8,16 @@ import threading
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to the target. Use as a context manager."""
+    """Forwards 127.0.0.1:`port` to the target. Use as a context manager.
 
-    def __init__(self, host: str, port: int) -> None:
+    Args:
+        host, port: the target.
+        at: the port that it listens on; 0 picks a free one.
+    """
+
+    def __init__(self, host: str, port: int, at: int = 0) -> None:
         self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", at))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []

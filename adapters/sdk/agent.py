@@ -7,10 +7,11 @@
 
     agent.run()
 
-Promises: a reply, once recorded, is never computed again: a duplicate gets the recorded one. The record is
-in memory and holds the newest 10,000 replies (at most 64 MiB): a crash during the handler, or a duplicate older than
-that, runs it again, so a handler with effects outside of the bus makes them idempotent by `request.id`. Messages are
-acked after the reply is confirmed; what a crash leaves unacked is delivered again, to any agent with the capability.
+Promises: a reply, once recorded, is never computed again. A duplicate gets the recorded one from memory (the newest
+10,000 replies, at most 64 MiB); a task that may have been given to another agent before is worked on only when the bus
+says that it has no answer. A crash during the handler runs it again, so a handler with effects outside of the bus makes
+them idempotent by `request.id`. Messages are acked after the reply is confirmed; what a crash leaves unacked is
+delivered again, to any agent with the capability.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from adapters.sdk.context import HOLD_S
+from adapters.sdk.context import HOLD_S, in_handler
 from adapters.sdk.handlers import Handlers
 from adapters.sdk.inbox import Inbox
 from adapters.sdk.outgoing import fresh
@@ -99,20 +100,33 @@ class Agent:
         return register
 
     async def send(
-        self, type_: str, data: Json = None, conversation: str | None = None, replyto: str | None = None
+        self,
+        type_: str,
+        data: Json = None,
+        conversation: str | None = None,
+        replyto: str | None = None,
+        message_id: str | None = None,
     ) -> Message:
         """Publish a message that no task caused; returns it when the broker has confirmed.
+
+        Lost connections are bridged under the same id. Whoever wants to call again after an error, or after a crash,
+        gives the id: the bus takes the same message once.
 
         Args:
             type_: message type; the agent's entry must declare it under `publishes`.
             conversation: a running conversation, or None to start one.
             replyto: `agent:<own name>` to get the answer as a message.
+            message_id: unique among the agent's messages of the conversation; None for a random one.
 
         Raises:
-            BusError: the agent is not running, or the message is not accepted.
+            BusError: the agent is not running, the message is not accepted, or a handler calls this: what a handler
+                publishes must leave with its reply and have the same id when the task comes again.
             NotJson: the data is no JSON value.
         """
-        message = fresh(self.name, type_, plain(data, "message"), time.time(), conversation, replyto)
+        if in_handler():
+            raise BusError(f"a handler publishes with `context.send({type_!r}, data)`: it leaves with the reply")
+        made = plain(data, "message")
+        message = fresh(self.name, type_, made, time.time(), conversation, replyto, message_id=message_id)
         await self._open_link().send(message)
         return message
 
@@ -184,13 +198,14 @@ class Agent:
 
     async def _listen(self, link: AgentLink, namespace: str, inbox: Inbox) -> None:
         async def take(inbound: Inbound) -> None:
-            waiting = self._asked.get(inbound.message.text(CORRELATION) or "")
-            if waiting is None:
+            message = inbound.message
+            waiting = self._asked.get(message.text(CORRELATION) or "")
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+            if waiting is None and not inbox.claims.take(message):
                 await inbox.handle(inbound)
-                return
-            if not waiting.done():
-                waiting.set_result(inbound.message)
-            await inbound.settle(True)
+            else:
+                await inbound.settle(True)
 
         queues = [capability_queue(namespace, each) for each in self.capabilities]
         async with asyncio.TaskGroup() as starting:

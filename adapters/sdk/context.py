@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
+import math
 import time
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterator
+from contextvars import ContextVar
 
 from adapters.sdk.outgoing import caused
 from adapters.sdk.values import plain
@@ -14,6 +17,15 @@ from bus.core.codec import expiry_s
 from bus.core.message import Json, Message
 
 HOLD_S = 25 * 60.0  # RabbitMQ takes a delivery back after 30 minutes; no progress holds one for longer than this
+
+
+_WORKING: ContextVar[Context | None] = ContextVar("_WORKING", default=None)
+
+
+def in_handler() -> bool:
+    """Whether this code runs within a handler that has not returned yet."""
+    context = _WORKING.get()
+    return context is not None and context.working
 
 
 class _Done(Awaitable[None]):
@@ -35,19 +47,35 @@ class Context:
         task: the message that is worked on.
         timeout_s: how long the handler may take without progress.
         loop: the agent's loop; handlers may run in other threads.
+        hold_s: how long it may take with all its progress; accepted work is not bounded.
 
     Attributes:
         outbox: what the handler has published so far; it leaves together with the reply.
+        working: whether the handler runs.
     """
 
-    def __init__(self, agent: str, task: Message, timeout_s: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, agent: str, task: Message, timeout_s: float, loop: asyncio.AbstractEventLoop, hold_s: float = HOLD_S
+    ) -> None:
         self._agent, self._task, self._timeout_s, self._loop = agent, task, timeout_s, loop
         now = time.time()
         expiry = expiry_s(task)
-        self._latest = min(now + HOLD_S, now + HOLD_S if expiry is None else expiry)
+        self._latest = min(now + hold_s, math.inf if expiry is None else expiry)
         self._scope: asyncio.Timeout | None = None
         self.deadline_s = min(now + timeout_s, self._latest)
         self.outbox: list[Message] = []
+        self.working = False
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[None]:
+        """Surround the handler's call."""
+        before = _WORKING.set(self)
+        self.working = True
+        try:
+            yield
+        finally:
+            self.working = False
+            _WORKING.reset(before)
 
     @functools.cached_property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -74,7 +102,8 @@ class Context:
         return _DONE
 
     def progress(self, note: str | float = "") -> Awaitable[None]:
-        """Say that the work gets on: its timeout starts again, up to the message's own expiry and 25 minutes in all.
+        """Say that the work gets on: its timeout starts again, up to the message's own expiry and, without a lease,
+        25 minutes in all.
 
         Args:
             note: text or fraction done, for the log.

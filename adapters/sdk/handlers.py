@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.sdk.context import Context
-from adapters.sdk.outgoing import REQUESTED
 from bus.core.errors import BusError
-from bus.core.message import Message
+from bus.core.message import REQUESTED, Message
 from bus.core.table import GlobIndex, is_glob
 
 

@@ -1,7 +1,9 @@
 """One message's way through an agent.
 
     known?     a duplicate gets the recorded reply again; one that is being worked on is waited for
+    claim      only what may have been given to an agent before: the bus says whether it is answered already
     slot       at most `concurrency` handlers run
+    accept     only what has a lease: once the bus has said so, the message is settled, and the lease renewed
     handle     under the deadline; whatever goes wrong becomes a `<capability>.failed` with a class and a reason
     record     the reply enters the cache: from here on it is never computed again
     send       what the handler published and the reply, confirmed by the broker
@@ -15,24 +17,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from adapters.sdk.context import Context
+from adapters.sdk.claims import Claims, Verdict
+from adapters.sdk.context import HOLD_S, Context
 from adapters.sdk.handlers import Called, Handlers
-from adapters.sdk.outgoing import FAILED_SUFFIX, REPLIED, REQUESTED, reply, task_key
+from adapters.sdk.outgoing import FAILED_SUFFIX, REPLIED, reply, task_key
 from adapters.sdk.replies import Recorded, ReplyCache
 from adapters.sdk.values import NotJson, plain
 from bus.core.codec import encode, expiry_s
 from bus.core.errors import FAILURE_CLASSES, AgentError, BusError, FailureClass, Refused
-from bus.core.message import FAILED, Json, Message
+from bus.core.message import FAILED, LEASE, REPLYTO, REQUESTED, Json, Message
 from bus.ports import AgentLink, Inbound
 
 _RETRY_PAUSE_S = 1.0  # before a message goes back to its queue, so that a failing event does not spin
 _REASON_CHARS = 1000
+_RENEWALS = 3  # of a lease before it would run out: two may be lost
+
+_NOTHING = Recorded((), 0)
+"""What a task is settled with that somebody else answers, or has answered."""
 
 log = logging.getLogger(__name__)
+
+
+class _Delivery:
+    """A delivery that is settled once, whoever does it first."""
+
+    def __init__(self, inbound: Inbound) -> None:
+        self._inbound, self._settled = inbound, False
+        self.again = inbound.redelivered
+
+    async def settle(self, done: bool) -> None:
+        if not self._settled:
+            self._settled = True
+            await self._inbound.settle(done)
 
 
 class Inbox:
@@ -50,6 +71,7 @@ class Inbox:
     ) -> None:
         self._agent, self._handlers, self._link = agent, handlers, link
         self._timeout_s, self._body_bytes = timeout_s, body_bytes
+        self.claims = Claims(agent, link)
         self._slots = asyncio.Semaphore(concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"agent-{agent}")
         self._cache = ReplyCache()
@@ -61,26 +83,27 @@ class Inbox:
 
     async def handle(self, inbound: Inbound) -> None:
         """Take one delivery all the way to its settlement."""
-        message = inbound.message
+        message, delivery = inbound.message, _Delivery(inbound)
         key = task_key(message)
         with self._counted():
             recorded = self._cache.get(key)
             if recorded is None and key in self._running:
                 recorded = await asyncio.shield(self._running[key])
             elif recorded is None:
-                recorded = await self._work(key, message)
+                recorded = await self._work(key, message, delivery)
             if recorded is not None and await self._send(recorded, message):
-                await inbound.settle(True)
+                await delivery.settle(True)
                 return
             if self._stopping:
                 return  # unsettled: it goes back when the link closes
         await asyncio.sleep(_RETRY_PAUSE_S)
         if not self._stopping:
-            await inbound.settle(False)
+            await delivery.settle(False)
 
     async def drain(self, grace_s: float) -> None:
         """Begin nothing new, and wait for what has begun, at most `grace_s` seconds."""
         self._stopping = True
+        self.claims.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace_s)
         if self._begun:
@@ -98,15 +121,13 @@ class Inbox:
             if not self._begun:
                 self._idle.set()
 
-    async def _work(self, key: str, message: Message) -> Recorded | None:
+    async def _work(self, key: str, message: Message, delivery: _Delivery) -> Recorded | None:
         """Run the handler once for everybody who waits for this task; None when there is nothing to settle it with."""
         future: asyncio.Future[Recorded | None] = asyncio.get_running_loop().create_future()
         self._running[key] = future
         recorded: Recorded | None = None
         try:
-            async with self._slots:
-                if not self._stopping:
-                    recorded = await self._answer(message)
+            recorded = await self._begin(message, delivery)
             if recorded is not None:
                 self._cache.put(key, recorded)
             return recorded
@@ -115,11 +136,64 @@ class Inbox:
             if not future.done():
                 future.set_result(recorded)
 
-    async def _answer(self, message: Message) -> Recorded | None:
+    async def _begin(self, task: Message, delivery: _Delivery) -> Recorded | None:
+        called = self._handlers.find(task.type)
+        capability = called.capability if called is not None and REPLYTO in task.attributes else None
+        long = capability is not None and LEASE in task.attributes
+        if capability is not None and delivery.again and not long:
+            verdict = await self._ask(task, capability)
+            if verdict is None or not verdict.go:
+                return None if verdict is None else _NOTHING
+        async with self._slots:
+            if self._stopping:
+                return None
+            if capability is None or not long:
+                return await self._answer(task)
+            verdict = await self._ask(task, capability, accept=True)
+            if verdict is None or not verdict.go:
+                return None if verdict is None else _NOTHING
+            if verdict.lease_s is None:  # the route has changed since: it is work like any other
+                return await self._answer(task)
+            await delivery.settle(True)
+            return await self._under_lease(task, capability, verdict.lease_s)
+
+    async def _ask(self, task: Message, capability: str, accept: bool = False) -> Verdict | None:
+        verdict = None if self._stopping else await self.claims.ask(task, capability, accept)
+        if verdict is not None and not verdict.go:
+            log.info("%s is answered, or another agent's; nothing is done", task.type,
+                     extra={"message_id": task.id, "conversation": task.conversation})  # fmt: skip
+        return verdict
+
+    async def _under_lease(self, task: Message, capability: str, lease_s: float) -> Recorded:
+        """Work on what was accepted. When the lease is lost, it is another agent's, and this one must stop."""
+        working = asyncio.create_task(self._answer(task, long=True))
+        renewing = asyncio.create_task(self._renew(task, capability, lease_s))
+        try:
+            await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result() or _NOTHING
+            log.warning("the lease of %s is lost; its handler is stopped", task.type,
+                        extra={"message_id": task.id, "conversation": task.conversation})  # fmt: skip
+            return _NOTHING
+        finally:
+            for each in (working, renewing):
+                each.cancel()
+            await asyncio.gather(working, renewing, return_exceptions=True)
+
+    async def _renew(self, task: Message, capability: str, lease_s: float) -> None:
+        """Renew until the bus says that the task is not ours any more."""
+        while True:
+            await asyncio.sleep(lease_s / _RENEWALS)
+            verdict = await self.claims.ask(task, capability, accept=True)
+            if verdict is not None and not verdict.go:
+                return
+
+    async def _answer(self, message: Message, long: bool = False) -> Recorded | None:
         called = self._handlers.find(message.type)
         if called is None:
             return self._unhandled(message)
-        context = Context(self._agent, message, self._timeout_s, asyncio.get_running_loop())
+        hold_s = math.inf if long else HOLD_S
+        context = Context(self._agent, message, self._timeout_s, asyncio.get_running_loop(), hold_s)
         try:
             result = await self._call(called, message, context)
             if called.capability is None:
@@ -151,7 +225,8 @@ class Inbox:
         scope = context.scope()
         try:
             async with scope:
-                return await called(message, context, self._threads)
+                with context.work():
+                    return await called(message, context, self._threads)
         except TimeoutError:
             if not scope.expired():
                 raise  # the handler's own

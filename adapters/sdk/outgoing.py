@@ -23,6 +23,7 @@ from bus.core.message import (
     REPLYTO,
     SOURCE,
     SPECVERSION,
+    TASK_CLAIM,
     TIME,
     TRACEPARENT,
     TYPE,
@@ -32,7 +33,7 @@ from bus.core.message import (
 )
 from bus.core.times import rfc3339
 
-REQUESTED, REPLIED, FAILED_SUFFIX = ".requested", ".replied", ".failed"
+REPLIED, FAILED_SUFFIX = ".replied", ".failed"
 
 _TRACEPARENT_CHARS = 55  # W3C trace context, version 00
 
@@ -83,6 +84,30 @@ def reply(agent: str, request: Message, type_: str, data: Json) -> Message:
     return Message(attributes, data)
 
 
+def claim(agent: str, task: Message, capability: str, inbox: str, accept: bool) -> Message:
+    """Ask the bus whether `task` is still to be done: see bus.core.claims. Every question has an id of its own.
+
+    Args:
+        inbox: return address for the verdict.
+        accept: take the task's lease, or renew it.
+    """
+    attributes: dict[str, Attribute] = {
+        SPECVERSION: "1.0",
+        ID: uuid.uuid4().hex,
+        SOURCE: agent,
+        TYPE: TASK_CLAIM,
+        DATACONTENTTYPE: "application/json",
+        CONVERSATION: task.conversation,
+        CORRELATION: task.id,
+        CAUSATION: task.id,
+    }
+    for name in (REPLYTO, FENCE):
+        if name in task.attributes:
+            attributes[name] = task.attributes[name]
+    data: dict[str, Json] = {"capability": capability, "inbox": inbox}
+    return Message(attributes, {**data, "lease": True} if accept else data)
+
+
 def fresh(
     agent: str,
     type_: str,
@@ -91,23 +116,26 @@ def fresh(
     conversation: str | None = None,
     replyto: str | None = None,
     expires_s: float | None = None,
+    message_id: str | None = None,
 ) -> Message:
     """Make a message that nothing caused; without a conversation it starts one.
 
     Args:
         now_s: epoch seconds.
         expires_s: epoch seconds of its deadline, or None.
+        message_id: its id, so that it can be made again and is the same; it has no time then. None gives it a new one.
     """
-    identity = uuid.uuid4().hex
+    identity = message_id or uuid.uuid4().hex
     attributes: dict[str, Attribute] = {
         SPECVERSION: "1.0",
         ID: identity,
         SOURCE: agent,
         TYPE: type_,
-        TIME: rfc3339(now_s),
         DATACONTENTTYPE: "application/json",
         CONVERSATION: conversation or identity,
     }
+    if message_id is None:
+        attributes[TIME] = rfc3339(now_s)
     if replyto is not None:
         attributes[REPLYTO] = replyto
     if expires_s is not None:

@@ -7,6 +7,9 @@ A row per message costs a B-tree insert per message; a blob per batch costs next
     bytes    per entry: inbox key, content hash, record, input, output bodies; copied, never escaped
     crc32    over all of the above
 
+Index and bytes of all but small segments are compressed with zstd, at its quickest level: the messages of one partition
+look alike, and the microsecond that it costs is saved many times over by writing a fifth or a tenth of the pages.
+
 The checksum covers the place (partition, first seq) as well, so a blob that stands in the wrong row is noticed like
 one with a flipped bit: CRC-32 finds every change within 32 consecutive bits. It guards against damage, not against
 forgery. This package is below the ports, so an entry is known here by its shape only.
@@ -22,6 +25,7 @@ from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
 import orjson
+from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError
 
 from bus.core.actions import Output
 from bus.core.errors import StoreFailed
@@ -34,6 +38,8 @@ _MAGIC = b"abSG"
 _HEADER = Struct(">4sBBIQII")
 _CRC = Struct(">I")
 _EXOTIC = 1  # flag: the index has text or numbers that only the slow JSON writer keeps exactly
+_ZSTD = 2  # flag: what follows the header is one zstd frame
+_SMALL = 4096  # bytes that are not worth compressing: a page is written in any case
 _NO_INBOX = -1
 
 
@@ -94,7 +100,7 @@ def pack(partition: int, entries: Sequence[Recorded]) -> bytes:
         StoreFailed: the entries' numbers are not contiguous.
     """
     index: list[Any] = []
-    parts: list[bytes] = [b"", b""]
+    parts: list[bytes] = [b""]
     add = parts.append
     first = expected = entries[0].seq
     for entry in entries:
@@ -114,10 +120,12 @@ def pack(partition: int, entries: Sequence[Recorded]) -> bytes:
             outputs.append((*about, len(out.body), out.content_type, headers, out.expires_ms))
             add(out.body)
         index.append((key, content, len(record), len(body), outputs))
-    flags, parts[1] = _dump(index)
-    parts[0] = _HEADER.pack(_MAGIC, FORMAT, flags, partition, first, len(entries), len(parts[1]))
-    blob = b"".join(parts)
-    return blob + _CRC.pack(crc32(blob))
+    flags, parts[0] = _dump(index)
+    packed = b"".join(parts)
+    if len(packed) > _SMALL:
+        flags, packed = flags | _ZSTD, ZstdCompressor(level=1).compress(packed)
+    header = _HEADER.pack(_MAGIC, FORMAT, flags, partition, first, len(entries), len(parts[0]))
+    return b"".join((header, packed, _CRC.pack(crc32(packed, crc32(header)))))
 
 
 def unpack(partition: int, first_seq: int, blob: bytes) -> list[Unpacked]:
@@ -126,7 +134,7 @@ def unpack(partition: int, first_seq: int, blob: bytes) -> list[Unpacked]:
     Raises:
         StoreFailed: the segment is damaged, or of a newer format.
     """
-    index, at = _open(partition, first_seq, blob)
+    index, blob, at = _open(partition, first_seq, blob)
     entries = []
     for seq, (key, content, record, body, outputs) in enumerate(index, first_seq):
         inbox = None
@@ -153,7 +161,7 @@ def records(partition: int, first_seq: int, blob: bytes) -> list[bytes]:
     Raises:
         StoreFailed: the segment is damaged, or of a newer format.
     """
-    index, at = _open(partition, first_seq, blob)
+    index, blob, at = _open(partition, first_seq, blob)
     found = []
     for key, content, record, body, outputs in index:
         if key != _NO_INBOX:
@@ -163,8 +171,8 @@ def records(partition: int, first_seq: int, blob: bytes) -> list[bytes]:
     return found
 
 
-def _open(partition: int, first_seq: int, blob: bytes) -> tuple[list[Any], int]:
-    """Check a blob; returns its index and where its bytes begin."""
+def _open(partition: int, first_seq: int, blob: bytes) -> tuple[list[Any], bytes, int]:
+    """Check a blob; returns its index, what follows its header, uncompressed, and where in that its bytes begin."""
     if len(blob) < _HEADER.size + _CRC.size:
         raise _damaged(partition, first_seq, "it is cut short")
     end = len(blob) - _CRC.size
@@ -180,11 +188,17 @@ def _open(partition: int, first_seq: int, blob: bytes) -> tuple[list[Any], int]:
         )
     if (its_partition, its_first) != (partition, first_seq):
         raise _damaged(partition, first_seq, f"it belongs to partition {its_partition}, entry {its_first}")
-    text = blob[_HEADER.size : _HEADER.size + length]
+    packed = blob[_HEADER.size : end]
+    if flags & _ZSTD:
+        try:
+            packed = ZstdDecompressor().decompress(packed)
+        except ZstdError as error:
+            raise _damaged(partition, first_seq, str(error)) from error
+    text = packed[:length]
     index = json.loads(text) if flags & _EXOTIC else orjson.loads(text)
     if len(index) != count:
         raise _damaged(partition, first_seq, f"it has {len(index)} entries and says {count}")
-    return index, _HEADER.size + length
+    return index, packed, length
 
 
 def misplaced(partition: int, seq: int, expected: int) -> StoreFailed:

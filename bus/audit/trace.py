@@ -22,7 +22,8 @@ class Fate:
     """What became of an output.
 
     Args:
-        how: `delivered`, `pending` (not yet known to be confirmed), `held`, or how else it ended (`returned`, ...).
+        how: `delivered`, `pending` (not yet known to be confirmed), `held`, or how else it ended (`returned`, ...);
+            `ended` for a lease that is over.
         reason: one sentence for a person, when there is one.
         at_s: epoch seconds: when it ended so, or is due again; None when not recorded.
     """
@@ -33,6 +34,7 @@ class Fate:
 
 
 PENDING = Fate("pending")
+ENDED = Fate("ended")  # of a lease: its row is gone
 
 
 @dataclass(frozen=True, slots=True)

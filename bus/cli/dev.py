@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bus.cli.common import Printer, count, folders_of, output_option, settings_of, settings_options, terminable
+from bus.cli.common import (
+    Printer,
+    count,
+    folders_of,
+    output_option,
+    printable,
+    settings_of,
+    settings_options,
+    terminable,
+)
 from bus.core.errors import BusError
 
 if TYPE_CHECKING:
@@ -135,8 +144,9 @@ class _Development:
         folder.mkdir(parents=True, exist_ok=True)
         arguments = ["bus", *words, *map(str, self._folders), "--output", "json"]
         part = Part(
-            name, arguments, _environment(self._settings), folder, lambda text: self._printer.note(f"[dev] {text}")
-        )
+            name, arguments, _environment(self._settings), folder,
+            lambda text: click.echo(f"[dev] {printable(text)}", err=True),
+        )  # fmt: skip
         running = asyncio.create_task(part.run())
         self._parts.append((part, running))
         ready = asyncio.create_task(part.ready.wait())

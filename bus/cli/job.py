@@ -27,7 +27,7 @@ from bus.cli.common import Printer, dumps, printable, settings_of, settings_opti
 from bus.cli.job_desk import FRONTDESK, FrontDesk, Heard
 from bus.cli.job_input import JSON_LINES, Inquiry, read_inquiries
 from bus.cli.job_tally import Summary, Watched, summarise
-from bus.core.errors import BusError
+from bus.core.errors import BusError, Unreachable
 
 if TYPE_CHECKING:
     from bus.settings import Settings
@@ -79,7 +79,8 @@ def job(file: Path | None, limit: int | None, once: bool, window: int, form: str
         begun = time.monotonic()
         broker = bootstrap.open_broker(settings, _now_and_then)
         try:
-            progress(f"[3/4] broker up {time.monotonic() - begun:.0f} s")
+            took = f"up {time.monotonic() - begun:.0f} s" if broker.private else "of BUS_AMQP_URL"
+            progress(f"[3/4] broker {took}")
             labels = path if measurable(path, inquiries) else None
             plan = Plan(
                 settings, broker.settings, inquiries[:limit], labels, window, Printer(form), once, broker.revive
@@ -182,6 +183,8 @@ async def _ready(part: Part) -> None:
         async with asyncio.timeout(READY_S):
             await part.ready.wait()
     except TimeoutError:
+        if part.waits:
+            raise Unreachable(f"{part.name} waited {READY_S:g} s in vain: {part.waits}") from None
         raise BusError(f"{part.name} was not ready within {READY_S:g} s; see {part.log}") from None
 
 

@@ -32,6 +32,10 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
     started in --home and stopped at the end. SIGTERM and Ctrl-C drain: nothing new is taken, what is committed
     is finished, and the rest is replayed at the next start. Logs go to standard error.
 
+    A broker or a store that is down is waited for, at the start as later: the log and /readyz say for what, and
+    nothing is lost. What waiting cannot mend ends it at once with exit code 3: a URL that is none, a wrong password, no
+    such database, a store that belongs to another namespace.
+
     Workers, on this machine or on others with the same store, share the partitions; one that dies is replaced by the
     others within seconds, in order.
 
@@ -66,13 +70,17 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
             f"ready, {count(workers, 'worker')}, {count(routes, 'route')}, configuration {version}{where}",
         )  # fmt: skip
 
+    def waiting(reason: str, metrics_port: int | None) -> None:
+        if printer.form == "json":  # people read it in the log
+            printer.emit({"event": "waiting", "reason": reason, "metrics_port": metrics_port}, "")
+
     with terminable():
         broker = bootstrap.open_broker(settings, printer.note)
         try:
             if workers > 1:
                 bootstrap.run_workers(broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None))
             else:
-                bootstrap.run_bus(broker.settings, table, ready)
+                bootstrap.run_bus(broker.settings, table, ready, waiting)
         finally:
             broker.stop()
     return 0

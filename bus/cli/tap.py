@@ -28,7 +28,8 @@ _POLL_S = 0.2  # how far behind the log a tap may be; a look at an idle log cost
 def tap(glob: str | None, conversation: str | None, follow: bool, last: int, printer: Printer, **flags: Any) -> int:
     """Watch what the bus decides: time, message, route, where it went or why it did not.
 
-    It reads the log and touches neither the broker nor the running bus.
+    It reads the log and touches neither the broker nor the running bus. Following, it goes on where it was when
+    the database was away for a while, and says so on standard error.
 
     \b
     Examples:
@@ -37,10 +38,11 @@ def tap(glob: str | None, conversation: str | None, follow: bool, last: int, pri
       bus tap --output json | jq 'select(.end != "routed")'
     """
     from bus import bootstrap
+    from bus.shell.patience import patiently
 
     tail = bootstrap.history(settings_of(flags)).tail(last)
     while True:
-        found = tail.read()
+        found = patiently(tail.read, _waits) if follow else tail.read()
         for record in found:
             if _wanted(record, glob, conversation):
                 printer.emit(as_data(record), line(record))
@@ -48,6 +50,10 @@ def tap(glob: str | None, conversation: str | None, follow: bool, last: int, pri
             if not follow:
                 return 0
             time.sleep(_POLL_S)
+
+
+def _waits(reason: str) -> None:
+    click.echo(f"bus: waiting: {reason}", err=True)
 
 
 def _wanted(record: Record, glob: str | None, conversation: str | None) -> bool:

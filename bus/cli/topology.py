@@ -28,6 +28,10 @@ def topology() -> None:
     How many ingress partitions there are is decided by the first `bus run`, and kept in the store. Later only `grow`
     changes it.
 
+    Events go to the exchange NS.events.HASH, whose name stands for the set of all subscriptions. So an agent that no
+    longer subscribes gets nothing more, though its bindings stay: they are those of another exchange, to which nobody
+    publishes any more and which may be deleted. To watch all events, bind a queue to NS.events.
+
     \b
     Examples:
       bus topology plan

@@ -6,6 +6,7 @@ besides `attributes` and `config`; names, types and paths are never interpolated
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -26,13 +27,14 @@ from bus.core.route import Agent
 AGENT_KEYS = (
     "adapter", "capabilities", "version", "attributes", "subscribes", "publishes", "concurrency", "timeout"
 )  # fmt: skip
-CAPABILITY_KEYS = ("request", "reply", "idempotent")
+CAPABILITY_KEYS = ("request", "reply", "idempotent", "lease")
 ADAPTERS: Mapping[str, tuple[str, ...]] = {
     "sdk": ("run", "env"),
     "stdio": ("command", "env", "restart"),
     "external": (),
 }
 """Keys of each adapter: `sdk` runs a Python file's agent, `stdio` any program, `external` is run by someone else."""
+LEAST_LEASE_S = 3  # renewed after a third of it, and looked at every second
 RESTART_KEYS = ("attempts", "initial", "max")
 
 
@@ -74,7 +76,7 @@ class AgentsReader:
         if name is None or not self._free(key, "capability", self.namespace.capabilities):
             return
         if body is None:
-            self.namespace.capabilities[name] = DeclaredCapability(key, None, None, False)
+            self.namespace.capabilities[name] = DeclaredCapability(key, None, None, False, None)
             return
         self.reader.keys(body, CAPABILITY_KEYS, "a capability")
         request = self.reader.required(body, "request", f"capability `{name}`", key)
@@ -85,7 +87,18 @@ class AgentsReader:
             None if request is None else self.assets.contract(request, "request", folder),
             None if reply is None else self.assets.contract(reply, "reply", folder),
             idempotent is not None and self.reader.boolean(idempotent, "idempotent") is True,
+            self._lease(body),
         )
+
+    def _lease(self, body: MappingNode) -> int | None:
+        node = body.get("lease")
+        seconds = None if node is None else self.reader.duration(node, "lease")
+        if node is None or seconds is None:
+            return None
+        if seconds < LEAST_LEASE_S:
+            self.reader.wrong(node, "lease", f"a time of at least {LEAST_LEASE_S}s", "`1m`")
+            return None
+        return math.ceil(seconds)
 
     def _agent(self, key: Scalar, value: Node, folder: Folder) -> None:
         name = self.reader.name(key, "an agent")

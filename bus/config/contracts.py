@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 from urllib.parse import unquote, urljoin
 
 import jsonschema_rs
@@ -111,10 +111,11 @@ def _compile(files: SchemaFiles, uri: str, schema: Json, path: Path) -> Any:
     except ValueError as error:
         if files.refused:
             raise Found(*files.refused) from error
-        where = "/".join(str(each) for each in getattr(error, "instance_path", ()))
+        steps = tuple(getattr(error, "instance_path", ()))
+        where = "/".join(map(str, steps))
         what = f"{path.name}: {_first_line(str(error))}" + (f", at /{where}" if where else "")
         instead = "a pattern without look-around or back-reference" if '"regex"' in what else "a JSON Schema (2020-12)"
-        raise Found(Problem(files.locate(uri, where), "bad-schema", what, instead, file=path)) from error
+        raise Found(Problem(files.locate(uri, steps), "bad-schema", what, instead, file=path)) from error
 
 
 def _first_line(text: str) -> str:
@@ -144,30 +145,35 @@ def _refuse_explosion(files: SchemaFiles, uri: str, schema: Json, path: Path) ->
     """Refuse schemas of which too much applies to one value, or that refer to themselves without going into a field."""
     resolve, counts = _resolver(files), dict[int, int]()
 
-    def applied(part: Json, base: str, above: frozenset[int]) -> int:
+    def refuse(what: str, instead: str, at: tuple[str | int, ...]) -> NoReturn:
+        raise Found(Problem(files.locate(uri, at), "bad-schema", what, instead, file=path))
+
+    def applied(part: Json, base: str, above: frozenset[int], at: tuple[str | int, ...]) -> int:
         if not isinstance(part, dict):
             return 1
         key = id(part)
         if key in above:
-            raise Found(Problem(0, "bad-schema", f"{path.name} refers to itself without end", "a `$ref` below a field"))
+            refuse(f"{path.name} refers to itself without end", "a `$ref` below a field", at)
         if key not in counts:
             inner = above | {key}
             total = 1
-            for each, at in _same_value(part, base, resolve):
-                total += applied(each, at, inner)
+            for each, its_base in _same_value(part, base, resolve):
+                total += applied(each, its_base, inner, at)
             counts[key] = min(total, _MAX_APPLIED + 1)
         return counts[key]
 
-    stack, visited = [schema], set[int]()
+    stack: list[tuple[Json, tuple[str | int, ...]]] = [(schema, ())]
+    visited = set[int]()
     while stack:
-        part = stack.pop()
+        part, at = stack.pop()
         if id(part) in visited or not isinstance(part, (dict, list)):
             continue
         visited.add(id(part))
-        if isinstance(part, dict) and applied(part, uri, frozenset()) > _MAX_APPLIED:
+        if isinstance(part, dict) and applied(part, uri, frozenset(), at) > _MAX_APPLIED:
             what = f"{path.name}: more than {_MAX_APPLIED} subschemas apply to one value"
-            raise Found(Problem(0, "bad-schema", what, "fewer references to the same parts", file=path))
-        stack.extend(part.values() if isinstance(part, dict) else part)
+            refuse(what, "fewer references to the same parts", at)
+        steps = part.items() if isinstance(part, dict) else enumerate(part)
+        stack.extend((each, (*at, step)) for step, each in steps)
 
 
 def _branches_again(schema: Json, uri: str, resolve: Any) -> bool:

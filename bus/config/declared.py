@@ -41,6 +41,7 @@ class DeclaredCapability:
     request: LoadedContract | None
     reply: LoadedContract | None
     idempotent: bool
+    lease_s: int | None
 
 
 @dataclass(frozen=True, slots=True)

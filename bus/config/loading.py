@@ -225,4 +225,4 @@ class _Loader:
 def _capability(name: str, declared: DeclaredCapability) -> Capability | None:
     if declared.request is None or declared.reply is None:
         return None  # has findings, so there is no catalog
-    return Capability(name, declared.request, declared.reply, declared.idempotent)
+    return Capability(name, declared.request, declared.reply, declared.idempotent, declared.lease_s)

@@ -7,11 +7,13 @@ contract is what the folder says and nothing is ever fetched.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from bus.config import nodes
 from bus.config.problem import Found, Problem, did_you_mean
 from bus.core import strict_json
 from bus.core.errors import Refused
@@ -20,6 +22,8 @@ from bus.core.message import Json
 
 _LIMITS = Limits(body_bytes=1 << 20, depth=64)
 _REFERENCE = re.compile(r'"\$(?:dynamicRef|ref)"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')  # and strings, so that brackets in them are passed over
 
 
 def pointer_step(value: Json, step: str) -> Json:
@@ -72,7 +76,8 @@ class SchemaFiles:
             reason = refused.reason.removeprefix("the body is not JSON: ")
             raise Found(Problem(offset, refused.code, f"{path.name}: {reason}", file=path)) from refused
         if not isinstance(schema, (dict, bool)):
-            raise Found(Problem(0, "bad-schema", f"{path.name} holds no schema", "a JSON object", file=path))
+            at = len(body) - len(body.lstrip())
+            raise Found(Problem(at, "bad-schema", f"{path.name} holds no schema", "a JSON object", file=path))
         self._texts[uri] = body.decode()
         return schema
 
@@ -106,14 +111,20 @@ class SchemaFiles:
         """Return a file that has been read; None when it has not."""
         return self._schemas.get(uri)
 
-    def locate(self, uri: str, pointer: str) -> int:
-        """Return about where a JSON pointer leads in a file's text: its last step that is a key there."""
-        text = self._texts.get(uri, "")
-        for step in reversed(pointer.split("/")):
-            at = text.find(orjson.dumps(step).decode())
-            if step and not step.isdigit() and at >= 0:
-                return at
-        return 0
+    def locate(self, uri: str, path: Iterable[str | int]) -> int:
+        """Return where a path of keys and indexes leads in a file's text: to its last key, or its last item."""
+        documents = nodes.parse(uri, self._texts.get(uri, "").encode()).documents  # JSON is YAML
+        node = documents[0] if documents else None
+        at = 0 if node is None else node.start
+        for step in path:
+            if isinstance(node, nodes.Mapping) and (key := node.key(str(step))) is not None:
+                at, node = key.start, node.get(str(step))
+            elif isinstance(node, nodes.Sequence) and isinstance(step, int) and step < len(node.items):
+                node = node.items[step]
+                at = node.start
+            else:
+                break
+        return at
 
     def _at(self, uri: str, code: str, what: str, instead: str) -> Problem:
         """Find the `$ref` that led to `uri`."""
@@ -127,10 +138,23 @@ class SchemaFiles:
 
 def _offset(body: bytes, refused: Refused) -> int:
     """Return the character at which strict JSON ended."""
+    if refused.code == "not-utf8":
+        return body.decode(errors="replace").index("\ufffd")
     cause = refused.__cause__
     if isinstance(cause, orjson.JSONDecodeError):
         return cause.pos
-    named = re.search(r'"(?:[^"\\]|\\.)*"', refused.reason)
-    if refused.code == "duplicate-key" and named:
-        return max(body.decode().rfind(named[0]), 0)
+    if refused.code == "too-deep":
+        return _depth_passed(body.decode())
+    named = {"duplicate-key": r'"(?:[^"\\]|\\.)*"', "number-too-big": r"-?[0-9]{16,}"}.get(refused.code)
+    found = re.search(named, refused.reason) if named else None
+    return max(body.decode().rfind(found[0]), 0) if found else 0
+
+
+def _depth_passed(text: str) -> int:
+    """Return the bracket that opens one level too many."""
+    depth = 0
+    for token in _BRACKETS.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > _LIMITS.depth:
+            return token.start()
     return 0

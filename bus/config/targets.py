@@ -122,7 +122,8 @@ class TargetReader:
         declared = self.namespace.capabilities.get(capability)
         contract = None if declared is None else declared.request
         leaf = None if value is None else value.expression
-        return Target(kind, name, f"{capability}.{ASKED}", leaf, contract), contract
+        lease_s = None if declared is None else declared.lease_s
+        return Target(kind, name, f"{capability}.{ASKED}", leaf, contract, lease_s=lease_s), contract
 
     def _event(self, name: Scalar, value: Compiled | None) -> tuple[Target, LoadedContract | None] | None:
         if "*" in name.text:

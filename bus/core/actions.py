@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from bus.core.errors import FailureClass, Finding
 from bus.core.message import Attribute, Message
 
-TargetKind = Literal["agent", "capability", "event", "ingress", "client", "dead", "invalid"]
+TargetKind = Literal["agent", "capability", "event", "ingress", "client", "dead", "invalid", "lease"]
 
 End = Literal[
     "routed",  # delivered to at least one target
@@ -56,7 +56,8 @@ class Output(NamedTuple):
 
     Args:
         kind, name: where to; the shell knows the exchange and routing key of each kind. `event` goes to NS.events,
-            `ingress` back into the bus under the conversation's partition.
+            `ingress` back into the bus under the conversation's partition. `lease` is not published but kept, as a row
+            that watches over a request.
         id: message id; a hash of (in-id, route, target, index), so that a redelivery repeats it.
         type: the message's type, for AMQP's `type` property.
         conversation: the ordering key, together with the target.

@@ -1,10 +1,10 @@
 """Return addresses that an agent can carry but not make.
 
 A sender asks with `replyto: agent:NAME` (its own inbox) or `client:ID`. The bus keeps no table of open requests; it
-sends the address along with each request, sealed: who asked, under which message id, and a keyed hash that binds both
-to the one request id and conversation that it was sent with. The agent echoes it in its reply. What does not open was
-not made by this bus for this request, and is refused. Rules R2 (the last agent answers the asker) and R5 (one final
-answer) rest on it.
+sends the address along with each request, sealed: who asked, under which message id, until when, and a keyed hash that
+binds all of it to the one request that it was sent with. The agent echoes it in its reply. What does not open was not
+made by this bus for this request, and is refused. Rules R2 (the last agent answers the asker) and R5 (one final answer)
+rest on it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ class ReturnAddress(NamedTuple):
     """Args:
     address: `agent:NAME` or `client:ID`.
     asked: id of the asker's own message, which the answer's correlationid will name.
+    until_ms: epoch milliseconds after which the asker wants no answer any more, or None.
     """
 
     address: str
     asked: str
+    until_ms: int | None = None
 
 
 @lru_cache(maxsize=16)  # a bus has one key
@@ -33,27 +35,36 @@ def _keyed(key: bytes) -> blake2b:
     return blake2b(key=key, digest_size=_MAC_BYTES)
 
 
-def _mac(key: bytes, address: str, asked: str, request: str, conversation: str) -> str:
+def _mac(key: bytes, address: str, request: str, type_: str, conversation: str, fence: Attribute) -> str:
     mac = _keyed(key).copy()  # has the key hashed in already
-    mac.update(f"{address}\0{asked}\0{request}\0{conversation}".encode("utf-8", "surrogatepass"))
+    said = f"{address}\0{request}\0{type_}\0{conversation}"
+    if fence:
+        said = f"{said}\0{fence!s}"
+    mac.update(said.encode("utf-8", "surrogatepass"))
     return mac.hexdigest()
 
 
-def seal(key: bytes, back: ReturnAddress, request: str, conversation: str) -> str:
-    """Write the return address for the request with id `request` in a conversation.
+def seal(key: bytes, back: ReturnAddress, request: str, type_: str, conversation: str, fence: int = 0) -> str:
+    """Write the return address for the request with this id, type and fence in a conversation.
 
-    The conversation is bound because the partition follows from it: an answer under another one would be looked for in
-    another inbox, and be a second answer there.
+    The type is bound, or the answer to a request for one capability could be given as another's. The conversation is
+    bound because the partition follows from it: an answer under another one would be looked for in another inbox, and
+    be a second answer there. The fence is bound because the identity of the answer follows from it, too. The deadline
+    is in it because an agent need not bring back the request's own.
     """
-    return f"{back.address}!{back.asked}!{_mac(key, back.address, back.asked, request, conversation)}"
+    address = f"{back.address}!{back.asked}!{'' if back.until_ms is None else back.until_ms}"
+    return f"{address}!{_mac(key, address, request, type_, conversation, fence)}"
 
 
-def unseal(key: bytes, text: Attribute | None, request: str, conversation: str) -> ReturnAddress | None:
-    """Read a return address that this bus sealed for `request` in this conversation; None when it did not."""
+def unseal(
+    key: bytes, text: Attribute | None, request: str, type_: str, conversation: str, fence: Attribute = 0
+) -> ReturnAddress | None:
+    """Read a return address that this bus sealed for just this request; None when it did not."""
     if not isinstance(text, str):
         return None
-    address, first, rest = text.partition("!")
-    asked, last, mac = rest.rpartition("!")
-    if not first or not last or mac != _mac(key, address, asked, request, conversation):
+    address, _, mac = text.rpartition("!")
+    if mac != _mac(key, address, request, type_, conversation, fence):
         return None
-    return ReturnAddress(address, asked)
+    whom, _, rest = address.partition("!")
+    asked, _, until = rest.rpartition("!")
+    return ReturnAddress(whom, asked, int(until) if until else None)

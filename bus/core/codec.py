@@ -246,7 +246,7 @@ def _structured(body: bytes, limits: Limits) -> Message:
     if "data_base64" in event:
         raise Refused("unsupported-content-type", "`data_base64` is not accepted; send JSON in `data`")
     data = event.pop("data", None)
-    return Message(_checked(event), data)
+    return tuple.__new__(Message, (_checked(event), data))
 
 
 def _binary(delivery: Delivery, limits: Limits) -> Message:
@@ -364,6 +364,11 @@ def encode(attributes: Mapping[str, Attribute], data: Json) -> bytes:
     event: dict[str, Any] = dict(attributes)
     if data is not None:
         event["data"] = data
+    return write(event)
+
+
+def write(event: dict[str, Any]) -> bytes:
+    """Write a structured CloudEvent whose payload, if it has one, stands under `data`; see `encode`."""
     return strict_json.dump(event, _base64)
 
 

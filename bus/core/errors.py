@@ -74,6 +74,10 @@ class Unreachable(BusError):
     """The operator's fault: the broker or the store cannot be reached."""
 
 
+class BrokerDown(Unreachable):
+    """The operator's fault: no broker answers for now; asking again later may help."""
+
+
 class StoreFailed(BusError):
     """The operator's fault: the store could not commit; nothing of the batch may be published."""
 
@@ -84,6 +88,10 @@ class NoStore(StoreFailed):
 
 class StoreDown(StoreFailed):
     """The operator's fault: the store cannot be reached or written for now; claim again before anything else."""
+
+
+class StoreRefused(StoreDown):
+    """The operator's fault: the store turns us away (password, database); only who was let in before asks again."""
 
 
 class Fenced(StoreFailed):

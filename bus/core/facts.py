@@ -22,6 +22,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """Args:
+    seconds: how long its holder may be silent.
+    holder: agent and inbox that have accepted the task; "" while nobody has.
+    """
+
+    seconds: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Args:
     now_s: seconds since the epoch.
@@ -31,6 +42,9 @@ class Facts:
     identity: `broker` requires that the verified user is the source agent; `shared` lets all agents share
         one user (private broker: every agent runs as the same person) and checks only that the source is declared.
     limits: what an agent may send.
+    answered: number in the log of the answer to the task that a claim names; None when there is none, and for all
+        other messages.
+    leased: the lease of the task that a claim names, if there is one for the claim's fence.
     """
 
     now_s: float
@@ -39,3 +53,5 @@ class Facts:
     bus_user: str = "bus"
     identity: Literal["broker", "shared"] = "shared"
     limits: Limits = Limits()
+    answered: int | None = None
+    leased: Leased | None = None

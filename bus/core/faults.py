@@ -13,11 +13,10 @@ from bus.core.actions import Decision, Delivery, Failure
 from bus.core.address import ReturnAddress
 from bus.core.errors import Refused
 from bus.core.facts import Facts
-from bus.core.identity import check_sender, return_address
+from bus.core.identity import check_sender
 from bus.core.message import REPLYTO, Message
-from bus.core.outputs import BUS, NOBODY, set_aside
-from bus.core.pipeline import rejected, vouched_address
-from bus.core.replies import asker
+from bus.core.outputs import BUS, set_aside
+from bus.core.pipeline import rejected, vouched_address, who_waits
 from bus.core.table import RouteTable
 from bus.core.telling import tell_about_bytes
 
@@ -56,11 +55,10 @@ def _asker(delivery: Delivery, message: Message, table: RouteTable, facts: Facts
     """Who waits for it, by the rules of `decide`, which come before anything that a message could break."""
     found = table.find(message.type, message.source)
     check_sender(message, delivery, table, facts, found)
-    answers = found.answers is not None and message.source != BUS
+    answers = None if message.source == BUS else found.answers
     if not answers and REPLYTO not in message.attributes:
         return None
-    back = asker(message, facts) if answers else return_address(message, delivery, facts)
-    return None if back == NOBODY else back
+    return who_waits(message, delivery, answers, facts)
 
 
 def _unread(delivery: Delivery, table: RouteTable, facts: Facts, failure: Failure) -> Decision:

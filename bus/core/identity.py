@@ -8,7 +8,7 @@ from bus.core.actions import Delivery
 from bus.core.address import ReturnAddress, unseal
 from bus.core.errors import Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, FENCE, REDRIVE, REPLYTO, Message
+from bus.core.message import ATTEMPT, FENCE, REDRIVE, REPLYTO, TASK_CLAIM, Message
 from bus.core.outputs import BUS, NOBODY
 from bus.core.table import Found, RouteTable
 
@@ -23,7 +23,7 @@ AT_THE_DOOR = frozenset(
 """Codes of refusals by who the sender is. Such a message takes nobody's identity: neither the id that it claims, nor
 the place of the answer to the request that it names."""
 
-_CLIENT_ADDRESS = re.compile(r"client:[A-Za-z0-9_-]{1,64}")
+CLIENT_ADDRESS = re.compile(r"client:[A-Za-z0-9_-]{1,64}")
 
 
 def from_the_bus(delivery: Delivery, facts: Facts) -> bool:
@@ -58,6 +58,8 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
         said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
         raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
     for name in _RESERVED:
+        if name == FENCE and (found.answers is not None or message.type == TASK_CLAIM):
+            continue  # comes back as it went out: the seal of the return address proves it
         if not trusted and message.attributes.get(name):
             raise Refused("reserved-attribute", f"only the bus sets `{name}`; leave it out")
     type_ = message.type
@@ -81,11 +83,12 @@ def return_address(message: Message, delivery: Delivery, facts: Facts) -> Return
     if text is None:
         return None
     if from_the_bus(delivery, facts):
-        back = unseal(facts.seal, text, message.id, message.conversation)
+        fence = message.attributes.get(FENCE, 0)
+        back = unseal(facts.seal, text, message.id, message.type, message.conversation, fence)
         # A redriven message keeps the asker's plain address: check it as if the asker had sent it.
         if back is not None or message.source == BUS:
             return None if back == NOBODY else back
     allowed = f"agent:{message.source}"
-    if text == allowed or (message.source == CLIENT and _CLIENT_ADDRESS.fullmatch(str(text))):
+    if text == allowed or (message.source == CLIENT and CLIENT_ADDRESS.fullmatch(str(text))):
         return ReturnAddress(str(text), message.id)
     raise Refused("bad-return-address", f"replyto `{text!s}` is not this sender's inbox; write `{allowed}`")

@@ -26,6 +26,7 @@ HOPS = "hopsleft"  # counts down at every hop; 0 means stop
 BUDGET_TOKENS, BUDGET_COST = "budgettokens", "budgetcost"  # what the conversation may still spend
 ON_BEHALF_OF = "onbehalfof"  # the delegation chain; scopes only narrow
 ATTEMPT, FENCE = "attempt", "fence"  # which try of a task; a superseded reply is recorded, not delivered
+LEASE = "lease"  # of a task: seconds that an agent which has accepted it may be silent; only the bus sets it
 LABELS = "labels"  # provenance and trust labels, comma-separated
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"  # W3C trace context
 REDRIVE = "redrive"  # how often an operator redrove this message; only the bus sets it
@@ -33,8 +34,19 @@ REDRIVE = "redrive"  # how often an operator redrove this message; only the bus 
 CARRIED = (BUDGET_TOKENS, BUDGET_COST, ON_BEHALF_OF, LABELS, TRACESTATE, EXPIRY)
 """Attributes that a message made by the bus inherits unchanged from the message that caused it."""
 
+REQUESTED = ".requested"
+"""What the type of a request for a capability ends with."""
+
 FAILED = "bus.failed"
 """Type of the message by which the bus tells a sender or asker about a final failure."""
+
+TASK_CLAIM, TASK_CLAIMED = "bus.task.claim", "bus.task.claimed"
+"""Types of an agent's question whether a task is still its to do, and of the bus's answer: see bus.core.claims."""
+
+TASK_LAPSE = "bus.task.lapse"
+"""Type of the bus's own word that a leased task came back from its queue: see bus.core.leases."""
+TASK_MOVE = "bus.task.move"
+"""Type of the bus's own word that a lease goes to another partition: see bus.core.leases."""
 
 
 class Message(NamedTuple):

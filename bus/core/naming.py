@@ -1,6 +1,7 @@
 """Names of the exchanges and queues of a namespace: the one place that spells them.
 
-`NS.in` is the only exchange that agents may write. `NS.events` and every inbox are written by the bus alone.
+`NS.in` is the only exchange that agents may write. `NS.events`, `NS.events.*` and every inbox are written by the bus
+alone.
 """
 
 from __future__ import annotations
@@ -26,8 +27,13 @@ def ingress_queue(ns: str, partition: int) -> str:
 
 
 def events_exchange(ns: str) -> str:
-    """Topic exchange that only the bus writes; the routing key is the event type."""
+    """Topic exchange that gets every event, for whoever watches; the routing key is the event type."""
     return f"{ns}.events"
+
+
+def subscriptions_exchange(ns: str, subscriptions: str) -> str:
+    """Where the bus publishes events: bound to the inboxes for just these subscriptions, and to `NS.events`."""
+    return f"{events_exchange(ns)}.{subscriptions}"
 
 
 def agent_queue(ns: str, agent: str) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
+from typing import Any
 
 from bus.core.actions import Delivery, End, Failure, Output, TargetKind
 from bus.core.address import ReturnAddress, seal
-from bus.core.codec import encode, expiry_s
+from bus.core.codec import expiry_s, write
 from bus.core.facts import Facts
 from bus.core.message import (
     CARRIED,
@@ -22,6 +23,7 @@ from bus.core.message import (
     FAILED,
     HOPS,
     ID,
+    LEASE,
     REPLYTO,
     SOURCE,
     SPECVERSION,
@@ -43,6 +45,9 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 _CARRIED = frozenset(CARRIED)
 _NO_HEADERS: Mapping[str, Attribute] = MappingProxyType({})
 
+REPLAY = "bus-replay"
+"""Header of a request that the bus has published before, as far as it knows: it may be in the queue twice."""
+
 NOBODY = ReturnAddress("", "")
 """Sealed into requests that nobody waits for: the reply proves which request it answers, and becomes an event."""
 
@@ -58,7 +63,7 @@ def child_trace(message: Message, output_id: str) -> str:
 
 
 def _child(parent: Attribute | None, conversation: str, output_id: str) -> str:
-    if isinstance(parent, str) and _TRACEPARENT.fullmatch(parent):
+    if parent is not None and isinstance(parent, str) and _TRACEPARENT.fullmatch(parent):
         return f"{parent[:36]}{output_id[:16]}{parent[52:]}"
     return f"00-{_trace_of(conversation)}-{output_id[:16]}-01"
 
@@ -97,6 +102,7 @@ class Outbox:
         source: str = BUS,
         correlation: str | None = None,
         back: ReturnAddress | None = None,
+        lease_s: int | None = None,
     ) -> None:
         """Add one message.
 
@@ -104,13 +110,14 @@ class Outbox:
             source: who says it; the bus itself unless it passes on an agent's words.
             correlation: id of the request that this answers.
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
+            lease_s: of a request whose agent may accept it and be silent for so long: a lease watches over it then.
         """
         outputs, facts, given = self.outputs, self.facts, self.message.attributes
         cause = given[ID]
         conversation: str = given.get(CONVERSATION) or cause  # type: ignore[assignment] # the codec has checked both
         text = f"{cause!s}\0{self.route}\0{kind}:{name}\0{len(outputs)}"
         identity = blake2b(text.encode(), digest_size=16).hexdigest()
-        attributes: dict[str, Attribute] = {
+        event: dict[str, Any] = {
             SPECVERSION: "1.0",
             ID: identity,
             SOURCE: source,
@@ -122,14 +129,26 @@ class Outbox:
             TRACEPARENT: _child(given.get(TRACEPARENT), conversation, identity),
         }
         if correlation is not None:
-            attributes[CORRELATION] = correlation
-        if back is not None:
-            attributes[REPLYTO] = seal(facts.seal, back, identity, conversation)
+            event[CORRELATION] = correlation
         expires_ms = None
         if self.deadline_s is not None or not _CARRIED.isdisjoint(given):
-            expires_ms = self._carry(attributes)
-        body = encode(attributes, data)
-        outputs.append(Output(kind, name, identity, type_, conversation, body, STRUCTURED, _NO_HEADERS, expires_ms))
+            expires_ms = self._carry(event)
+        if back is not None:
+            if expires_ms is not None and back != NOBODY:
+                back = ReturnAddress(back.address, back.asked, int(facts.now_s * 1000) + expires_ms)
+            event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
+        if lease_s is not None:
+            event[LEASE] = lease_s
+        if data is not None:
+            event["data"] = data
+        # Half the time of the constructor's, and every message needs one.
+        output = tuple.__new__(
+            Output,
+            (kind, name, identity, type_, conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms),
+        )
+        outputs.append(output)
+        if lease_s is not None:
+            outputs.append(watch(output, 0, lease_s))
 
     def _carry(self, attributes: dict[str, Attribute]) -> int | None:
         """Hand on what a message inherits; return the milliseconds until it expires, or None."""
@@ -147,6 +166,12 @@ class Outbox:
             own = self.deadline_s
             attributes[EXPIRY] = rfc3339(own)
         return None if own is None else max(0, int((own - self.facts.now_s) * 1000))
+
+
+def watch(request: Output, fence: int, lease_s: int) -> Output:
+    """Make the lease that watches over a request; its name is the task's id. See bus.core.leases."""
+    headers = {"bus-fence": fence, "bus-lease": lease_s, "bus-kind": request.kind, "bus-name": request.name}
+    return request._replace(kind="lease", name=request.id, headers=headers)
 
 
 def hops_left(message: Message, facts: Facts) -> int:

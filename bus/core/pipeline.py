@@ -16,13 +16,29 @@ import orjson
 
 from bus.core.actions import Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
+from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
 from bus.core.errors import ExpressionFailed, Refused
 from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import CLIENT, check_sender, return_address
-from bus.core.message import CONVERSATION, EXPIRY, FAILED, HOPS, ID, LABELS, REDRIVE, REPLYTO, Json, Message
+from bus.core.message import (
+    CONVERSATION,
+    EXPIRY,
+    FAILED,
+    HOPS,
+    ID,
+    LABELS,
+    REDRIVE,
+    REPLYTO,
+    REQUESTED,
+    TASK_CLAIM,
+    TASK_LAPSE,
+    TASK_MOVE,
+    Json,
+    Message,
+)
 from bus.core.outputs import (
     BUS,
     NOBODY,
@@ -39,7 +55,8 @@ from bus.core.telling import place, tell, tell_about_bytes
 from bus.core.work import Dispatch, Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
-REQUESTED = ".requested"
+_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE))
+_FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
 RETIRED = "\0retired"
@@ -72,29 +89,26 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
             return understood
         message = understood
     attributes = message.attributes
-    source = message.source
-    found = table.find(message.type, source)
+    source, type_ = message.source, message.type
+    found = table.find(type_, source)
     back: ReturnAddress | None = None
     try:
         check_sender(message, delivery, table, facts, found)
-        answers = found.answers is not None and source != BUS
+        if type_ in _ABOUT_TASKS:
+            return _about_task(delivery, message, table, facts)
+        answers = None if source == BUS else found.answers
         if REPLYTO in attributes or answers:
-            back = asker(message, facts) if answers else return_address(message, delivery, facts)
-            if back == NOBODY:
-                back = None
-        late = _too_late(message, facts) if EXPIRY in attributes or HOPS in attributes else None
-        if late is not None:
-            end: End = "expired" if late.code == "expired" else "dead_letter"
-            return rejected(delivery, message, facts, table, end, late, back)
+            back = who_waits(message, delivery, answers, facts)
+        if (late := _too_late(message, facts, back if answers else None)) is not None:
+            return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
-        if answers and found.answers is not None:
-            offered = table.catalog.capabilities[found.answers]
-            answered = answer(message, delivery, offered, back or NOBODY, facts)
+        if answers:
+            answered = answer(message, delivery, table.catalog.capabilities[answers], back or NOBODY, facts)
             if isinstance(answered, Decision):
                 return answered
             return _matched(found, delivery, message, facts, table, None, answered)
-        if REDRIVE in attributes and source == BUS and message.type.endswith(REQUESTED):
+        if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
             return _asked_again(message, facts, table, back)
         if found.contract is not None:
             _check_contract(message, found.contract)
@@ -104,13 +118,38 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
     return _matched(found, delivery, message, facts, table, back, None)
 
 
+def who_waits(message: Message, delivery: Delivery, answers: str | None, facts: Facts) -> ReturnAddress | None:
+    """Whom the message's return address names: the asker that it answers, or the one who asks; None for nobody.
+
+    Args:
+        answers: the capability that it answers for, or None.
+
+    Raises:
+        Refused: the address is not one that this sender may use.
+    """
+    back = asker(message, answers, facts) if answers else return_address(message, delivery, facts)
+    return None if back == NOBODY else back
+
+
+def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> Decision:
+    """A claim, or word of the bus itself, is decided where the answer to its task is recorded."""
+    if delivery.routing_key != message.conversation:
+        return _rekeyed(delivery, message)
+    if message.type == TASK_CLAIM:
+        return claimed(message, table, facts)
+    if message.source == BUS:
+        return Decision("filtered", message, why="lease", reason="word of a lease; what follows is up to the lease")
+    raise Refused("not-published", f"only the bus says `{message.type}`; leave it out")
+
+
 def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
     """A redriven request goes to whoever has the capability now; the answer still goes to the first asker."""
     capability = message.type.removesuffix(REQUESTED)
     if capability not in table.catalog.capabilities:
         raise Refused("unknown-capability", f"no agent offers `{capability}` any more; declare it, then redrive again")
     outbox = Outbox(message, facts, "redrive")
-    outbox.send("capability", capability, message.type, message.data, back=back or NOBODY)
+    lease_s = table.catalog.capabilities[capability].lease_s
+    outbox.send("capability", capability, message.type, message.data, back=back or NOBODY, lease_s=lease_s)
     return Decision("routed", message, why="redriven request", outputs=tuple(outbox.outputs))
 
 
@@ -136,11 +175,16 @@ def _check_contract(message: Message, contract: Contract) -> None:
         )
 
 
-def _too_late(message: Message, facts: Facts) -> Failure | None:
-    expiry = expiry_s(message) if EXPIRY in message.attributes else None
+def _too_late(message: Message, facts: Facts, asked: ReturnAddress | None) -> Failure | None:
+    given = message.attributes
+    expiry = expiry_s(message) if EXPIRY in given else None
     if expiry is not None and expiry <= facts.now_s:
         return Failure("expired", "expired", f"its deadline {message.text('expirytime')} passed before it was decided")
-    if hops_left(message, facts) <= 0:
+    until = None if asked is None else asked.until_ms
+    if until is not None and until <= facts.now_s * 1000 and not message.type.endswith(_FAILED):
+        reason = f"the answer came {facts.now_s - until / 1000:.1f} s after the deadline of the request"
+        return Failure("expired", "expired", reason, agent=message.source)
+    if HOPS in given and hops_left(message, facts) <= 0:
         return Failure("internal", "hops", "it has taken all its hops: agents or routes send it round in a loop")
     return None
 
@@ -256,7 +300,8 @@ def _routed(
     except RouteFailed as failed:
         return _route_failed(failed, route, why, delivery, message, facts, table, back, outputs, work)
     if work.sent:
-        outbox = Outbox(message, facts, route.name, _deadline(route, facts))
+        deadline_s = None if route.deadline_s is None else facts.now_s + route.deadline_s
+        outbox = Outbox(message, facts, route.name, deadline_s)
         for dispatched in work.sent:
             _put(dispatched, outbox, back)
         outputs += outbox.outputs
@@ -265,7 +310,9 @@ def _routed(
         end: End = "routed"
     else:
         end, reason = "filtered", reason or f"{route.name} sent it nowhere"
-    return Decision(end, message, route.name, route.where, why, reason, None, tuple(work.notes), tuple(outputs))
+    notes = tuple(work.notes)
+    # Half the time of the constructor's, and every message needs one.
+    return tuple.__new__(Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs)))
 
 
 def _route_failed(
@@ -302,7 +349,7 @@ def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> No
     target = dispatched.target
     kept = back if dispatched.answerable else None
     if target.kind == "capability" or target.kind == "agent":
-        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY)
+        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY, lease_s=target.lease_s)
     elif target.kind == "event":
         if target.to_route:
             outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)
@@ -312,6 +359,24 @@ def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> No
         kind, name = place(kept.address)
         type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"
         outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked)
+
+
+def _came_late(
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    late: Failure,
+    back: ReturnAddress | None,
+    answers: bool,
+) -> Decision:
+    """Set it aside; when it is an answer, not only the asker must know, but also the agent that gave it."""
+    end: End = "expired" if late.code == "expired" else "dead_letter"
+    decision = rejected(delivery, message, facts, table, end, late, back)
+    agent = ReturnAddress(f"agent:{message.source}", message.id)
+    if not answers or back is None or back.address == agent.address:
+        return decision
+    return decision._replace(outputs=(*decision.outputs, *tell(message, facts, late, agent)))
 
 
 def _tell(

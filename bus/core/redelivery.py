@@ -7,13 +7,16 @@ bus (a request or event in an inbox) or waits in an ingress queue; whoever asked
 from __future__ import annotations
 
 from bus.core.actions import Decision, Delivery, End, Failure, Output
-from bus.core.address import unseal
+from bus.core.address import ReturnAddress, unseal
 from bus.core.codec import decode
 from bus.core.errors import FailureClass, Refused
 from bus.core.facts import Facts
-from bus.core.message import REPLYTO, Message
+from bus.core.identity import check_sender
+from bus.core.leases import came_back
+from bus.core.message import FENCE, REPLYTO, Message
 from bus.core.outputs import NOBODY, set_aside
 from bus.core.pipeline import rejected
+from bus.core.replies import asker
 from bus.core.table import RouteTable
 from bus.core.telling import tell
 
@@ -34,6 +37,8 @@ def bounced(delivery: Delivery, facts: Facts) -> Decision:
     failure = Failure(failure_class, code, text.format(queue=queue))
     end: End = "expired" if why == "expired" else "dead_letter"
     message = _decoded(delivery, facts)
+    if message is not None and (leased := came_back(message, facts, failure.reason, queue)) is not None:
+        return leased
     outputs: list[Output] = [set_aside(delivery, message, facts, end, failure, f"bounced from {queue}")]
     if message is not None:
         outputs += _told(message, facts, failure)
@@ -85,11 +90,24 @@ def repeated(
     if same:
         return Decision("duplicate", message, why="duplicate", reason=f"recorded before, as number {seq}")
     if answers:
-        reason = f"another answer to this request was recorded first, as number {seq}"
-        return Decision("superseded", message, why="superseded", reason=reason)
+        reason = f"another answer to this request was recorded first, or its lease ran out: see number {seq}"
+        told = _told_late(delivery, message, table, facts, reason)
+        return Decision("superseded", message, why="superseded", reason=reason, outputs=tuple(told))
     reason = f"its id was used before with other content, in number {seq}; give every message its own id"
     failure = Failure("contract", "id-reused", reason, agent=message.source)
     return rejected(delivery, message, facts, table, "invalid", failure, None)
+
+
+def _told_late(delivery: Delivery, message: Message, table: RouteTable, facts: Facts, reason: str) -> list[Output]:
+    """Tell an agent that its answer goes nowhere, once it is sure that the answer is this agent's."""
+    found = table.find(message.type, message.source)
+    try:
+        check_sender(message, delivery, table, facts, found)
+        asker(message, found.answers or "", facts)
+    except Refused:
+        return []
+    failure = Failure("refusal", "superseded", reason, agent=message.source)
+    return tell(message, facts, failure, ReturnAddress(f"agent:{message.source}", message.id))
 
 
 def _decoded(delivery: Delivery, facts: Facts) -> Message | None:
@@ -100,7 +118,8 @@ def _decoded(delivery: Delivery, facts: Facts) -> Message | None:
 
 
 def _told(message: Message, facts: Facts, failure: Failure) -> list[Output]:
-    back = unseal(facts.seal, message.attributes.get(REPLYTO), message.id, message.conversation)
+    given = message.attributes
+    back = unseal(facts.seal, given.get(REPLYTO), message.id, message.type, message.conversation, given.get(FENCE, 0))
     if back is None or back == NOBODY:
         return []
     return tell(message, facts, failure, back)

@@ -14,7 +14,19 @@ from bus.core.actions import Decision, Delivery, Failure
 from bus.core.address import ReturnAddress, unseal
 from bus.core.errors import FailureClass, Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, CONVERSATION, CORRELATION, FENCE, ID, REDRIVE, REPLYTO, SOURCE, Message
+from bus.core.message import (
+    ATTEMPT,
+    CONVERSATION,
+    CORRELATION,
+    FENCE,
+    ID,
+    REDRIVE,
+    REPLYTO,
+    REQUESTED,
+    SOURCE,
+    Attribute,
+    Message,
+)
 from bus.core.outputs import NOBODY, Outbox, set_aside
 from bus.core.route import Capability
 from bus.core.telling import place, tell
@@ -27,14 +39,18 @@ class Answered:
     capability: str
 
 
-def asker(message: Message, facts: Facts) -> ReturnAddress:
-    """Whom an agent's answer is for; NOBODY when nobody waits.
+def asker(message: Message, capability: str, facts: Facts) -> ReturnAddress:
+    """Whom the answer to a request for `capability` is for; NOBODY when nobody waits.
+
+    Args:
+        message: an agent's answer, or another message that brings the request's return address back.
 
     Raises:
-        Refused: `unsolicited-reply`: this bus did not send the request that it claims to answer.
+        Refused: `unsolicited-reply`: this bus did not send the request that it names.
     """
     request = message.text(CORRELATION) or ""
-    back = unseal(facts.seal, message.attributes.get(REPLYTO), request, message.conversation)
+    given, type_ = message.attributes, capability + REQUESTED
+    back = unseal(facts.seal, given.get(REPLYTO), request, type_, message.conversation, given.get(FENCE, 0))
     if back is None:
         raise Refused(
             "unsolicited-reply",
@@ -81,6 +97,11 @@ def _agents_failure(message: Message) -> Failure:
     return Failure(failure, failure, str(data.get("reason") or "the agent gave no reason")[:1000], agent=message.source)
 
 
+def answer_identity(task: str, fence: Attribute) -> str:
+    """Identity of the one answer that is recorded for a try of a task; a lease that runs out takes its place."""
+    return f"\0reply\0{task}\0{fence!s}"
+
+
 def identity_of(message: Message, answers: bool) -> str:
     """What makes two deliveries one input: (source, conversation, id, attempt, redrive), or the request it answers.
 
@@ -91,7 +112,7 @@ def identity_of(message: Message, answers: bool) -> str:
     """
     given = message.attributes
     if answers:
-        return f"\0reply\0{given.get(CORRELATION)!s}\0{given.get(FENCE, 0)!s}"
+        return answer_identity(str(given.get(CORRELATION)), given.get(FENCE, 0))
     identity = given[ID]
     conversation = given.get(CONVERSATION) or identity
     tries = f"{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"

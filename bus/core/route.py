@@ -6,8 +6,10 @@ rest. The table is built once; a look-up is one dictionary access for types and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from bus.core.expression import Contract, Expression, Leaf
 from bus.core.message import Json
@@ -71,12 +73,18 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What agents may be asked to do: `<name>.requested` in, `<name>.replied` or `<name>.failed` out."""
+    """What agents may be asked to do: `<name>.requested` in, `<name>.replied` or `<name>.failed` out.
+
+    Args:
+        lease_s: work on it may take long: an agent accepts it, and may then be silent for so many seconds. None for
+            work that holds its delivery.
+    """
 
     name: str
     request: Contract
     reply: Contract
     idempotent: bool = False
+    lease_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,12 @@ class Catalog:
     capabilities: Mapping[str, Capability]
     types: Mapping[str, MessageType]
     routes: tuple[Route, ...]
+
+    @property
+    def subscriptions(self) -> str:
+        """Names the set of all subscriptions: 8 hex digits."""
+        subscribed = {name: sorted(agent.subscribes) for name, agent in self.agents.items() if agent.subscribes}
+        return sha256(json.dumps(subscribed, sort_keys=True).encode()).hexdigest()[:8]
 
 
 __all__ = ["Agent", "Capability", "Catalog", "Leaf", "Match", "MessageType", "Route"]

@@ -73,7 +73,8 @@ def dump(value: Json, default: Callable[[object], Json] | None = None) -> bytes:
         Refused: `not-json`: it holds something that strict JSON cannot say, such as a lone surrogate or a huge integer.
     """
     try:
-        return orjson.dumps(value, default)
+        # A copy, because what orjson returns keeps its whole buffer, up to eight times its length.
+        return bytes(memoryview(orjson.dumps(value, default)))
     except (TypeError, orjson.JSONEncodeError) as error:
         raise Refused("not-json", f"the value cannot be written as JSON: {error}") from error
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bus.core.expression import Contract
+from bus.core.message import TASK_CLAIM
 from bus.core.route import Catalog, Route
 
 _ANSWERS = (".replied", ".failed")
@@ -26,7 +27,8 @@ class Found(NamedTuple):
     """All that the configuration says of one (type, source): routes best first, each with why it matches.
 
     Args:
-        declared: the source is an agent that may send this type: it publishes it, or answers for its capability.
+        declared: the source is an agent that may send this type: it publishes it, or answers for its capability,
+            or may claim tasks.
         answers: the capability that such a message answers for, or None.
         contract: what the type's payload must keep, or None.
     """
@@ -182,6 +184,8 @@ class RouteTable:
             return False
         if answers is not None and answers in agent.capabilities:
             return True
+        if type_ == TASK_CLAIM:
+            return bool(agent.capabilities)
         known = self._publishes.get(source)
         if known is None:
             globs = GlobIndex((pattern, 0) for pattern in agent.publishes if is_glob(pattern))

@@ -36,6 +36,7 @@ class Target:
         contract: what the payload must keep, or None.
         to_route: event only: a route owns this type, so the event goes back into the bus.
         to_subscribers: event only: agents subscribe to this type.
+        lease_s: capability and agent only: the capability's lease, in seconds, or None.
     """
 
     kind: Literal["agent", "capability", "event", "reply"]
@@ -45,6 +46,7 @@ class Target:
     contract: Contract | None = None
     to_route: bool = False
     to_subscribers: bool = False
+    lease_s: int | None = None
 
 
 class Dispatch(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from bus.audit.record import Record
-from bus.audit.trace import PENDING, Fate, Place
+from bus.audit.trace import ENDED, PENDING, Fate, Place
 from bus.core.errors import BusError, StoreFailed
 from bus.core.ingress import Ingress
 from bus.ports import Entry, Excepted
@@ -124,7 +124,9 @@ class History:
         fates: dict[Place, Fate] = {}
         for record in found:
             delivered = PENDING if record.seq > done.get(record.partition, 0) else Fate("delivered")
-            fates.update({(record.partition, record.seq, i): delivered for i in range(len(record.outputs))})
+            for index, output in enumerate(record.outputs):
+                fate = ENDED if output.kind == "lease" else delivered
+                fates[record.partition, record.seq, index] = fate
             for index, how, reason, at_s in self._log.fates(record.partition, record.seq):
                 fates[record.partition, record.seq, index] = Fate(how, reason, at_s)
         return fates

@@ -1,20 +1,24 @@
 """Idempotent Receiver: which inputs the log already holds.
 
-The filter knows every remembered identity by its first 8 bytes and the bucket it lies in; only a hit costs a look-up
-in the store, which then compares all 16. It is rebuilt from the store at start, before anything is consumed.
+The filter knows in which bucket of the store every remembered identity may lie; only a hit costs a look-up there, which
+compares all 16 bytes. It is rebuilt from the store at every claim, before anything is consumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from bus.core.actions import Delivery
-from bus.core.message import Message
-from bus.core.replies import identity_of
+from bus.core.message import Attribute, Message
+from bus.core.replies import answer_identity, identity_of
 from bus.ports import InboxKey, Store
-from bus.shell.store_rules import bucket_of
+from bus.shell.identity_filter import IdentityFilter
+from bus.shell.store_rules import bucket_of, first_of
 
 CONTENT_BYTES = 8  # the first of the body's hash: enough to tell a repeat from an id that was used twice
 
@@ -22,7 +26,13 @@ CONTENT_BYTES = 8  # the first of the body's hash: enough to tell a repeat from 
 def inbox_key(message: Message, answers: bool, content: bytes) -> InboxKey:
     """Identity of an input, with the hash of its body."""
     key = blake2b(identity_of(message, answers).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return InboxKey(key, content[:CONTENT_BYTES])
+    return tuple.__new__(InboxKey, (key, content[:CONTENT_BYTES]))
+
+
+def answer_key(task: str, fence: Attribute, content: bytes = b"") -> InboxKey:
+    """Identity of the one answer to a try of a task."""
+    identity = answer_identity(task, fence).encode("utf-8", "surrogatepass")
+    return InboxKey(blake2b(identity, digest_size=16).digest(), content[:CONTENT_BYTES])
 
 
 def raw_key(delivery: Delivery, content: bytes) -> InboxKey:
@@ -47,18 +57,31 @@ class Elders:
 
     Args:
         store: where exact keys lie.
-        keys: (partition, bucket, key).
+        window: identities to remember of each partition.
     """
 
-    def __init__(self, store: Store, keys: Iterable[tuple[int, int, bytes]]) -> None:
+    def __init__(self, store: Store, window: int) -> None:
         self._store = store
-        self._places = {key[:8]: (partition, bucket) for partition, bucket, key in keys}
+        self._window = window
+        self._known: dict[int, IdentityFilter] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._known.values()))
+
+    def remember(self, keys: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take in (partition, bucket, key), in order of partitions and buckets."""
+        for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
+            known = self._known.setdefault(partition, IdentityFilter(self._window))
+            known.add(bucket, [key for _, _, key in rows])
 
     def earlier(self, key: InboxKey) -> Earlier | None:
         """Find an input with this identity."""
-        place = self._places.get(key.key[:8])
-        found = None if place is None else self._store.seen(*place, key.key)
-        return None if found is None else Earlier(found[0], found[1] == key.content, elder=True)
+        for partition, known in self._known.items():
+            for bucket in known.buckets(key.key):
+                found = self._store.seen(partition, bucket, key.key)
+                if found is not None:
+                    return Earlier(found[0], found[1] == key.content, elder=True)
+        return None
 
 
 class Inbox:
@@ -75,39 +98,40 @@ class Inbox:
         self._elders = elders
         self._partition = partition
         self._store = store
-        self._window = window
-        self._buckets: dict[bytes, int] = {}
+        self._known = IdentityFilter(window)
         self._fresh: dict[bytes, tuple[int, bytes]] = {}
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._known)
 
-    def remember(self, bucket: int, key: bytes) -> None:
-        """Take in a key that the store already holds."""
-        self._buckets[key[:8]] = bucket
+    def remember(self, bucket: int, keys: Sequence[bytes]) -> None:
+        """Take in keys that the store already holds; buckets come in order."""
+        self._known.add(bucket, keys)
 
     def earlier(self, key: InboxKey) -> Earlier | None:
         """Find an earlier input with this identity, in the store or among those not yet committed."""
         fresh = self._fresh.get(key.key)
         if fresh is not None:
             return Earlier(fresh[0], fresh[1] == key.content)
-        bucket = self._buckets.get(key.key[:8])
-        found = None if bucket is None else self._store.seen(self._partition, bucket, key.key)
-        if found is not None:
-            return Earlier(found[0], found[1] == key.content)
+        for bucket in self._known.buckets(key.key):
+            found = self._store.seen(self._partition, bucket, key.key)
+            if found is not None:
+                return Earlier(found[0], found[1] == key.content)
         return None if self._elders is None else self._elders.earlier(key)
 
     def add(self, key: InboxKey, seq: int) -> None:
         """Take in an input that the next commit will record."""
         self._fresh[key.key] = (seq, key.content)
 
-    def committed(self, keys: list[tuple[bytes, int]]) -> None:
-        """Move keys from fresh to remembered once their commit is durable."""
-        for key, seq in keys:
+    def committed(self, keys: Sequence[tuple[bytes, int]]) -> None:
+        """Move keys, in order of their numbers, from fresh to remembered once their commit is durable."""
+        if len(keys) == len(self._fresh):  # all of them, as ever: there is one commit at a time
+            self._fresh.clear()
+        for key, _ in keys if self._fresh else ():
             self._fresh.pop(key, None)
-            self._buckets[key[:8]] = bucket_of(seq)
-        excess = len(self._buckets) - 2 * self._window
-        if excess > 0:
-            # Insertion order is age. Forgetting at twice the window keeps this rare, and the store keeps the window.
-            for old in list(self._buckets)[: excess + self._window]:
-                del self._buckets[old]
+        at = 0
+        while at < len(keys):
+            bucket = bucket_of(keys[at][1])
+            after = bisect_left(keys, first_of(bucket + 1), lo=at, key=itemgetter(1))
+            self._known.add(bucket, [key for key, _ in keys[at:after]])
+            at = after

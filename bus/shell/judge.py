@@ -9,24 +9,32 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple, cast
 
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
 from bus.core import naming
 from bus.core.actions import Decision, Delivery, Output
+from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
-from bus.core.message import Message
+from bus.core.leases import lapsed, lease_of, moved
+from bus.core.message import CORRELATION, FENCE, TASK_CLAIM, TASK_LAPSE, TASK_MOVE, Json, Message
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.ports import Claim, Entry, InboxKey, Received, Store
-from bus.shell.inbox import Elders, Inbox, inbox_key, raw_key
+from bus.shell.inbox import Elders, Inbox, answer_key, inbox_key, raw_key
+from bus.shell.leases import Leases
 from bus.shell.ledger import Open
 from bus.shell.trial.place import SUSPECT, Here, Place
+
+_STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
+"""What goes with a lease to another partition: where it stands in the log, which every worker can read, and its row."""
 
 
 @dataclass(slots=True)
@@ -51,7 +59,7 @@ class _Case(NamedTuple):
 
 class Judge:
     """Args:
-    store: for exact look-ups of identities.
+    store: for exact look-ups of identities, and the requests behind leases that have run out.
     table: the compiled configuration.
     facts: limits and identities; the time in it is set per batch.
     namespace: whose queues these are.
@@ -78,6 +86,7 @@ class Judge:
         self._clock = clock
         self._here = Here(table)
         self._apart = apart or self._here
+        self.leases = Leases(used=False)
         self._partitions: dict[str, int] = {}
         self._retired: set[int] = set()
         self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
@@ -88,10 +97,10 @@ class Judge:
         self,
         claims: Iterable[Claim],
         keys: Iterable[tuple[int, int, bytes]],
-        elders: Collection[tuple[int, int, bytes]] = (),
+        elders: Elders | None = None,
         retired: Collection[int] = (),
     ) -> None:
-        """Begin anew from what the store holds.
+        """Begin anew from what the store holds; its keys, in order, are read as a stream and never all in memory.
 
         Args:
             claims: of all partitions that are worked on.
@@ -99,18 +108,19 @@ class Judge:
             elders: identities that earlier generations hold.
             retired: partitions in which nothing is decided any more.
         """
-        older = Elders(self._store, elders) if elders else None
         self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
+        self.leases = Leases(any(each.lease_s is not None for each in self.table.catalog.capabilities.values()))
         self._inboxes.clear()
         for claim in claims:
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
             young = claim.next_seq <= self._window and claim.partition not in self._retired
-            self._inboxes[claim.partition] = Inbox(claim.partition, self._store, self._window, older if young else None)
-        for partition, bucket, key in keys:
-            self._inboxes[partition].remember(bucket, key)
+            inbox = Inbox(claim.partition, self._store, self._window, elders if young else None)
+            self._inboxes[claim.partition] = inbox
+        for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
+            self._inboxes[partition].remember(bucket, [key for _, _, key in rows])
 
     def retire(self, partitions: Collection[int]) -> None:
         """From now on nothing is decided in these: what still comes goes on to the partition of its conversation."""
@@ -162,15 +172,15 @@ class Judge:
         self._next[partition] = seq + 1
         if key is not None:
             self._inboxes[partition].add(key, seq)
-        return _Case(partition, seq, decision, key, behind)
+        return tuple.__new__(_Case, (partition, seq, decision, key, behind))
 
     def _ingress(
         self, delivery: Delivery, understood: Message | Decision, content: bytes, partition: int, facts: Facts
     ) -> tuple[Decision, InboxKey | None, int | None]:
         if isinstance(understood, Decision):
             return self._raw(delivery, content, partition, lambda: understood)
-        source = understood.source
-        answers = self.table.find(understood.type, source).answers is not None and source != BUS
+        source, type_ = understood.source, understood.type
+        answers = self.table.find(type_, source).answers is not None and source != BUS
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
@@ -178,15 +188,77 @@ class Judge:
             if partition in self._retired:
                 came = delivery._replace(routing_key=RETIRED)
                 self.passed_on += 1
+            if type_ in (TASK_CLAIM, TASK_MOVE):
+                facts = self._of_its_task(understood, partition, facts)
             decision = self._place(delivery).decide(came, understood, facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
+            if type_ == TASK_MOVE and decision.end == "filtered":
+                decision = self._lease_arrived(understood, decision, partition)
+            if self.leases.used:
+                self._keep_leases(understood, decision, partition, facts, answers)
             return decision, key, None
         decision = repeated(delivery, understood, self.table, facts, earlier.seq, same=earlier.same, answers=answers)
         if decision.end == "invalid":
             # An input of its own, known by its bytes: without an identity a redelivery would be refused once more.
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
+
+    def _of_its_task(self, claim: Message, partition: int, facts: Facts) -> Facts:
+        """Add what the store says of the task that a claim names."""
+        task, fence = claim.text(CORRELATION) or "", claim.attributes.get(FENCE, 0)
+        answer = self._inboxes[partition].earlier(answer_key(task, fence))
+        answered = None if answer is None else answer.seq
+        return replace(facts, answered=answered, leased=self.leases.find(partition, task, fence))
+
+    def _keep_leases(self, message: Message, decision: Decision, partition: int, facts: Facts, answers: bool) -> None:
+        """Note what a message means for the lease of its task. What was refused at the door means nothing."""
+        task, fence = message.text(CORRELATION) or "", message.attributes.get(FENCE, 0)
+        if answers:
+            self.leases.end(partition, task, fence)
+        elif message.type == TASK_CLAIM and decision.end == "routed" and accepts(message, facts):
+            self.leases.accept(partition, task, fence, holder_of(message), facts.now_s)
+        elif message.type == TASK_LAPSE and isinstance(message.data, dict):
+            lost, reason = message.data.get("fence"), message.data.get("reason")
+            self.leases.lose(partition, task, lost if isinstance(lost, int) else 0, str(reason))
+
+    def _lease_arrived(self, word: Message, decision: Decision, partition: int) -> Decision:
+        """Take over a lease from the partition that its conversation had before; nothing, if its task is answered."""
+        data = cast("dict[str, Any]", word.data)
+        output = self._store.entry(data["partition"], data["seq"]).outputs[data["index"]]
+        lease = lease_of(output)
+        if self._inboxes[partition].earlier(answer_key(lease.task, lease.fence)) is not None:
+            return decision
+        self.leases.arrive(partition, lease, data["due_s"], data["attempts"], data["reason"])
+        return decision._replace(end="routed", reason="its lease is kept here from now on", outputs=(output,))
+
+    def move_leases(self, partitions: Collection[int], judged: Judged) -> None:
+        """Send the leases of partitions that are to be retired after their conversations."""
+        now = self._clock()
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        for row in self.leases.within(partitions):
+            output = self._store.entry(row.partition, row.seq).outputs[row.index]
+            state: dict[str, Json] = {name: getattr(row, name) for name in _STATE}
+            delivery, decision = moved(output, f"{row.partition}/{row.seq}/{row.index}", state, facts)
+            self.leases.end(row.partition, output.name)
+            case = self._numbered(row.partition, decision, None, None)
+            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+
+    def lapse(self, judged: Judged) -> None:
+        """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
+        now = self._clock()
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        for due in self.leases.due(now):
+            partition, (task, fence, _) = due.row.partition, due.lease
+            output = self._store.entry(partition, due.row.seq).outputs[due.row.index]
+            key = answer_key(task, fence, content_hash(output.body))
+            if not (due.ran or output.expires_ms is not None):
+                self.leases.wait_on(due, now)
+                continue
+            delivery, decision = lapsed(output, facts, due.reason)
+            self.leases.end(partition, task, fence)
+            case = self._numbered(partition, decision, key, None)
+            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
     def _raw(
         self, delivery: Delivery, content: bytes, partition: int, decision: Callable[[], Decision]
@@ -208,6 +280,7 @@ class Judge:
         now = self._clock()
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
         delivery, decision = returned(output, reason, facts)
+        self.leases.end(partition, output.id)
         case = self._numbered(partition, decision, None, None)
         self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
@@ -222,7 +295,7 @@ class Judge:
     ) -> None:
         partition, seq, decision, key, behind = case
         if key is not None:
-            judged.keys[partition].append((key.key, seq))
+            judged.keys[partition].append((key[0], seq))
         arrived = facts.now_s if received is None or not received.arrived_s else received.arrived_s
         decided_s = self._clock()
         line = encode_record(
@@ -235,11 +308,18 @@ class Judge:
             config=self.table.catalog.version,
             content=content,
         )
-        entry = Entry(seq, key, line, delivery.body, decision.outputs)
+        entry = tuple.__new__(Entry, (seq, key, line, delivery.body, decision.outputs))
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
-        left = len(decision.outputs)
-        judged.opens.append(Open(partition, entry, left, tags, arrived, decision, behind, delivery.queue, decided_s))
+        outputs, left = decision.outputs, len(decision.outputs)
+        if self.leases.used:
+            for index, output in enumerate(outputs):
+                if output.kind == "lease":
+                    self.leases.begin(partition, seq, index, output, facts.now_s)
+                    left -= 1
+        judged.opens.append(
+            Open(partition, seq, outputs, left, tags, arrived, decision, behind, delivery.queue, decided_s)
+        )
         judged.decisions.append(decision)
 
     def committed(self, keys: Mapping[int, list[tuple[bytes, int]]]) -> None:

@@ -6,10 +6,11 @@ everything is finished. Both are a counter and a set of what finished out of ord
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bus.core.actions import Decision
-from bus.ports import Entry, Tag
+from bus.core.actions import Decision, Output
+from bus.ports import Tag
 
 
 @dataclass(slots=True, eq=False)
@@ -17,18 +18,20 @@ class Open:
     """One recorded input that is not finished.
 
     Args:
-        partition, entry: where it stands in the log.
+        partition, seq: where it stands in the log.
+        outputs: what is to be published. Its record and its input are not kept: the log has them.
         left: outputs not yet confirmed, held or excepted.
         tags: deliveries to ack when it is finished: its own, and duplicates that came meanwhile.
         received_s: epoch seconds when it came.
         decision: None when it was read back after a restart.
-        behind: number of the earlier input that this one repeats; its tags are freed with that one's.
+        behind: number of the earlier input that this one repeats; without outputs, its tags are freed with that one's.
         queue: where it came from.
         decided_s, committed_s: epoch seconds when it was decided, and when that was durable.
     """
 
     partition: int
-    entry: Entry
+    seq: int
+    outputs: Sequence[Output]
     left: int
     tags: list[Tag]
     received_s: float
@@ -75,13 +78,13 @@ class Ledger:
         self.done[partition] = Watermark(done)
 
     def add(self, each: Open) -> None:
-        """Take in a committed input; one without outputs is finished at once."""
-        earlier = None if each.behind is None else self.open.get((each.partition, each.behind))
+        """Take in a committed input; one without outputs is finished at once, or with the one that it repeats."""
+        earlier = None if each.behind is None or each.left else self.open.get((each.partition, each.behind))
         if earlier is not None:
             earlier.tags += each.tags
             each.tags = []
         if each.left:
-            self.open[each.partition, each.entry.seq] = each
+            self.open[each.partition, each.seq] = each
         else:
             self._finish(each)
 
@@ -89,11 +92,11 @@ class Ledger:
         """One output of it is confirmed, held or excepted."""
         each.left -= 1
         if each.left == 0:
-            del self.open[each.partition, each.entry.seq]
+            del self.open[each.partition, each.seq]
             self._finish(each)
 
     def _finish(self, each: Open) -> None:
-        if self.done[each.partition].finish(each.entry.seq):
+        if self.done[each.partition].finish(each.seq):
             self.risen.add(each.partition)
         for tag in each.tags:
             self.free(tag)

@@ -12,6 +12,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from bus.core import naming
 from bus.core.actions import Delivery
@@ -140,8 +141,9 @@ class MemoryBroker:
             return self._route(behind[at], key) if at < len(behind) else [bindings[at - len(behind)].queue]
         if kind == "topic":
             words = key.split(".")
-            found = [each.queue for each in bindings if topic_fits(each.routing_key.split("."), words)]
-            return list(dict.fromkeys(found))
+            fitting = [each for each in bindings if topic_fits(each.routing_key.split("."), words)]
+            found = [self._route(each.queue, key) if each.to_exchange else [each.queue] for each in fitting]
+            return list(dict.fromkeys(chain.from_iterable(found)))
         return list(dict.fromkeys(each.queue for each in bindings))
 
     # --- For consumers ----------------------------------------------------------------------------------------------

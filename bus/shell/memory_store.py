@@ -50,6 +50,7 @@ class MemoryStore:
 
     Attributes:
         refusal: while it is not empty every commit fails with it, and the store is of no more use.
+        full: while it is not empty every commit fails with it, like a full disk, and so does every claim after one.
         down: while it is not empty everything fails with it, like a database that cannot be reached.
     """
 
@@ -62,7 +63,9 @@ class MemoryStore:
         self._disk = _Disk()
         self._epochs: dict[int, int] = {}
         self._closed = False
+        self._turned_away = False
         self.refusal = ""
+        self.full = ""
         self.down = ""
 
     @property
@@ -108,6 +111,9 @@ class MemoryStore:
     def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
         """Take these partitions, or all of 0..of-1, so that older owners can write nothing."""
         self._usable()
+        if self._turned_away and self.full:
+            raise StoreDown(self.full)
+        self._turned_away = False
         disk = self._disk
         busy = {number for number, each in disk.partitions.items() if each.done < each.next_seq - 1}
         beyond = max(busy | {place[0] for place in disk.held}, default=-1)
@@ -138,11 +144,15 @@ class MemoryStore:
         """Write it all or nothing.
 
         Raises:
+            StoreDown: nothing was written; claim again.
             StoreFailed: nothing of the batch may be published.
         """
         self._usable()
         if self.refusal:
             raise StoreFailed(self.refusal)
+        if self.full:
+            self._turned_away = True
+            raise StoreDown(self.full)
         segments, moves = segments_of(batch), moves_of(batch)
         moved = []
         for move in moves:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from bus.core import naming
 from bus.core.actions import Output
+from bus.core.outputs import REPLAY
 from bus.ports import Held, Outcome, Outgoing
 from bus.shell.ledger import Open
 
@@ -42,13 +43,25 @@ class Job:
         self.key = output.conversation, output.kind, output.name
 
 
-class Addresses:
-    """Where outputs go: exchange and routing key by kind and name."""
+def replayed(output: Output) -> Output:
+    """The output as it is published when it may have been before: agents then ask the bus before they work."""
+    if output.kind not in ("agent", "capability"):
+        return output
+    return output._replace(headers={**output.headers, REPLAY: True})
 
-    def __init__(self, namespace: str) -> None:
+
+class Addresses:
+    """Where outputs go: exchange and routing key by kind and name.
+
+    Args:
+        namespace: the bus's.
+        subscriptions: `Catalog.subscriptions` of its configuration.
+    """
+
+    def __init__(self, namespace: str, subscriptions: str) -> None:
         self._ns = namespace
         self._ingress = naming.ingress_exchange(namespace)
-        self._events = naming.events_exchange(namespace)
+        self._events = naming.subscriptions_exchange(namespace, subscriptions)
         self._queues: dict[tuple[str, str], tuple[str, str]] = {}
 
     def of(self, output: Output) -> tuple[str, str]:
@@ -114,7 +127,7 @@ class Outflow:
         self._handle += 1
         self._flying[self._handle] = job
         exchange, routing_key = self._addresses.of(job.output)
-        self._batch.append(Outgoing(self._handle, exchange, routing_key, job.output))
+        self._batch.append(tuple.__new__(Outgoing, (self._handle, exchange, routing_key, job.output)))
 
     def outcome(self, outcome: Outcome) -> Job | None:
         """Take the job that an outcome is about; None when it was forgotten."""

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import Connection, conninfo, sql
 from psycopg.abc import PQGen
 
-from bus.core.errors import StoreDown, StoreFailed
+from bus.core.errors import StoreDown, StoreFailed, StoreRefused
 from bus.shell.postgres_arrays import register
 from bus.shell.postgres_schema import OLDEST_SERVER, schema_of
 
@@ -27,6 +27,12 @@ TIMEOUT_S = 5.0  # an fsync on a busy disk takes tens of milliseconds; by then t
 _MARGIN_S = 1.0  # the server's own time-outs come first: what they end is known not to be written
 _DOWN = {"08", "25", "40", "53", "55", "57", "58"}
 """SQLSTATE classes of what passes: connection, read-only or idle, deadlock, resources, locks, operator, I/O."""
+
+_TURNED_AWAY = (
+    "authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied",
+    "not permitted to log in", "permission denied for database",
+)  # fmt: skip
+"""What a server says to whom it does not let in: libpq has no SQLSTATE for a connection that was not made."""
 
 _INSTEAD = {
     "58P01": "the database is damaged; restore it from a copy",
@@ -97,6 +103,7 @@ def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only
 
     Raises:
         StoreFailed: the URL is none, the server is too old, or it does not keep what it acknowledges.
+        StoreRefused: the server knows no such user, password or database.
         StoreDown: the server cannot be reached or is not ready.
     """
     schema_of(namespace)
@@ -105,7 +112,10 @@ def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only
         # `options` is a dict from the URL; psycopg's keyword types cannot know its keys.
         db = Link.connect(**options, autocommit=True)
     except psycopg.Error as error:
-        raise explained(error, url) from error
+        known = explained(error, url)
+        if any(words in str(error) for words in _TURNED_AWAY):
+            raise StoreRefused(f"{known}; check user, password and database of BUS_STORE") from error
+        raise known from error
     db.answer_s = timeout_s + _MARGIN_S
     register(db)
     try:
@@ -117,6 +127,12 @@ def connect(url: str, namespace: str, *, timeout_s: float = TIMEOUT_S, read_only
         db.close()
         raise
     return db
+
+
+def drop_schema(url: str, namespace: str) -> None:
+    """Delete a namespace's store with all it holds: for benchmarks, which make their own."""
+    with connect(url, namespace) as db:
+        db.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema_of(namespace))))
 
 
 def _options(url: str, timeout_s: float, read_only: bool) -> dict[str, Any]:

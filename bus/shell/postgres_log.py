@@ -13,11 +13,11 @@ from typing import Any
 
 import psycopg
 
-from bus.core.errors import NoStore
+from bus.core.errors import NoStore, StoreDown, StoreFailed
 from bus.core.ingress import Ingress, from_json
 from bus.ports import Excepted
 from bus.shell.history_log import BACKLOG, LogRow, Mark
-from bus.shell.postgres_link import TIMEOUT_S, connect, explained, shown
+from bus.shell.postgres_link import TIMEOUT_S, Link, connect, explained, shown
 from bus.shell.postgres_schema import text, version
 
 _ROW = "SELECT s.position, s.partition, s.first_seq, s.count, s.blob FROM segment AS s"
@@ -61,18 +61,35 @@ class PostgresLog:
 
     def __init__(self, url: str, namespace: str, home: Path, *, timeout_s: float = 6 * TIMEOUT_S) -> None:
         self._url = url
+        self._namespace = namespace
         self._home = home
-        self._db = connect(url, namespace, timeout_s=timeout_s, read_only=True)
+        self._timeout_s = timeout_s
+        self._db: Link | None = None
+        self._store_id = ""
+        self._connected()
+
+    def _connected(self) -> Link:
+        """The connection; a new one after the old one was lost, if it is still the same store."""
+        if self._db is not None:
+            return self._db
+        db = connect(self._url, self._namespace, timeout_s=self._timeout_s, read_only=True)
         try:
-            if not version(self._db, namespace):
-                raise NoStore(f"there is no store at {shown(url)} for namespace `{namespace}`; start the bus once")
-            self._store_id = str(self._rows("SELECT store_id FROM meta")[0][0])
+            if not version(db, self._namespace):
+                raise NoStore(
+                    f"there is no store at {shown(self._url)} for namespace `{self._namespace}`; start the bus once"
+                )
+            row = db.execute(b"SELECT store_id FROM meta").fetchone()
+            found = str(row[0]) if row else ""
+            if found != (self._store_id or found):
+                raise StoreFailed(f"store {found} answers at {shown(self._url)} where {self._store_id} did")
         except psycopg.Error as error:
-            self._db.close()
-            raise explained(error, url) from error
+            db.close()
+            raise explained(error, self._url) from error
         except BaseException:
-            self._db.close()
+            db.close()
             raise
+        self._db, self._store_id = db, found
+        return db
 
     @property
     def name(self) -> str:
@@ -167,10 +184,15 @@ class PostgresLog:
 
     def close(self) -> None:
         """Let go."""
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
 
     def _rows(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[Any]:
         try:
-            return self._db.execute(statement.encode(), values, binary=True).fetchall()
+            return self._connected().execute(statement.encode(), values, binary=True).fetchall()
         except psycopg.Error as error:
-            raise explained(error, self._url) from error
+            known = explained(error, self._url)
+            if isinstance(known, StoreDown):
+                self.close()
+                self._db = None  # whoever asks again gets a new one
+            raise known from error

@@ -88,6 +88,16 @@ WITH beyond AS (
 SELECT b.partition, m.* FROM beyond AS b LEFT JOIN made AS m ON true ORDER BY m.partition
 """
 
+# What a sub-transaction has written is gone with it, and the server has proved that it can write as much.
+ROOM = """
+DO $$ BEGIN
+    INSERT INTO segment(partition, first_seq, count, blob)
+    VALUES (-1, pg_backend_pid(), 0, decode(repeat('00', {size}), 'hex'));
+    RAISE SQLSTATE 'AB001';
+EXCEPTION WHEN SQLSTATE 'AB001' THEN NULL;
+END $$
+"""
+
 PENDING = b"""
 SELECT first_seq, count, blob FROM segment
 WHERE partition = %(partition)s AND first_seq < %(next)s AND first_seq >= coalesce(

@@ -43,6 +43,7 @@ from bus.shell.store_rules import (
 )
 
 _BUCKETS = 64  # buckets read or deleted by one statement: 65,536 keys, tens of milliseconds
+_ROOM_BYTES = 32 << 10  # some pages of every table
 _MIGRATION_S = 600.0  # tables may be large, and another worker may be at it already
 _LEASE_TRIES = 50  # each try is lost only to another worker that has won; they lease once a second
 
@@ -68,6 +69,7 @@ class PostgresStore:
         self._timeout_s = timeout_s
         self._closed = False
         self._down = ""
+        self._room = 0  # bytes of a commit that failed
         self._epochs: dict[int, int] = {}
         self._db: Link | None = None
         self._id, self._secret = "", b""
@@ -169,6 +171,9 @@ class PostgresStore:
         wanted = sorted(range(of) if partitions is None else set(partitions))
         with self._explained():
             db = self._connected()
+            if self._room:
+                db.execute(statements.ROOM.format(size=self._room).encode())
+                self._room = 0
             rows = db.execute(statements.CLAIM, {"of": of, "partitions": wanted}).fetchall()
             if rows[0][0] is not None:
                 raise unfinished(rows[0][0], of)
@@ -200,7 +205,11 @@ class PostgresStore:
         for part, columns in columns_of(batch, segments):
             parts.append(part)
             values += columns
-        rows = self._run(statements.commit(tuple(parts), self._lock), values)
+        try:
+            rows = self._run(statements.commit(tuple(parts), self._lock), values)
+        except StoreDown:
+            self._room = max(_ROOM_BYTES, sum([len(each.blob) for each in segments]))
+            raise
         if rows[0][0] is True:
             return
         found = {partition: (next_seq, done) for _, partition, next_seq, done in rows}

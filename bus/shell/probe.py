@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pika
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import AMQPError, ChannelClosedByBroker, ProbableAccessDeniedError, ProbableAuthenticationError
 
-from bus.core.errors import BusError, Unreachable
+from bus.core import naming
+from bus.core.endpoints import endpoints, places
+from bus.core.errors import BrokerDown, Unreachable
 from bus.shell.topology import Topology
 
 _TIMEOUT_S = 10.0  # a broker under load takes a second or two to log in
@@ -30,42 +32,72 @@ class QueueState:
 
 
 def shown(url: str) -> str:
-    """The broker's address without its password, for people."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5672}"
+    """The broker's address without its password, for people; of each host that the URL names.
+
+    Raises:
+        Unreachable: the URL is none.
+    """
+    return places(url)
 
 
 def user_of(url: str) -> str:
-    """The broker user that a URL logs in as."""
-    return str(pika.URLParameters(url).credentials.username)
+    """The broker user that a URL logs in as.
+
+    Raises:
+        Unreachable: the URL is none.
+    """
+    return str(_parameters(endpoints(url)[0]).credentials.username)
 
 
 @contextlib.contextmanager
 def connection(url: str) -> Iterator[Any]:
-    """Open a blocking connection for the duration of the block.
+    """Open a blocking connection for the duration of the block; of several hosts, to one that answers.
 
     Raises:
-        BusError: the URL is none.
-        Unreachable: no broker answers, or the connection breaks inside the block.
+        Unreachable: the URL is none, or the broker turns us away or refuses what is asked inside the block.
+        BrokerDown: no broker answers, or the connection breaks inside the block.
     """
-    try:
-        parameters = pika.URLParameters(url)
-    except (ValueError, IndexError) as error:
-        raise BusError(f"`{shown(url)}` is no broker URL; write amqp://USER:PASSWORD@HOST:PORT/VHOST") from error
-    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = _TIMEOUT_S
-    parameters.connection_attempts = 1
-    try:
-        with _quiet(logging.getLogger("pika")):
-            opened = pika.BlockingConnection(parameters)
-    except (AMQPError, OSError) as error:
-        raise Unreachable(f"no broker answers at {shown(url)} ({_why(error)}); is `bus run` or RabbitMQ up?") from error
+    opened = _open(url)
     try:
         yield opened
+    except ChannelClosedByBroker as error:
+        raise Unreachable(f"the broker at {shown(url)} refuses: {error.reply_text}") from error
     except AMQPError as error:
-        raise Unreachable(f"the broker at {shown(url)} ended the connection ({_why(error)})") from error
+        raise BrokerDown(f"the broker at {shown(url)} ended the connection ({_why(error)})") from error
     finally:
         with contextlib.suppress(AMQPError, OSError):
             opened.close()
+
+
+def _open(url: str) -> Any:
+    failed: Exception | None = None
+    for each in endpoints(url):
+        parameters = _parameters(each)
+        try:
+            with _quiet(logging.getLogger("pika")):
+                return pika.BlockingConnection(parameters)
+        except (ProbableAuthenticationError, ProbableAccessDeniedError) as error:
+            raise Unreachable(f"the broker at {shown(each)} turns us away: {_words(error)}") from error
+        except (AMQPError, OSError) as error:
+            failed = error
+    assert failed is not None
+    raise BrokerDown(f"no broker answers at {shown(url)} ({_why(failed)}); is it running?") from failed
+
+
+def _parameters(url: str) -> Any:
+    try:
+        parameters = pika.URLParameters(url)
+    except (ValueError, IndexError) as error:
+        raise Unreachable(f"the broker's URL cannot be used: {error}") from error
+    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = _TIMEOUT_S
+    parameters.connection_attempts = 1
+    return parameters
+
+
+def _words(error: Exception) -> str:
+    """The broker's own words, which pika wraps."""
+    said = re.search(r"'([A-Z_]+ - [^']*)'", str(error))
+    return said.group(1) if said else _why(error)
 
 
 @contextlib.contextmanager
@@ -124,9 +156,15 @@ def server(opened: Any) -> str:
     return f"{text('product')} {text('version')}"
 
 
-def _why(error: Exception) -> str:
-    text = str(error).partition("\n")[0]
-    return text or type(error).__name__
+def _why(error: BaseException) -> str:
+    """Say what happened in a few words: pika wraps the cause."""
+    inner = error.args[0] if error.args else None
+    if isinstance(inner, BaseException):
+        return _why(inner)
+    nested = getattr(error, "exception", None)
+    if isinstance(nested, BaseException):
+        return _why(nested)
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def remove(url: str, topology: Topology) -> None:
@@ -137,3 +175,4 @@ def remove(url: str, topology: Topology) -> None:
             channel.queue_delete(queue.name)
         for exchange in topology.exchanges:
             channel.exchange_delete(exchange.name)
+        channel.exchange_delete(naming.store_exchange(topology.namespace))

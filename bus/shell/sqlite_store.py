@@ -14,10 +14,10 @@ Checkpoints (copying the write-ahead log into the database) are ours, not SQLite
 and it would stand between a commit and the publishing that waits for it. They run on a thread of their own, over the
 one writing connection, after a commit has returned; a commit that comes meanwhile waits.
 
-Failures. Before COMMIT is tried nothing is written, and a full disk or a broken rule leaves the store usable. Any I/O
-error is fatal: after a failed fsync the kernel may drop the pages and report success next time, so nothing that this
-process reads is known to be on disk. The store then refuses everything; it must be opened anew, by a new process,
-which checkpoints before it hands out anything, so that what it read is written and synced again.
+Failures. Before COMMIT is tried nothing is written, and a full disk (`StoreDown`) or a broken rule leaves the store
+usable. Any other I/O error is fatal: after a failed fsync the kernel may drop the pages and report success next time,
+so nothing that this process reads is known to be on disk. The store then refuses everything; it must be opened anew,
+by a new process, which checkpoints before it hands out anything, so that what it read is written and synced again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bus.core.errors import BusError, StoreFailed
+from bus.core.errors import BusError, StoreDown, StoreFailed
 from bus.core.ingress import Ingress, grown
 from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell import growth_wish
@@ -89,6 +89,7 @@ class SqliteStore:
         self._path = path
         self._wal_bytes = wal_bytes
         self._written = 0
+        self._room = 0  # bytes of a commit that found the disk full
         self._refusal = ""
         self._epochs: dict[int, int] = {}
         self._busy = threading.Lock()
@@ -153,8 +154,10 @@ class SqliteStore:
         """Take these partitions, or all of 0..of-1, so that older owners can write nothing.
 
         Raises:
+            StoreDown: the disk is still full.
             StoreFailed: the store cannot be read, or a partition from `of` on has unfinished work.
         """
+        self._find_room()
         with self._transaction() as db:
             beyond = db.execute(
                 "SELECT partition FROM partition AS p WHERE partition >= ? AND (done < next - 1"
@@ -176,15 +179,20 @@ class SqliteStore:
         """Write it all or nothing; durable when this returns.
 
         Raises:
+            StoreDown: the disk is full, and nothing was written.
             StoreFailed: nothing of the batch may be published.
         """
         segments, moves = segments_of(batch), moves_of(batch)
         keys = [run for partition, entries in batch.entries.items() for run in _key_runs(partition, entries)]
-        with self._transaction() as db:
-            for move in moves:
-                self._move(db, move)
-            _insert_log(db, segments, keys)
-            _insert_waiting(db, batch)
+        try:
+            with self._transaction() as db:
+                for move in moves:
+                    self._move(db, move)
+                _insert_log(db, segments, keys)
+                _insert_waiting(db, batch)
+        except StoreDown:
+            self._room = max(PAGE_BYTES, sum([len(each.blob) for each in segments]))
+            raise
         self._note_written(segments, sum([run[0] for run in keys]))
 
     def keys(self, newest: int, partitions: Collection[int] | None = None) -> Iterable[tuple[int, int, bytes]]:
@@ -241,6 +249,15 @@ class SqliteStore:
                 self._db.close()
             finally:
                 self._lock.release()
+
+    def _find_room(self) -> None:
+        """Write as much as the commit that found the disk full, and take it back."""
+        if self._room:
+            with self._transaction() as db:
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('room', zeroblob(?))", (self._room,))
+            with self._transaction() as db:
+                db.execute("DELETE FROM meta WHERE name = 'room'")
+            self._room = 0
 
     def _partitions(self) -> list[int]:
         return sorted(self._epochs)
@@ -307,7 +324,7 @@ class SqliteStore:
         """Say what failed, and refuse everything from now on unless it was harmless."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code & 0xFF == sqlite3.SQLITE_FULL:
-            return StoreFailed(f"the disk of {self._path} is full; nothing was written; free some space")
+            return StoreDown(f"the disk of {self._path} is full; nothing was written; free some space")
         if code & 0xFF in _HARMLESS:
             return StoreFailed(f"{self._path}: {error}; nothing was written")
         name = getattr(error, "sqlite_errorname", "")
@@ -336,6 +353,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        db.execute("PRAGMA temp_store = MEMORY")  # else each commit makes and removes a file, to undo one statement
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA wal_autocheckpoint = 0")

@@ -21,6 +21,11 @@ def bucket_of(seq: int) -> int:
     return seq // BUCKET_ENTRIES
 
 
+def first_of(bucket: int) -> int:
+    """Number of the first entry whose key lies in this bucket, or could."""
+    return bucket * BUCKET_ENTRIES
+
+
 def bucket_id(partition: int, bucket: int) -> int:
     """Number a bucket over all partitions."""
     return (partition << _PARTITION_BITS) + bucket

@@ -1,7 +1,8 @@
 """Child processes that a job needs: started, watched, started again when they die, and stopped in order.
 
 Each part runs in a session of its own, so Ctrl-C in the terminal reaches us and not it, and we stop the parts in the
-order we choose. It says `{"event": "ready"}` on its standard output when it is; its standard error goes to a log file.
+order we choose. On its standard output it says `{"event": "ready"}` when it is, or `{"event": "waiting"}` with a reason
+while a broker or a store is down, which we pass on; its standard error goes to a log file.
 A part that dies before it was ever ready has a reason that starting it again would not mend: the job ends with
 the end of its log. When we are killed ourselves, Linux sends the parts SIGTERM, so nothing is orphaned.
 """
@@ -45,6 +46,7 @@ class Part:
         self.name = name
         self.ready = asyncio.Event()
         self.announced: dict[str, object] = {}
+        self.waits = ""  # for what, while it does
         self.restarts = 0
         self.log = None if folder is None else folder / f"{name}.log"
         self._pid_file = None if folder is None else folder / f"{name}.pid"
@@ -120,9 +122,13 @@ class Part:
             said = json.loads(line)
         except ValueError:
             return
-        if isinstance(said, dict) and said.get("event") == "ready":
-            self.announced = said
+        event = said.get("event") if isinstance(said, dict) else None
+        if event == "ready":
+            self.announced, self.waits = said, ""
             self.ready.set()
+        elif event == "waiting":
+            self.waits = str(said.get("reason"))
+            self._say(f"{self.name} waits: {self.waits}")
 
     def _log_end(self) -> str:
         if self.log is None:

@@ -14,16 +14,23 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress, drained
 from bus.ports import Claim, Entry, Held, Share, Store
+from bus.shell.inbox import Elders
 
 _log = logging.getLogger(__name__)
 
 TTL_S = 3.0  # a dead worker's partitions are free after it; short against people, long against a slow commit
 RENEW_S = 1.0  # so that two renewals may be late
 STANDBY_S = 0.5  # how often a worker without a partition looks for one: takeover is TTL_S and this at most
+
+
+Begin: TypeAlias = Callable[[Sequence[Claim], Iterable[tuple[int, int, bytes]], Elders | None, Collection[int]], None]
+"""Told of claims and, as a stream, of the identities that the store remembers of them; of the identities that earlier
+generations hold, while a later one has no full window of its own; and of the partitions that are retired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +40,17 @@ class Taken:
     Args:
         ingress: what partitions there are; read after the lease was had.
         claims: those that the worker works on, retired ones included; none makes a standby.
-        keys: identities that they hold.
         held: each held row with the entry it lies in.
-        elders: identities that earlier generations hold, while a later one has no full window of its own.
     """
 
     ingress: Ingress
     claims: Sequence[Claim] = ()
-    keys: Sequence[tuple[int, int, bytes]] = ()
     held: Sequence[tuple[Held, Entry]] = ()
-    elders: Sequence[tuple[int, int, bytes]] = ()
 
     @property
     def to_drain(self) -> frozenset[int]:
         """Partitions that the next generation waits for, of those that the worker works on."""
         return frozenset(each.partition for each in self.claims) & frozenset(self.ingress.left)
-
-    @property
-    def retired(self) -> frozenset[int]:
-        """Partitions in which nothing is decided any more."""
-        return frozenset(each.partition for each in self.claims if self.ingress.retired(each.partition))
 
 
 @dataclass(slots=True)
@@ -81,6 +79,7 @@ class Tenancy:
     window: identities to read per partition.
     monotonic: seconds; what counts how long a lease is good for, from before it was asked for.
     layout: is told what the store says.
+    alive: told, whenever a lease is looked after, that this is no stall.
 
     Attributes:
         owned: slots that are this worker's: see bus.core.ingress.
@@ -95,23 +94,26 @@ class Tenancy:
         window: int,
         monotonic: Callable[[], float],
         layout: Layout,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._worker = worker
         self._partitions = partitions
         self._window = window
         self._monotonic = monotonic
+        self._alive = alive
         self._until = 0.0
         self._taken = Ingress()
         self.owned: frozenset[int] = frozenset()
         self.layout = layout
         self.broken = False
 
-    def take(self, reach: Callable[[str], None]) -> Taken:
+    def take(self, reach: Callable[[str], None], begin: Begin) -> Taken:
         """Lease, give back what others should have, and claim the rest.
 
         Args:
             reach: passes the failpoint `during-claim`.
+            begin: told of what is claimed, if anything is.
 
         Raises:
             StoreFailed: the store cannot be reached or read.
@@ -125,14 +127,15 @@ class Tenancy:
             return Taken(ingress)
         claims = self._store.claim(sum(ingress.sizes), ingress.attended(mine))
         reach("during-claim")
-        # A retired partition decides nothing; only the first one goes on recording what the broker gives up on.
-        known = [each.partition for each in claims if not ingress.retired(each.partition) or each.partition == 0]
-        keys = list(self._renewing(self._store.keys(self._window, known)))
-        held = [(row, self._store.entry(row.partition, row.seq)) for claim in claims for row in claim.held]
         young = any(each.partition in ingress.served.partitions and each.next_seq <= self._window for each in claims)
-        elders = self._elders(ingress) if young else []
+        elders = self._elders(ingress) if young and ingress.serving else None
+        # A retired partition decides nothing; only the first one goes on recording what the broker gives up on.
+        retired = {each.partition for each in claims if ingress.retired(each.partition)}
+        known = [each.partition for each in claims if each.partition == 0 or each.partition not in retired]
+        begin(claims, self._renewing(self._store.keys(self._window, known)), elders, retired)
+        held = [(row, self._store.entry(row.partition, row.seq)) for claim in claims for row in claim.held]
         self.owned = mine
-        return Taken(ingress, claims, keys, held, elders)
+        return Taken(ingress, claims, held)
 
     def _leased(self) -> tuple[Ingress, Share]:
         """Lease slots of the generation that is served. What is known of it is known after the lease was had: see
@@ -155,15 +158,15 @@ class Tenancy:
         self.layout.known = ingress
         return ingress
 
-    def _elders(self, ingress: Ingress) -> list[tuple[int, int, bytes]]:
+    def _elders(self, ingress: Ingress) -> Elders:
         """Read the identities of the generations before, newest first, until one has as many as a window holds."""
-        found: list[tuple[int, int, bytes]] = []
+        elders = Elders(self._store, self._window)
         for generation in reversed(ingress.generations[: ingress.serving]):
-            keys = list(self._renewing(self._store.keys(self._window, generation.partitions)))
-            found += keys
-            if len(keys) >= self._window * generation.size:
+            before = len(elders)
+            elders.remember(self._renewing(self._store.keys(self._window, generation.partitions)))
+            if len(elders) - before >= self._window * generation.size:
                 break
-        return found
+        return elders
 
     def _renewing(self, keys: Iterable[tuple[int, int, bytes]]) -> Iterable[tuple[int, int, bytes]]:
         """Reading a million identities takes longer than a lease lasts."""
@@ -173,6 +176,7 @@ class Tenancy:
 
     def keep(self) -> None:
         """Renew if it is time, in the middle of what takes longer on the store's thread than a lease lasts."""
+        self._alive()
         now = self._monotonic()
         if now > self._until - TTL_S + RENEW_S:
             self.broken = self.broken or now > self._until

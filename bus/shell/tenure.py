@@ -26,7 +26,8 @@ from bus.shell.drainage import MARK, Drainage
 from bus.shell.failpoints import Reach
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
-from bus.shell.outflow import Addresses, Job, Outflow
+from bus.shell.outflow import Addresses, Job, Outflow, replayed
+from bus.shell.refusals import Refusals
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
 
@@ -55,11 +56,12 @@ class Kit:
     Args:
         namespace, prefetch, window: as in the worker's plan.
         clock: epoch seconds.
-        monotonic: seconds that never jump.
         reach: passes failpoints.
         settled: told whenever nothing is open, while replaying and leaving.
         lead: leads the ingress to where it has to lead once more.
         drained: notes partitions in the store that have nothing left; on its thread.
+        refusals: says when a target has refused for so long that the connection should be made anew.
+        anew: does that; this tenure is over then.
         on_finished: told of every finished input and the time.
     """
 
@@ -71,13 +73,14 @@ class Kit:
     prefetch: int
     window: int
     clock: Callable[[], float]
-    monotonic: Callable[[], float]
     submit: Submit
     later: Callable[[float, Callable[[], None]], None]
     settled: Callable[[], None]
     lead: Callable[[], None]
     drained: Callable[[Collection[int]], None]
     reach: Reach
+    refusals: Refusals
+    anew: Callable[[str], None]
     on_finished: Callable[[Open, float], None] | None
 
 
@@ -92,12 +95,16 @@ class Tenure:
         self._transport, self._meter, self._judge = kit.transport, kit.meter, kit.judge
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
-        self._outflow = Outflow(Addresses(kit.namespace), kit.transport.publish, kit.clock)
+        self._addresses = Addresses(kit.namespace, kit.judge.table.catalog.subscriptions)
+        self._outflow = Outflow(self._addresses, kit.transport.publish, kit.clock)
+        self._refusals = kit.refusals
         self._waiting = Waiting()
         self._arrived: deque[Received] = deque()
         self._came_back: list[tuple[Job, Outcome]] = []
         self._committing = False
         self._tokens = 0
+        self._leases_due = False
+        self._move: frozenset[int] = frozenset()  # partitions whose leases are to go
         self._idle_timer = False
         self._unpruned = 0
         self.phase: Literal["replaying", "running", "leaving"] = "replaying"
@@ -105,12 +112,15 @@ class Tenure:
 
     def _load(self, taken: Taken) -> None:
         self._partitions = [each.partition for each in taken.claims]
-        self._drainage = Drainage(self._kit.namespace, taken.to_drain, secrets.token_hex(16), self._kit.monotonic)
-        self._judge.claimed(taken.claims, taken.keys, taken.elders, taken.retired)
+        self._drainage = Drainage(self._kit.namespace, taken.to_drain, secrets.token_hex(16), self._clock)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
-            self._waiting.load(Job(row.partition, row.seq, row.index, entry.outputs[row.index], None, row))
+            output = replayed(entry.outputs[row.index])
+            if output.kind == "lease":
+                self._judge.leases.load(row, output)
+                continue
+            self._waiting.load(Job(row.partition, row.seq, row.index, output, None, row))
         for claim in taken.claims:
             self._ledger.start(claim.partition, claim.done)
             for entry in claim.pending:
@@ -122,14 +132,16 @@ class Tenure:
     def _replay(self, claim: Claim, entry: Entry, waiting: set[tuple[int, int, int]]) -> None:
         left = [
             index
-            for index in range(len(entry.outputs))
-            if (entry.seq, index) not in claim.settled and (claim.partition, entry.seq, index) not in waiting
+            for index, output in enumerate(entry.outputs)
+            if output.kind != "lease"  # a row, or no more
+            and (entry.seq, index) not in claim.settled
+            and (claim.partition, entry.seq, index) not in waiting
         ]
-        opened = Open(claim.partition, entry, len(left), [], self._clock())
+        opened = Open(claim.partition, entry.seq, entry.outputs, len(left), [], self._clock())
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
-            self._go(Job(claim.partition, entry.seq, index, entry.outputs[index], opened), opened.committed_s)
+            self._go(Job(claim.partition, entry.seq, index, replayed(entry.outputs[index]), opened), opened.committed_s)
 
     def _go(self, job: Job, now: float) -> None:
         """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
@@ -167,6 +179,7 @@ class Tenure:
         now = self._clock()
         confirmed = 0
         oldest = now
+        renew = ""
         self._reach("during-replay" if self.phase == "replaying" else "after-publish")
         for outcome in outcomes:
             job = self._outflow.outcome(outcome)
@@ -176,21 +189,28 @@ class Tenure:
                 confirmed += 1
                 if job.owner is not None and job.owner.committed_s < oldest:
                     oldest = job.owner.committed_s
+                if self._refusals.noted:
+                    self._refusals.taken(self._addresses.of(job.output))
                 self._confirmed(job)
             elif outcome.how == "returned" and job.output.kind not in ("dead", "invalid"):
                 self._came_back.append((job, outcome))
             else:
                 self._hold(job, now, outcome.reason or "the queue is full")
+                renew = self._refusals.refused(self._addresses.of(job.output), now) or renew
         self._reach("after-confirm")
         if confirmed:
             self._meter.confirmed(confirmed, now - oldest)
-        self.turn()
+        if renew and self.phase != "leaving":
+            _log.warning("connecting anew: %s", renew)
+            self._kit.anew(renew)  # what is not committed is void, so the refused rows are due as they were: at once
+        else:
+            self.turn()
 
     # --- the turn: what can be done now, is ------------------------------------------------------------------------
 
     def turn(self) -> None:
         if not self._committing:
-            if self._arrived or self._came_back or self._waiting.hold:
+            if self._arrived or self._came_back or self._waiting.hold or self._leases_due or self._move:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
                 self._flush_later()
@@ -245,8 +265,10 @@ class Tenure:
     ) -> None:
         """Decide and commit on the store's thread: an identity may have to be looked up, and the loop never waits."""
         release, self._waiting.release = self._waiting.release, []
+        lapse, self._leases_due = self._leases_due, False
+        move, self._move = self._move, frozenset()
         done = self._ledger.marks()
-        if not (batch or back or held or done or release):
+        if not (batch or back or held or done or release or lapse or move):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -259,10 +281,17 @@ class Tenure:
             for job, outcome in back:
                 if job.output.kind != "client":
                     self._judge.came_back(job.partition, job.output, outcome.reason, judged)
+            if lapse:
+                self._judge.lapse(judged)
+            if move:
+                self._judge.move_leases(move, judged)
+            hold, free = self._judge.leases.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
             began = time.perf_counter()
-            self._kit.store.commit(Commit(judged.entries, done, rows, release, excepted))
+            commit = Commit(judged.entries, done, [*rows, *hold], [*release, *free], excepted)
+            if not lapse or judged.opens or done or commit.hold or commit.release or excepted:
+                self._kit.store.commit(commit)
             commit_s = time.perf_counter() - began
             self._judge.committed(judged.keys)
             return judged
@@ -286,8 +315,10 @@ class Tenure:
         for opened in judged.opens:
             opened.committed_s = now
             self._ledger.add(opened)
-            for index, output in enumerate(opened.entry.outputs):
-                self._go(Job(opened.partition, opened.entry.seq, index, output, opened), now)
+            for index, output in enumerate(opened.outputs):
+                if output.kind == "lease":
+                    continue  # its row is written
+                self._go(Job(opened.partition, opened.seq, index, output, opened), now)
         for job in held:
             self._settle(job)
             self._token(job, now)
@@ -367,17 +398,20 @@ class Tenure:
     def _sweep(self) -> None:
         self._kit.later(SWEEP_S, self._sweep)
         for job in self._outflow.overdue(self._clock() - CONFIRM_S):
+            job.output = replayed(job.output)
             self._hold(job, self._clock(), f"the broker has not answered for {CONFIRM_S:g} s")
-        if self._waiting.rows and self.phase == "running":
-            self._wake()
+        if self.phase == "running":
+            if self._drainage:
+                self._drain()
+            self._leases_due = len(self._judge.leases) > 0
+            if self._waiting.rows:
+                self._wake()
         self.turn()
         if self._judge.passed_on and self.phase == "running":
             # A few are late. More, and for ever, if somebody has bound what was unbound: old definitions imported, say.
             _log.warning("%d messages came to retired partitions and were passed on", self._judge.passed_on)
             self._judge.passed_on = 0
             self._kit.lead()
-        if self._drainage and self.phase == "running":
-            self._drain()
 
     # --- growing: see bus.shell.drainage ---------------------------------------------------------------------------
 
@@ -385,8 +419,12 @@ class Tenure:
         marks = self._drainage.due()
         if marks:
             self._transport.publish(marks)
-        done = self._drainage.settled() - self._busy()
-        if done and not (self._committing or self._arrived):
+        if self._committing or self._arrived:
+            return
+        quiet = self._drainage.settled() - self._busy()
+        self._move = frozenset(row.partition for row in self._judge.leases.within(quiet))
+        done = quiet - self._move
+        if done and not self._move:
             self._committing = True  # nothing is decided between the look and the note
             self._submit(lambda: self._note_drained(done), lambda _: self._drained(done))
 

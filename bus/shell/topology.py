@@ -5,8 +5,14 @@ bus.shell.entry. What is an argument of a queue and
 what is a policy is told in bus.shell.policies. No queue that the bus makes is ever deleted by it: a queue of an agent
 that is no longer declared may hold messages, and only an operator can know.
 
-Inboxes are bound to nothing but `NS.events`, which only the bus writes: an inbox bound to an exchange that agents may
-write could be reached past contracts, routes and the log.
+Inboxes are bound only to where the bus publishes events: an inbox bound to an exchange that agents may write could be
+reached past contracts, routes and the log.
+
+An agent that no longer subscribes must get nothing more, but AMQP can't list bindings, so nobody knows which to remove.
+So they are not removed: events are published to an exchange that is named by the set of all subscriptions and bound
+for just these. Other subscriptions are another exchange, complete before anything is published to it, and the one
+before has no publisher left. Two buses with different configurations each deliver by their own. Whoever watches all
+events binds a queue to `NS.events`, which gets them from there.
 """
 
 from __future__ import annotations
@@ -54,11 +60,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Messages of `exchange` that match `routing_key` go to `queue`."""
+    """Messages of `exchange` that match `routing_key` go to `queue`, which is an exchange if `to_exchange` says so."""
 
     exchange: str
     queue: str
     routing_key: str
+    to_exchange: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,7 @@ def plan(namespace: str, ingress: Ingress, catalog: Catalog) -> Topology:
             Exchange(naming.ingress_exchange(namespace), _HASH),
             *(Exchange(naming.generation_exchange(namespace, each.number), _HASH) for each in ingress.generations),
             Exchange(naming.events_exchange(namespace), "topic"),
+            Exchange(naming.subscriptions_exchange(namespace, catalog.subscriptions), "topic"),
             Exchange(naming.bounced(namespace), "fanout"),
             *(Exchange(naming.retry_queue(namespace, step), "fanout") for step in steps),
         ),
@@ -148,9 +156,11 @@ def _bindings(ns: str, ingress: Ingress, catalog: Catalog) -> Iterator[Binding]:
             yield Binding(exchange, naming.ingress_queue(ns, number), WEIGHT)
     for step in range(1, len(naming.WAKE_STEPS_S) + 1):
         yield Binding(naming.retry_queue(ns, step), naming.retry_queue(ns, step), "")
+    events = naming.subscriptions_exchange(ns, catalog.subscriptions)
+    yield Binding(events, naming.events_exchange(ns), "#", to_exchange=True)
     for name in sorted(catalog.agents):
         for pattern in dict.fromkeys(catalog.agents[name].subscribes):
-            yield Binding(naming.events_exchange(ns), naming.agent_queue(ns, name), routing_pattern(pattern))
+            yield Binding(events, naming.agent_queue(ns, name), routing_pattern(pattern))
 
 
 def routing_pattern(pattern: str) -> str:
@@ -187,8 +197,11 @@ def declare(channel: Any, topology: Topology) -> None:
         channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
     for queue in topology.queues:
         channel.queue_declare(queue=queue.name, durable=True, arguments=dict(queue.arguments))
-    for binding in topology.bindings:
-        channel.queue_bind(queue=binding.queue, exchange=binding.exchange, routing_key=binding.routing_key)
+    for each in topology.bindings:
+        if each.to_exchange:
+            channel.exchange_bind(destination=each.queue, source=each.exchange, routing_key=each.routing_key)
+        else:
+            channel.queue_bind(queue=each.queue, exchange=each.exchange, routing_key=each.routing_key)
 
 
 def difference(connection: Any, topology: Topology) -> Difference:
@@ -246,7 +259,7 @@ def export(topology: Topology, vhost: str = "/") -> dict[str, Json]:
             "source": b.exchange,
             "vhost": vhost,
             "destination": b.queue,
-            "destination_type": "queue",
+            "destination_type": "exchange" if b.to_exchange else "queue",
             "routing_key": b.routing_key,
             "arguments": {},
         }

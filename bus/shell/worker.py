@@ -35,9 +35,11 @@ from bus.shell.entry import way_of
 from bus.shell.failpoints import Reach, nothing
 from bus.shell.judge import Judge
 from bus.shell.ledger import Open
+from bus.shell.refusals import Refusals
 from bus.shell.tenancy import RENEW_S, STANDBY_S, Layout, Taken, Tenancy
 from bus.shell.tenure import Kit, Tenure
 from bus.shell.trial.apart import Apart
+from bus.shell.watchdog import BEAT_S, Vitals
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ class Worker:
     reach: told of each failpoint that is passed.
     apart: where suspects are decided; None decides them like all others.
     layout: shared with whoever declares the topology at each connect, and takes from it what partitions there are.
+    refusals: when a connection is made anew because a target goes on refusing.
+    vitals: its pulses, for a watchdog.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class Worker:
         reach: Reach = nothing,
         apart: Apart | None = None,
         layout: Layout | None = None,
+        refusals: Refusals | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -110,11 +116,13 @@ class Worker:
         self._plan = plan
         self._reach = reach
         self._clock = clock
-        self._monotonic = monotonic
         self._on_state = on_state
         self._on_finished = on_finished
         self._layout = layout or Layout()
-        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, self._layout)
+        self._refusals = Refusals() if refusals is None else refusals
+        self._vitals = vitals or Vitals()
+        alive = self._vitals.store.beat
+        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, self._layout, alive)
         self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart)
         if apart is not None:
             apart.meanwhile = self._tenancy.keep
@@ -136,8 +144,10 @@ class Worker:
             Unreachable: the broker cannot be reached at the start.
         """
         try:
+            self._beat()
             self._transport.run(self)
         finally:
+            self._vitals.loop.rest()
             self._committer.close()
             self._set("stopped")
         if self._error is not None:
@@ -159,7 +169,12 @@ class Worker:
 
     def _leave(self) -> None:
         """Give the leases back, then stop."""
-        self._committer.submit(self._tenancy.leave, lambda _: self._transport.stop())
+        self._committer.submit(self._watched(self._tenancy.leave), lambda _: self._transport.stop())
+
+    def _beat(self) -> None:
+        """Say that the loop lives, connected or not."""
+        self._vitals.loop.beat()
+        self._transport.call_later(BEAT_S, self._beat)
 
     def _set(self, state: State) -> None:
         if state != self.state:
@@ -186,7 +201,19 @@ class Worker:
             else:
                 self._fail(result)
 
-        self._committer.submit(work, arrived)
+        self._committer.submit(self._watched(work), arrived)
+
+    def _watched(self, work: Callable[[], T]) -> Callable[[], T]:
+        """The same, with the pulse of the thread that it runs on."""
+
+        def watched() -> T:
+            self._vitals.store.beat()
+            try:
+                return work()
+            finally:
+                self._vitals.store.rest()
+
+        return watched
 
     @property
     def owned(self) -> frozenset[int]:
@@ -205,6 +232,7 @@ class Worker:
             self._leave()
             return
         self._meter.connected(True)
+        self._refusals.connected()
         self._take_over()
 
     def on_lost(self, reason: str) -> None:
@@ -237,7 +265,7 @@ class Worker:
         """Claim what this worker should own, on a connection that consumes nothing yet."""
         if self.state != "standby":
             self._set("claiming")
-        self._submit(lambda: self._tenancy.take(self._reach), self._claimed)
+        self._submit(lambda: self._tenancy.take(self._reach, self._judge.claimed), self._claimed)
 
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0
@@ -251,18 +279,21 @@ class Worker:
             self._in_this_life(STANDBY_S, self._take_over)
             return
         if self._layout.declared not in ((), taken.ingress.sizes):
-            self._transport.restart(GROWING)
+            self._anew(GROWING)
             return
         if self._tenancy.broken or self._tenancy.expired:  # who has no lease must lead nowhere: see bus.shell.entry
-            self._transport.restart("its leases have run out")
+            self._anew("its leases have run out")
             return
         self._in_this_life(RENEW_S, self._renew)
         self._lead(taken.ingress, lambda: self._entered(taken))
 
     def _lead(self, ingress: Ingress, then: Callable[[], None]) -> None:
+        life = self._life
+
         def led() -> None:
-            self._leading = False
-            then()
+            if life == self._life:
+                self._leading = False
+                then()
 
         self._leading = True
         self._transport.lead(way_of(self._plan.namespace, ingress), led)
@@ -282,8 +313,8 @@ class Worker:
         plan = self._plan
         return Kit(
             self._transport, self._store, self._meter, self._judge, plan.namespace, plan.prefetch, plan.window,
-            self._clock, self._monotonic, self._submit, self._in_this_life, self._settled,
-            self._lead_again, self._tenancy.drained, self._reach, self._on_finished,
+            self._clock, self._submit, self._in_this_life, self._settled, self._lead_again,
+            self._tenancy.drained, self._reach, self._refusals, self._anew, self._on_finished,
         )  # fmt: skip
 
     def _settled(self) -> None:
@@ -294,7 +325,15 @@ class Worker:
         elif self.state == "draining":
             self._leave()
         elif self.state == "yielding":
-            self._transport.restart(YIELDING)
+            self._anew(YIELDING)
+
+    def _anew(self, reason: str) -> None:
+        """Let go of the connection and begin again. Nothing of this life is done any more, not even until it is lost:
+        a publish between the two would find no connection."""
+        self._life += 1
+        self._tenure = None
+        self._leading = False
+        self._transport.restart(reason)
 
     def _renew(self) -> None:
         self._submit(self._tenancy.renew, self._renewed)
@@ -304,7 +343,7 @@ class Worker:
         if not unchanged and self._tenure is not None and self.state in ("running", "replaying"):
             _log.info(YIELDING)
             self._set("yielding")
-            self._in_this_life(DRAIN_S, lambda: self._transport.restart(YIELDING))
+            self._in_this_life(DRAIN_S, lambda: self._anew(YIELDING))
             self._tenure.leave()
 
     def _interrupted(self, error: StoreFailed) -> None:
@@ -318,12 +357,12 @@ class Worker:
             self._set("claiming")
             self._in_this_life(pause, self._take_over)
         else:
-            self._transport.restart(str(error))
+            self._anew(str(error))
 
     def _void(self) -> bool:
         """Whether the leases have run out, as after a long pause of this process: then it begins anew."""
         if self._tenancy.expired:
-            self._transport.restart("its leases have run out")
+            self._anew("its leases have run out")
             return True
         return False
 

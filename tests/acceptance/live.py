@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -59,19 +61,42 @@ class LiveBus:
 
     def start(self, **environment: str) -> None:
         """Start it and wait until it takes messages."""
+        self.begin(**environment)
+        self.hear("ready")
+
+    def begin(self, **environment: str) -> None:
+        """Start it."""
         self.home.mkdir(exist_ok=True)
         log = (self.home / "bus.log").open("a")
         command = [sys.executable, "-m", "bus", "run", str(self.folder), "--output", "json"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env={**self.environment, **environment}
         )
+
+    def hear(self, event: str) -> dict[str, Any]:
+        """Wait until it says this; returns what it said with it."""
+        assert self._process is not None
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            said = json.loads(line)
-            if said.get("event") == "ready":
-                self.metrics_port = said["metrics_port"]
-                return
-        raise AssertionError(f"the bus did not start: {(self.home / 'bus.log').read_text()[-3000:]}")
+        while line := self._process.stdout.readline():
+            said: dict[str, Any] = json.loads(line)
+            self.metrics_port = said.get("metrics_port") or 0
+            if said.get("event") == event:
+                return said
+        raise AssertionError(f"the bus ended without `{event}`: {(self.home / 'bus.log').read_text()[-3000:]}")
+
+    def readiness(self) -> tuple[int, str]:
+        """Status and text of `/readyz`."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/readyz", timeout=5) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """kill -9."""
@@ -79,11 +104,12 @@ class LiveBus:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> int:
-        """SIGTERM, and the exit code."""
-        assert self._process is not None
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """SIGTERM, and the exit code; 0 when it was never started."""
+        if self._process is None:
+            return 0
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(number)
         return self._process.wait(timeout=30)
 
     def command(self, *arguments: str, input_: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -128,6 +154,21 @@ class LiveBus:
 def event(type_: str, data: Json, id_: str, **attributes: Any) -> bytes:
     """A structured CloudEvent of the agent `desk`."""
     return orjson.dumps({"specversion": "1.0", "id": id_, "source": "desk", "type": type_, **attributes, "data": data})
+
+
+def arrivals(live: LiveBus, count: int) -> dict[str, list[str]]:
+    """Take `count` requests from the capability `greeting`: names by conversation, the first of each id, in order."""
+    first: dict[str, tuple[str, str]] = {}
+    deadline = time.monotonic() + 60
+    while len(first) < count and time.monotonic() < deadline:
+        for properties, body in live.queue("capability.greeting"):
+            said = orjson.loads(body)
+            first.setdefault(properties.message_id, (said["conversationid"], said["data"]["name"]))
+        time.sleep(0.05)
+    got: dict[str, list[str]] = {}
+    for conversation, name in first.values():
+        got.setdefault(conversation, []).append(name)
+    return got
 
 
 async def playing(live: LiveBus, agents: dict[str, Agent], act: Callable[[dict[str, Agent]], Awaitable[None]]) -> None:

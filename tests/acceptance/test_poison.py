@@ -98,3 +98,17 @@ def test_what_ends_the_worker_is_set_aside_and_its_neighbours_are_delivered(trap
             assert 2 <= part.restarts <= 2 * len(deeds)
 
     asyncio.run(act())
+
+
+def test_what_hangs_the_worker_is_set_aside_and_its_neighbours_are_delivered(trapped: LiveBus) -> None:
+    deeds = {30: "loop in C", 45: "sleep"}
+
+    async def act() -> None:
+        async with supervised(trapped, BUS_STALL_S="3") as part:
+            await asyncio.to_thread(publish, trapped, 120, deeds)
+            said = dict.fromkeys(deeds.values(), "delivered 3 times, and the process that tried it")
+            await asyncio.to_thread(check, trapped, 120, deeds, said)
+            assert 2 <= part.restarts <= 2 * len(deeds)
+
+    asyncio.run(act())
+    assert "the store's thread has stalled for 3 s" in (trapped.home / "bus.log").read_text()

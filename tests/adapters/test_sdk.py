@@ -16,8 +16,8 @@ from adapters.memory_link import MemoryBroker, MemoryLink
 from adapters.sdk.outgoing import derived_id
 from adapters.sdk.replies import Recorded, ReplyCache
 from bus.core.errors import BusError
-from bus.core.message import FAILED
-from bus.core.naming import agent_queue, capability_queue
+from bus.core.message import FAILED, TASK_CLAIM, TASK_CLAIMED
+from bus.core.naming import address_queue, agent_queue, capability_queue
 from bus.settings import Settings
 
 NS = "agentbus"
@@ -44,9 +44,22 @@ class Running:
     def __init__(self, agent: Agent, broker: MemoryBroker) -> None:
         self.agent, self.broker = agent, broker
 
-    def put(self, message: Message, capability: str | None = "echo") -> None:
+    def put(self, message: Message, capability: str | None = "echo", replay: bool = False) -> None:
         queue = capability_queue(NS, capability) if capability else agent_queue(NS, self.agent.name)
-        self.broker.put(queue, message)
+        self.broker.put(queue, message, replay)
+
+    async def claimed(self) -> Message:
+        """Take the agent's question whether a task is still to be done."""
+        claim = await self.sent()
+        assert (claim.type, claim.source, claim.conversation) == (TASK_CLAIM, "tester", "c1")
+        return claim
+
+    def say(self, claim: Message, verdict: str, **more: Json) -> None:
+        """Answer such a question, as the bus does."""
+        assert isinstance(claim.data, dict)
+        attributes = {**request("v").attributes, "type": TASK_CLAIMED, "correlationid": claim.id}
+        queue = address_queue(NS, str(claim.data["inbox"]))
+        self.broker.put(queue, Message(attributes, {"verdict": verdict, **more}))
 
     async def sent(self) -> Message:
         return await asyncio.wait_for(self.broker.sent.get(), PATIENCE_S)
@@ -152,6 +165,141 @@ async def test_a_duplicate_waits_for_the_one_that_is_being_worked_on() -> None:
         assert (await world.sent()) == (await world.sent())
         await world.settled()
     assert calls == 1
+
+
+async def test_a_task_that_comes_again_is_worked_on_only_when_the_bus_says_so() -> None:
+    calls: list[str] = []
+
+    async def handler(asked: Message) -> Json:
+        calls.append(asked.id)
+        return "computed"
+
+    async with running(echo(handler)) as world:
+        world.put(request("done", fence=2), replay=True)
+        claim = await world.claimed()
+        assert isinstance(claim.data, dict)
+        assert (claim.text("correlationid"), claim.text("replyto"), claim.text("fence"), claim.data["capability"]) == (
+            "done", "client:ab!m0!seal", "2", "echo",
+        )  # fmt: skip
+        world.say(claim, "answered")
+        await world.settled()
+        world.put(request("done", fence=2))  # known now: neither asked about nor worked on
+        await world.settled()
+        world.put(request("open"), replay=True)
+        claim = await world.claimed()
+        assert calls == []
+        world.say(claim, "go")
+        assert (await world.sent()).data == "computed"
+        await world.settled()
+        world.put(request("open"), replay=True)  # the own reply is known: nothing to ask
+        assert (await world.sent()).type == "echo.replied"
+        await world.settled()
+    assert calls == ["open"]
+
+
+async def test_an_agent_that_the_bus_refuses_the_task_gives_it_back() -> None:
+    async with running(echo(lambda _asked: "never")) as world:
+        world.put(request(), replay=True)
+        claim = await world.claimed()
+        attributes = {**request("f").attributes, "type": FAILED, "correlationid": claim.id}
+        world.put(Message(attributes, {"class": "contract", "reason": "not yours"}), None)
+        again = await world.claimed()
+        assert again.id != claim.id
+        world.say(again, "answered")
+        await world.settled()
+        assert world.broker.sent.empty()
+
+
+async def test_stopping_waits_for_no_verdict() -> None:
+    async with running(echo(lambda _asked: "never")) as world:
+        world.put(request(), replay=True)
+        await world.claimed()
+    assert world.broker.depth(capability_queue(NS, "echo")) == (1, 0)
+
+
+def accepting(claim: Message) -> bool:
+    assert isinstance(claim.data, dict)
+    return claim.data.get("lease") is True
+
+
+async def test_long_work_is_accepted_then_settled_then_renewed_until_it_is_answered() -> None:
+    go, gone = asyncio.Event(), asyncio.Event()
+
+    async def handler(asked: Message) -> Json:
+        gone.set()
+        await go.wait()
+        return asked.id
+
+    async with running(echo(handler, concurrency=1)) as world:
+        for name in ("r1", "r2"):
+            world.put(request(name, lease=3))
+        claim = await world.claimed()
+        assert accepting(claim)
+        assert not gone.is_set()
+        world.say(claim, "go", lease=3)
+        await asyncio.wait_for(gone.wait(), PATIENCE_S)
+        await world.broker.until(capability_queue(NS, "echo"), (0, 1))  # the second is not accepted, for want of a slot
+        for _ in range(2):
+            renewal = await world.claimed()
+            assert accepting(renewal)
+            assert renewal.text("correlationid") == "r1"
+            world.say(renewal, "go", lease=3)
+        go.set()
+        assert (await world.sent()).data == "r1"
+        second = await world.claimed()
+        world.say(second, "taken")  # another agent's, by now
+        await world.settled()
+        assert world.broker.sent.empty()
+
+
+async def test_work_whose_lease_is_lost_is_stopped_and_answers_nothing() -> None:
+    stopped = asyncio.Event()
+
+    async def handler(_asked: Message, context: Context) -> None:
+        await context.send("never.leaves")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            stopped.set()
+
+    async with running(echo(handler)) as world:
+        world.put(request(lease=1))
+        world.say(await world.claimed(), "go", lease=1)
+        world.say(await world.claimed(), "answered")
+        await asyncio.wait_for(stopped.wait(), PATIENCE_S)
+    assert world.broker.sent.empty()
+
+
+async def test_accepted_work_may_take_as_long_as_it_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.sdk.inbox.HOLD_S", 0.3)
+
+    async def handler(_asked: Message, context: Context) -> Json:
+        for _ in range(5):
+            await context.progress()
+            await asyncio.sleep(0.1)
+        return "done"
+
+    async with running(echo(handler, timeout_s=0.25)) as world:
+        world.put(request("long", lease=60))
+        world.say(await world.claimed(), "go", lease=60)
+        assert (await world.sent()).data == "done"
+        world.put(request("short"))
+        answer = await world.sent()
+        assert isinstance(answer.data, dict)
+        assert answer.data["class"] == "timeout"
+
+
+async def test_an_event_that_comes_again_is_not_asked_about() -> None:
+    agent, seen = Agent("tester"), asyncio.Event()
+
+    @agent.on("order.placed")
+    async def placed(_event: Message) -> None:
+        seen.set()
+
+    async with running(agent) as world:
+        world.put(Message({**request("e1").attributes, "type": "order.placed"}, None), None, replay=True)
+        await asyncio.wait_for(seen.wait(), PATIENCE_S)
+        assert world.broker.sent.empty()
 
 
 async def test_plain_functions_run_in_threads_and_may_use_the_context() -> None:
@@ -356,6 +504,39 @@ async def test_stopping_finishes_what_runs_and_leaves_the_rest() -> None:
         await asyncio.wait_for(task, PATIENCE_S)
     assert broker.sent.get_nowait().data == "finished"
     assert (broker.sent.empty(), broker.depth(queue)) == (True, (1, 0))
+
+
+async def test_what_a_handler_publishes_goes_through_its_context() -> None:
+    later = asyncio.Event()
+
+    async def handler(_asked: Message) -> Json:
+        async def afterwards() -> None:
+            await later.wait()
+            await agent.send("after.that")
+
+        background.append(asyncio.create_task(afterwards()))
+        await agent.send("too.early")
+        return None
+
+    background: list[asyncio.Task[None]] = []
+    agent = echo(handler)
+    async with running(agent) as world:
+        failed = await world.ask(request())
+        assert isinstance(failed.data, dict)
+        assert "context.send('too.early', data)" in str(failed.data["reason"])
+        later.set()
+        assert (await world.sent()).type == "after.that"
+        await background[0]
+
+
+async def test_a_message_that_is_sent_again_under_its_id_is_the_same() -> None:
+    agent = Agent("tester")
+    async with running(agent) as world:
+        for _ in range(2):
+            await agent.send("order.placed", {"n": 1}, message_id="order-1")
+        first, second = await world.sent(), await world.sent()
+    assert first == second
+    assert (first.id, first.conversation) == ("order-1", "order-1")
 
 
 async def test_send_needs_a_running_agent() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from binascii import crc32
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,3 +71,20 @@ def test_splitting_keeps_order_and_every_entry(entries: list[Entry], limit: int)
     assert [each for part in parts for each in part] == entries
     assert all(parts)
     assert all(sum(len(e.record) + len(e.input) for e in part[:-1]) < limit for part in parts)
+
+
+def test_a_large_segment_is_compressed_and_read_back() -> None:
+    entries = [ENTRIES[0]._replace(seq=seq, input=b"input %d " % seq * 100) for seq in range(1, 65)]
+    blob = pack(3, entries)
+    assert len(blob) < sum(len(each.input) for each in entries) // 5
+    assert [each.input for each in unpack(3, 1, blob)] == [each.input for each in entries]
+    assert records(3, 1, blob) == [each.record for each in entries]
+    assert unpack(3, 1, blob)[7].outputs == (OUTPUT,)
+
+
+def test_a_large_segment_that_cannot_be_uncompressed_is_damaged() -> None:
+    """Whatever the checksum says: it guards what was written, not who wrote it."""
+    blob = pack(3, [ENTRIES[0]._replace(seq=1, input=bytes(range(256)) * 100)])
+    cut = blob[: len(blob) // 2]
+    with pytest.raises(StoreFailed, match="damaged"):
+        unpack(3, 1, cut + crc32(cut).to_bytes(4, "big"))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.children import interruptible
-from tests.chaos.faults import ALL, COMING, FAULTS
+from tests.chaos.cluster import Cluster
+from tests.chaos.faults import ALL, CLUSTER, COMING, FAULTS
 from tests.chaos.options import Options
 from tests.chaos.run import Report, run
 
@@ -18,14 +22,23 @@ def main() -> int:
     """Parse the arguments, run, print; returns the exit code."""
     interruptible()
     given = _parser().parse_args()
-    names = ALL if given.faults == "all" else tuple(each for each in given.faults.split(",") if each)
+    every = ALL if given.nodes == 1 else CLUSTER
+    names = every if given.faults == "all" else tuple(each for each in given.faults.split(",") if each)
     for name in names:
         if name not in FAULTS:
             coming = f": {name} is not there yet, {COMING[name]}" if name in COMING else ""
             sys.stderr.write(f"there is no fault `{name}`; write some of {', '.join(FAULTS)}{coming}\n")
             return 2
-    if given.store != "sqlite" or given.workers != 1:
-        sys.stderr.write("several workers need a store that they can share; write --store sqlite --workers 1\n")
+    if given.workers < 1 or (given.store == "sqlite" and given.workers > 1):
+        sys.stderr.write("several workers need a store that they can share; write --store postgres, or --workers 1\n")
+        return 2
+    missing = frozenset() if given.faults == "all" else frozenset[str]().union(*(FAULTS[name].needs for name in names))
+    if (missing & {"database", "disk"} and given.store == "sqlite") or ("crew" in missing and given.workers == 1):
+        sys.stderr.write("these faults need --store postgres, or --workers 2 or more\n")
+        return 2
+    wrong = _of_nodes(given.nodes, names, given.broker)
+    if wrong:
+        sys.stderr.write(f"{wrong}\n")
         return 2
     broker = None
     if given.broker:
@@ -35,9 +48,24 @@ def main() -> int:
         seed=given.seed, kills=given.kills, minutes=given.minutes, faults=names, rate=given.rate,
         store=given.store, workers=given.workers, keep=given.keep, broker=broker,
     )  # fmt: skip
-    report = run(options)
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        if given.nodes > 1:
+            home = stack.enter_context(tempfile.TemporaryDirectory(prefix="agentbus-cluster-"))
+            cluster = stack.enter_context(Cluster(Path(home), given.nodes))
+        report = run(options, cluster)
     show(report, given.output)
     return 0 if report.good else 1
+
+
+def _of_nodes(nodes: int, names: Sequence[str], broker: str | None) -> str:
+    """Say what does not go together with the number of nodes; "" when all does."""
+    if nodes == 1:
+        return "" if "node-kill" not in names else "node-kill needs a cluster; write --nodes 3"
+    if nodes < 3 or broker:
+        return "with one node of two gone there is no majority; write --nodes 3, without --broker"
+    strange = set(names) - set(CLUSTER)
+    return f"a cluster has no {', '.join(sorted(strange))}; write some of {', '.join(CLUSTER)}" if strange else ""
 
 
 def show(report: Report, output: str) -> None:
@@ -65,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=150.0, help="inputs a second")
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--nodes", type=int, default=1, help="broker nodes; 3 are a cluster, whose nodes are killed")
     parser.add_argument("--keep", type=Path, help="folder for the evidence, kept in any case")
     parser.add_argument("--broker", help="BUS_URL,AGENT_URL of a node that is not to be killed")
     parser.add_argument("--output", choices=("json", "text"), default="text")

@@ -7,6 +7,7 @@
                         and place
     audit_missing       something was delivered that the log does not hold just so, or the log holds an output that is
                         nowhere
+    set_aside           an input that should have been delivered is a dead letter
 
 `repeats` are second deliveries of one id: the receiver drops them, so they are no fault.
 """
@@ -21,7 +22,7 @@ from tests.chaos.log import Log, content_of
 from tests.chaos.tally import ASIDE, Sight, Tally
 
 EXAMPLES = 8
-COUNTERS = ("lost", "duplicated_effects", "order_violations", "audit_missing")
+COUNTERS = ("lost", "duplicated_effects", "order_violations", "audit_missing", "set_aside")
 
 
 @dataclass(slots=True)
@@ -84,6 +85,8 @@ def _check_ends(
             verdict.add(
                 "lost", f"{token} ({sent.kind}, {sent.conversation}): never at {', '.join(missing)}", len(missing)
             )
+        if aside:
+            verdict.add("set_aside", f"{token} ({sent.kind}, {sent.conversation}): a dead letter")
         if aside and not missing:
             verdict.add("duplicated_effects", f"{token} ({sent.kind}): delivered, and a dead letter besides")
 

@@ -43,27 +43,35 @@ class Child:
     environment: Mapping[str, str]
     folder: Path
     ends: list[Ended] = field(default_factory=list)
-    takeovers_s: list[float] = field(default_factory=list)
     once: dict[str, str] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
     _thread: threading.Thread | None = None
     _ready: threading.Event = field(default_factory=threading.Event)
     _gone: threading.Event = field(default_factory=threading.Event)
+    _may_run: threading.Event = field(default_factory=threading.Event)
     _stopping: bool = False
     _asked: bool = False
 
     def start(self) -> None:
-        """Start it, keep it running, and return when it is ready.
+        """Start it, and keep it running."""
+        self._may_run.set()
+        self._thread = threading.Thread(target=self._keep, name=self.name, daemon=True)
+        self._thread.start()
+
+    def keep_down(self) -> None:
+        """Do not start it again when it ends, until `bring_up`."""
+        self._may_run.clear()
+
+    def bring_up(self) -> None:
+        """Start it again after `keep_down`."""
+        self._may_run.set()
+
+    def wait_ready(self, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until it is ready.
 
         Raises:
             TimeoutError: it is not ready in time.
         """
-        self._thread = threading.Thread(target=self._keep, name=self.name, daemon=True)
-        self._thread.start()
-        self.wait_ready()
-
-    def wait_ready(self, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until it is ready."""
         if not self._ready.wait(timeout_s):
             raise TimeoutError(f"{self.name} is not ready after {timeout_s:g} s; its log ends:\n{self.log_end()}")
 
@@ -99,6 +107,7 @@ class Child:
     def stop(self) -> int:
         """SIGTERM for good; returns the exit code."""
         self._stopping = True
+        self._may_run.set()
         assert self._thread is not None
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             # Twice, for the first may have met the process before the one that runs now.
@@ -114,7 +123,6 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:]) if self.log.is_file() else ""
 
     def _keep(self) -> None:
-        died_s = 0.0
         while not self._stopping:
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
@@ -122,9 +130,8 @@ class Child:
                     env={**self.environment, **self.once}, start_new_session=True,
                 )  # fmt: skip
             self.once.clear()
-            was_ready = self._listen(died_s)
+            was_ready = self._listen()
             code = self._process.wait()
-            died_s = time.monotonic()
             self.ends.append(Ended(time.time(), code, was_ready, self._asked or self._stopping))
             surprise = not self._asked
             self._asked = False
@@ -132,8 +139,9 @@ class Child:
             self._gone.set()
             if surprise and not self._stopping:
                 time.sleep(AGAIN_S)
+            self._may_run.wait()
 
-    def _listen(self, died_s: float) -> bool:
+    def _listen(self) -> bool:
         """Read what it says until it ends; says whether it ever was ready."""
         was_ready = False
         assert self._process is not None
@@ -142,8 +150,6 @@ class Child:
             with contextlib.suppress(ValueError, AttributeError):
                 if json.loads(line).get("event") == "ready":
                     was_ready = True
-                    if died_s:
-                        self.takeovers_s.append(time.monotonic() - died_s)
                     self._ready.set()
         return was_ready
 

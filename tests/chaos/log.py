@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from bus.audit.record import CONTENT_BYTES, OutputNote, Record
 from bus.core.pipeline import REKEYED
-from bus.shell.history import History
+from bus.ports import Entry
+from bus.shell import history_log
+from bus.shell.store_rules import entries_of
 from tests.chaos.effects import digest_of
 
 SUBSCRIBERS = {
@@ -44,6 +46,7 @@ class Log:
     published: every output.
     elsewhere: outputs that the store says did not end as delivered, and those still held.
     bounced: ids of messages that the broker gave back.
+    decided_s: when the inputs of each partition were decided, epoch seconds, in order.
     ends: how many records ended how.
     """
 
@@ -52,30 +55,32 @@ class Log:
     published: list[Published] = field(default_factory=list)
     elsewhere: set[tuple[int, int, int]] = field(default_factory=set)
     bounced: set[str] = field(default_factory=set)
+    decided_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def read_log(history: History) -> Log:
+def read_log(store: history_log.Log) -> Log:
     """Read all of it."""
-    log, records = Log(), list[Record]()
-    tail = history.tail(None)
-    while found := tail.read():
-        records += found
-    for record in records:
-        log.ends[record.end] += 1
-        log.inputs.add(record.id)
-        if record.queue.endswith(".bounced"):
-            log.bounced.add(record.id)
-        if record.end != "duplicate" and record.why != REKEYED:
-            log.decided[record.content].append(record)
-        if record.outputs:
-            _outputs(history, record, log)
-    log.elsewhere |= {(each.partition, each.seq, each.index) for each in history.exceptions(limit=1_000_000)}
+    log = Log()
+    mark, rows = store.after((), 64)
+    while rows:
+        for row in rows:
+            entries = entries_of(row.partition, row.first_seq, row.blob)
+            for record, entry in zip(history_log.records_of(row), entries, strict=True):
+                _note(record, entry, log)
+        mark, rows = store.after(mark, 64)
+    log.elsewhere |= {(each.partition, each.seq, each.index) for each in store.exceptions(None, 1_000_000)}
     return log
 
 
-def _outputs(history: History, record: Record, log: Log) -> None:
-    entry = history.entry(record.partition, record.seq)
+def _note(record: Record, entry: Entry, log: Log) -> None:
+    log.ends[record.end] += 1
+    log.inputs.add(record.id)
+    log.decided_s[record.partition].append(record.decided_s)
+    if record.queue.endswith(".bounced"):
+        log.bounced.add(record.id)
+    if record.end != "duplicate" and record.why != REKEYED:
+        log.decided[record.content].append(record)
     for index, (note, output) in enumerate(zip(record.outputs, entry.outputs, strict=True)):
         where = record.partition, record.seq, index
         log.published.append(Published(where, note.id, _places(note), digest_of(output.body)))

@@ -15,8 +15,8 @@ class Options:
     faults: names from `tests.chaos.faults.FAULTS`.
     rate: inputs a second, over all producers.
     producers, conversations: how many, and conversations of each.
-    store: `sqlite`.
-    workers: bus processes.
+    store: `sqlite`, or `postgres`, a server of our own.
+    workers: bus processes on one store; more than one needs `postgres`.
     pause_s: bounds of the pause between two faults.
     keep: folder of the evidence; None is a new one, removed when all is well.
     broker: (bus URL, agent URL) of a node that is not ours to kill; None starts one.

@@ -15,6 +15,7 @@ from typing import Any
 import pika
 from pika.adapters.select_connection import IOLoop
 
+from bus.core.endpoints import endpoints
 from tests.chaos.load import Mix, Sent
 
 TICK_S = 0.02
@@ -36,8 +37,7 @@ class Producer:
         self.confirmed: list[Sent] = []  # in the order of confirms; an input that was sent twice stands here twice
         self.hold = False  # send nothing new for now
         self.nacked: set[str] = set()  # tokens that were refused once, so that later ones may have come before them
-        self._parameters = pika.URLParameters(url)
-        self._parameters.heartbeat = 30
+        self._hosts = [pika.URLParameters(each) for each in endpoints(url)]
         self._exchange, self._mix, self._rate = exchange, mix, rate
         self._loop: Any = IOLoop()
         self._connection: Any = None
@@ -83,8 +83,10 @@ class Producer:
             self._connection.close()
 
     def _connect(self) -> None:
+        self._hosts.append(parameters := self._hosts.pop(0))  # each attempt takes the next host
+        parameters.heartbeat = 30
         self._connection = pika.SelectConnection(
-            self._parameters,
+            parameters,
             on_open_callback=lambda connection: connection.channel(on_open_callback=self._on_channel),
             on_open_error_callback=self._lost,
             on_close_callback=self._lost,

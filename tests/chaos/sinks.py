@@ -17,6 +17,7 @@ import orjson
 import pika
 from pika.exceptions import AMQPError
 
+from bus.core.endpoints import endpoints
 from tests.chaos.effects import digest_of
 
 PREFETCH = 20
@@ -65,7 +66,7 @@ class Sinks:
         self.arrivals: list[Arrival] = []
         self.last_s = time.monotonic()
         self.seen_s: dict[str, float] = {}
-        self._parameters = pika.URLParameters(url)
+        self._parameters = [pika.URLParameters(each) for each in endpoints(url)]
         self._queues = queues
         self._paused: set[str] = set()
         self._held: dict[str, list[int]] = {place: [] for place in queues}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.wire import Wire
+from tests.chaos.wire import Snap, Wire
 
 PATIENCE_S = 10.0
 
@@ -85,6 +85,41 @@ def test_a_deaf_link_stays_with_the_bus(ends: Ends) -> None:
     assert silent(near)
     wire.cut()
     assert near.recv(10) == b""
+
+
+@pytest.mark.parametrize(("how", "arrives"), [("request", b""), ("middle", b"COMM")])
+def test_what_a_trap_waits_for_is_cut_on_its_way(ends: Ends, how: Snap, arrives: bytes) -> None:
+    wire, near, far = ends
+    sprung = wire.trap(b"MIT", how)
+    near.sendall(b"other")
+    assert far.recv(10) == b"other"
+    assert not sprung.is_set()
+    near.sendall(b"COMMIT;;")
+    assert sprung.wait(PATIENCE_S)
+    assert near.recv(10) == b""
+    assert far.recv(10) == arrives
+    assert not arrives or far.recv(10) == b""
+
+
+def test_a_trap_for_an_answer_lets_the_request_through(ends: Ends) -> None:
+    wire, near, far = ends
+    sprung = wire.trap(b"COMMIT", "answer")
+    near.sendall(b"COMMIT")
+    assert far.recv(10) == b"COMMIT"
+    assert not sprung.is_set()
+    far.sendall(b"done")
+    assert sprung.wait(PATIENCE_S)
+    assert near.recv(10) == far.recv(10) == b""
+
+
+def test_a_trap_holds_a_request_until_the_wire_is_mended(ends: Ends) -> None:
+    wire, near, far = ends
+    sprung = wire.trap(b"COMMIT", "held")
+    near.sendall(b"COMMIT")
+    assert sprung.wait(PATIENCE_S)
+    assert silent(far)
+    wire.mend()
+    assert far.recv(10) == b"COMMIT"
 
 
 def test_nobody_there_is_a_connection_that_ends() -> None:

@@ -1,6 +1,6 @@
-"""The wire between the bus and the broker: a TCP proxy that cuts, stalls, swallows and leaves half of a link open.
+"""A wire between the bus and the broker, or the database: it cuts, stalls, swallows and leaves half of a link open.
 
-`near` is the bus's side, `far` the broker's. Data flows `out` (bus to broker) and `back` (broker to bus).
+`near` is the bus's side, `far` the other one. Data flows `out` (from the bus) and `back` (to the bus).
 """
 
 from __future__ import annotations
@@ -12,17 +12,33 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Flow = Literal["out", "back"]
+Snap = Literal["request", "middle", "answer", "held"]
 CHUNK = 65536
+
+
+@dataclass(slots=True)
+class _Trap:
+    """Waits for `pattern` on its way out. `sprung` when the link was cut, or what was sent is held."""
+
+    pattern: bytes
+    how: Snap
+    sprung: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(slots=True, eq=False)
 class _Link:
-    """One proxied connection. `ghost` keeps the far side open when the near one is gone; `deaf` the other way round."""
+    """One proxied connection.
+
+    `ghost` keeps the far side open when the near one is gone; `deaf` the other way round. `asked`: the next thing that
+    comes back is the answer that a trap waits for. `held`: a trap keeps what was sent.
+    """
 
     near: socket.socket
     far: socket.socket
     ghost: bool = False
     deaf: bool = False
+    asked: bool = False
+    held: bool = False
     open_ends: int = field(default=2)
 
     def close(self) -> None:
@@ -32,10 +48,10 @@ class _Link:
 
 
 class Wire:
-    """Forwards 127.0.0.1:`port` to the broker. Use as a context manager.
+    """Forwards 127.0.0.1:`port` to the broker or the database. Use as a context manager.
 
     Args:
-        host, port: the broker's.
+        host, port: where to.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -47,6 +63,7 @@ class Wire:
         self._swallowed: set[Flow] = set()
         self._links: list[_Link] = []
         self._refusing = False
+        self._trap: _Trap | None = None
         self.swallowed_bytes = 0
 
     def __enter__(self) -> Wire:
@@ -94,9 +111,25 @@ class Wire:
                 link.deaf = True
                 _shut(link.far)
 
-    def mend(self) -> None:
-        """Stop stalling and swallowing. What was swallowed is lost, so cut those links first."""
+    def trap(self, pattern: bytes, how: Snap) -> threading.Event:
+        """Wait for something that is sent, and strike at that moment, once; returns what is set when it has happened.
+
+        Args:
+            pattern: what to wait for, in one piece of what is sent.
+            how: cut the link: `request`: nothing of the piece arrives; `middle`: half of it does; `answer`: it arrives,
+                and the answer does not. `held`: the piece is kept until `mend`, and nothing is cut.
+        """
+        trap = _Trap(pattern, how)
         with self._changed:
+            self._trap = trap
+        return trap.sprung
+
+    def mend(self) -> None:
+        """Stop stalling, swallowing and trapping. What was swallowed is lost, so cut those links first."""
+        with self._changed:
+            self._trap = None
+            for link in self._links:
+                link.held = False
             self._stalled.clear()
             self._swallowed.clear()
             self._refusing = False
@@ -127,15 +160,48 @@ class Wire:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
                 with self._changed:
-                    self._changed.wait_for(lambda: flow not in self._stalled or link not in self._links)
+                    data, cut = self._trapped(link, flow, data)
+                    self._changed.wait_for(lambda: not self._waits(link, flow) or link not in self._links)
                     lost = flow in self._swallowed
-                if lost:
+                if cut:
+                    with contextlib.suppress(OSError):
+                        sink.sendall(data)
+                    link.close()
+                elif lost:
                     self.swallowed_bytes += len(data)
                 elif not (link.ghost or link.deaf):
                     sink.sendall(data)
         if not (link.ghost if flow == "out" else link.deaf):
             _shut(sink)
         self._ended(link)
+
+    def _waits(self, link: _Link, flow: Flow) -> bool:
+        return flow in self._stalled or (link.held and flow == "out")
+
+    def _trapped(self, link: _Link, flow: Flow, data: bytes) -> tuple[bytes, bool]:
+        """What of a piece goes on, and whether the link is cut then."""
+        trap = self._trap
+        if trap is None:
+            return data, False
+        if flow == "back":
+            if not link.asked:
+                return data, False
+            self._spring(trap)
+            return b"", True
+        if link.asked or trap.pattern not in data:
+            return data, False
+        if trap.how == "answer":
+            link.asked = True
+            return data, False
+        self._spring(trap)
+        if trap.how == "held":
+            link.held = True
+            return data, False
+        return (b"" if trap.how == "request" else data[: len(data) // 2]), True
+
+    def _spring(self, trap: _Trap) -> None:
+        self._trap = None
+        trap.sprung.set()
 
     def _ended(self, link: _Link) -> None:
         with self._changed:

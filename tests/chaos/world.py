@@ -1,4 +1,4 @@
-"""The world of a run: broker, wire, bus, agents, sinks and producers, wired together and taken down in order."""
+"""The world of a run: broker, store, wires, bus, agents, sinks and producers, wired together, taken down in order."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import secrets
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +17,12 @@ from urllib.parse import urlsplit
 import orjson
 
 from bus.core import naming
-from bus.shell.history import History
+from bus.core.endpoints import endpoints
+from bus.shell.history_log import Log
+from bus.shell.postgres_log import PostgresLog
 from bus.shell.sqlite_log import SqliteLog
 from tests.chaos.children import Child
+from tests.chaos.database import Database
 from tests.chaos.effects import EffectReader
 from tests.chaos.load import Mix
 from tests.chaos.node import Node
@@ -46,6 +50,13 @@ PARTITIONS = 4
 PREFETCHES = (50, 250, 2000)  # the last is the default; a small one makes the ingress wait in the broker
 
 
+@dataclass(slots=True)
+class Bus(Child):
+    """A bus process. `store_wire` is its own way to the database, where there is one."""
+
+    store_wire: Wire | None = None
+
+
 class World:
     """Everything that runs. Use as a context manager; entering it starts all but the producers.
 
@@ -63,7 +74,10 @@ class World:
         self.kills = 0
         self.remarks: list[str] = []
         self.node = node
+        self.database: Database | None = None
+        self.buses: list[Bus] = []
         self.effects = EffectReader(folder / "effects.jsonl")
+        self.drain_s = 0.0  # when the load ended, epoch seconds
         self._stack = contextlib.ExitStack()
         self._began_s = time.monotonic()
 
@@ -85,23 +99,44 @@ class World:
             self.bus_url, self.agent_url = self.node.broker.bus_url, self.node.broker.agent_url
         elif self.options.broker is not None:
             self.bus_url, self.agent_url = self.options.broker
-        target = urlsplit(self.bus_url)
+        target = urlsplit(endpoints(self.bus_url)[0])
         assert target.hostname is not None
         self.wire = self._stack.enter_context(Wire(target.hostname, target.port or 5672))
         self.agent_wire = self._stack.enter_context(Wire(target.hostname, target.port or 5672))
-        self.bus = self._child("bus", (*self.options.launcher, "run", str(ROUTES), "--output", "json"))
-        self.agents = {name: self._child(name, ("-m", "tests.chaos.agent", name)) for name in AGENTS}
+        if self.options.store == "postgres":
+            self.database = self._stack.enter_context(Database())
+        self.buses = [self._bus(number + 1) for number in range(self.options.workers)]
+        for bus in self.buses:  # all at once: whoever is first makes the tables
+            self._run(bus)
+        for bus in self.buses:
+            bus.wait_ready()
+        self.agents = {
+            name: Child(name, ("-m", "tests.chaos.agent", name), self.environment, self.folder) for name in AGENTS
+        }
+        for agent in self.agents.values():
+            self._run(agent)
+        for agent in self.agents.values():
+            agent.wait_ready()
         queues = {place: f"{self.namespace}.{queue}" for place, queue in SINKS.items()}
         self.sinks = Sinks(self.bus_url, queues)
         self.sinks.start()
         self._stack.callback(self.sinks.stop, 0.0)
         self.producers = [self._producer(f"p{number}") for number in range(self.options.producers)]
 
-    def _child(self, name: str, words: tuple[str, ...]) -> Child:
-        child = Child(name, words, self.environment, self.folder)
-        child.start()
+    def _bus(self, number: int) -> Bus:
+        words = (*self.options.launcher, "run", str(ROUTES), "--output", "json")
+        name = "bus" if self.options.workers == 1 else f"bus-{number}"
+        if self.database is None:
+            return Bus(name, words, self.environment, self.folder)
+        server = self.database.server
+        wire = self._stack.enter_context(Wire("127.0.0.1", server.port))
+        return Bus(
+            name, words, {**self.environment, "BUS_STORE": server.url_at(wire.port)}, self.folder, store_wire=wire
+        )
+
+    def _run(self, child: Child) -> None:
         self._stack.callback(child.stop)
-        return child
+        child.start()
 
     def _producer(self, name: str) -> Producer:
         options = self.options
@@ -124,9 +159,47 @@ class World:
             "CHAOS_EFFECTS": str(self.folder / "effects.jsonl"),
         }
 
-    def history(self) -> History:
-        """The log as it stands, for reading."""
-        return History(SqliteLog(self.folder / "home" / "bus.db"))
+    @property
+    def has(self) -> frozenset[str]:
+        """What faults may need: see `Fault.needs`."""
+        found = {"node"} if self.node is not None else set()
+        found |= {"crew"} if len(self.buses) > 1 else set()
+        if self.database is not None:
+            found |= {"database", "disk"} if self.database.can_fill else {"database"}
+        return frozenset(found)
+
+    def log(self) -> Log:
+        """The bus's log as it stands, for reading."""
+        if self.database is None:
+            return SqliteLog(self.folder / "home" / "bus.db")
+        return PostgresLog(self.database.server.url, self.namespace, self.folder / "home")
+
+    def a_bus(self) -> Bus:
+        """One of the bus processes, noted in the timeline."""
+        bus = self.chance.choice(self.buses)
+        self.note("chosen", bus=bus.name, pid=bus.pid)
+        return bus
+
+    def owners(self) -> dict[int, Bus | None]:
+        """Who leases each partition; None: a process that is gone. Only with a database."""
+        assert self.database is not None
+        by_pid = {bus.pid: bus for bus in self.buses}
+        return {partition: by_pid.get(pid) for partition, pid in self.database.owners(self.namespace).items()}
+
+    def an_owner(self) -> Bus:
+        """One of the bus processes that have a partition, when it can be told; noted in the timeline."""
+        owning = {} if self.database is None else {bus.name: bus for bus in self.owners().values() if bus is not None}
+        if not owning:
+            return self.a_bus()
+        bus = owning[self.chance.choice(sorted(owning))]
+        self.note("chosen", bus=bus.name, pid=bus.pid)
+        return bus
+
+    def mend(self) -> None:
+        """Let everything pass all wires again."""
+        for wire in (self.wire, self.agent_wire, *(bus.store_wire for bus in self.buses)):
+            if wire is not None:
+                wire.mend()
 
     def note(self, what: str, **more: Any) -> None:
         """Write a line of the timeline."""
@@ -136,5 +209,7 @@ class World:
 
 
 def _through(wire: Wire, url: str) -> str:
+    if len(endpoints(url)) > 1:
+        return url  # nodes of a cluster are reached without a wire: what fails there are the nodes
     parts = urlsplit(url)
     return parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{wire.port}").geturl()

@@ -10,6 +10,7 @@ import pytest
 from bus.shell.broker_ctl import rabbitmqctl
 from tests.cli.conftest import Bus
 from tests.conftest import TestBroker
+from tests.postgres_server import shared_server
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,26 @@ def test_routes_beside_the_first_number_of_routes(bus: Bus, home: Path) -> None:
     assert [row["routes"] for row in ran.rows] == [1, 20]
     assert ran.rows[0]["ratio"] == ran.rows[0]["spread_ratio"] == 1
     assert ran.rows[1]["ratio"] > 0 < ran.rows[1]["spread_ratio"]
+
+
+def test_scale_needs_a_store_that_workers_can_share(bus: Bus) -> None:
+    ran = bus("bench", "scale")
+    assert ran.code == 2
+    assert "write --store postgresql://" in ran.err
+
+
+def test_scale_beside_one_worker(bus: Bus, home: Path) -> None:
+    server = shared_server()
+    url = server.url
+    flags = ("--home", home, "--store", url, "--messages", "200", "--repeat", "1", "--workers", "1,2")
+    ran = bus("bench", "scale", *flags, "--output", "json")
+    assert ran.code == 0, ran.err
+    assert [(row["workers"], row["ratio"] > 0, row["ratio_to_shovel"] > 0) for row in ran.rows] == [
+        (1, True, True),
+        (2, True, True),
+    ]
+    assert ran.rows[0]["ratio"] == 1
+    assert server.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'bench-%%'") == [(0,)]
 
 
 def test_numbers_of_routes_that_cannot_be(bus: Bus) -> None:

@@ -204,9 +204,21 @@ def test_static_type_follows_references(tmp_path: Path) -> None:
         ('{"properties": {"a": {"pattern": "(?=x)"}}}', "bad-schema", '"pattern"'),
         ('{"type": "object",\n "type": "object"}', "duplicate-key", '"type": "object"}'),
         ('{"type": "object",}', "not-json", ",}"),
+        ('{"type": "object", "properties": {"a": {"type": 7}}}', "bad-schema", '"type": 7'),
+        ('{"required": "a",\n "properties": {"required": {}}}', "bad-schema", '"required": "a"'),
+        ('{"title": "äö", "allOf": [{"type": "object"}, {"type": "objct"}]}', "bad-schema", '"type": "objct"'),
+        ('{"allOf": [true, 7]}', "bad-schema", "7"),
+        ('{"x/y": 1, "$defs": {"x/y": {"minimum": "1"}}}', "bad-schema", '"minimum"'),
+        (
+            '{"title": "1234567890123456789", "maximum": 123456789012345678901234}',
+            "number-too-big",
+            "123456789012345678901",
+        ),
+        ('{"const": "[[", "x": ' + "[" * 70 + "]" * 70 + "}", "too-deep", "[" * 7 + "]"),
+        ('{"properties": {"a": {"$ref": "#/properties/a"}}}', "bad-schema", '"a"'),
         ('{"$ref": "#"}', "bad-schema", "{"),
         ('{"allOf": [{"$ref": "#"}]}', "bad-schema", "{"),
-        ("3", "bad-schema", "3"),
+        (" 3", "bad-schema", "3"),
     ],
 )
 def test_bad_schema_is_refused_at_its_place(tmp_path: Path, text: str, code: str, at: str) -> None:
@@ -217,6 +229,13 @@ def test_bad_schema_is_refused_at_its_place(tmp_path: Path, text: str, code: str
     found = load_contract(Path("inquiry.json"), folder)
     assert isinstance(found, tuple)
     assert (found[0].code, found[0].offset) == (code, text.index(at))
+
+
+def test_a_byte_that_is_not_utf8_is_told_at_its_character(tmp_path: Path) -> None:
+    (tmp_path / "inquiry.json").write_bytes('{"title": "äö\udcff"}'.encode("utf-8", "surrogateescape"))
+    found = load_contract(Path("inquiry.json"), tmp_path)
+    assert isinstance(found, tuple)
+    assert (found[0].code, found[0].offset) == ("not-utf8", 13)
 
 
 def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_a_catalog_has_everything_that_is_declared(tmp_path: Path) -> None:
     assert found.agents["pricer"].concurrency == 4
     assert found.agents["pricer"].timeout_s == 5.0
     assert found.capabilities["check"].idempotent
+    assert [found.capabilities[name].lease_s for name in ("check", "price")] == [None, 120]
     assert found.capabilities["check"].request.check({"text": 1})[0].pointer == "/text"
     assert found.types["order.placed"].contract is not None
     assert found.types["mail.in"].contract is None

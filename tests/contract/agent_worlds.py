@@ -18,6 +18,7 @@ from bus.core.codec import STRUCTURED, decode, encode
 from bus.core.facts import Limits
 from bus.core.message import Message
 from bus.core.naming import ingress_exchange, ingress_queue
+from bus.core.outputs import REPLAY
 from bus.ports import AgentLink
 from bus.settings import Settings
 
@@ -29,7 +30,7 @@ class World(Protocol):
 
     def link(self) -> AgentLink: ...
     async def declare(self, queue: str) -> None: ...
-    async def put(self, queue: str, message: Message) -> None: ...
+    async def put(self, queue: str, message: Message, replay: bool = False) -> None: ...
     async def sent(self) -> Message: ...
     async def ready(self, queue: str) -> int: ...
     async def lose(self) -> None: ...
@@ -48,8 +49,8 @@ class MemoryWorld:
     async def declare(self, queue: str) -> None:
         await self._broker.declare(queue)
 
-    async def put(self, queue: str, message: Message) -> None:
-        self._broker.put(queue, message)
+    async def put(self, queue: str, message: Message, replay: bool = False) -> None:
+        self._broker.put(queue, message, replay)
 
     async def sent(self) -> Message:
         return await self._broker.sent.get()
@@ -149,9 +150,13 @@ class RabbitWorld:
         self._queues.append(queue)
         await self._line.call("queue_declare", queue=queue, durable=True, arguments={"x-queue-type": "quorum"})
 
-    async def put(self, queue: str, message: Message) -> None:
+    async def put(self, queue: str, message: Message, replay: bool = False) -> None:
         properties = pika.BasicProperties(
-            content_type=STRUCTURED, message_id=message.id, type=message.type, delivery_mode=2
+            content_type=STRUCTURED,
+            message_id=message.id,
+            type=message.type,
+            delivery_mode=2,
+            headers={REPLAY: True} if replay else None,
         )
         self._line.channel.basic_publish("", queue, encode(message.attributes, message.data), properties)
 

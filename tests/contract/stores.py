@@ -28,6 +28,9 @@ class Bench(Protocol):
     def rival(self) -> Store:
         """Open it a second time while the first lives, as if nothing had kept a second process out."""
 
+    def fill(self, full: bool) -> None:
+        """Let the disk be full, so that nothing of some size can be written, or no longer."""
+
     def close(self) -> None:
         """Let go of everything, and remove what is not in the test's folder."""
 
@@ -46,6 +49,9 @@ class MemoryBench:
     def rival(self) -> Store:
         return self._memory.reopen()
 
+    def fill(self, full: bool) -> None:
+        self._memory.full = "the disk is full" if full else ""
+
     def close(self) -> None:
         self.store.close()
 
@@ -58,16 +64,23 @@ class SqliteBench:
     def __init__(self, path: Path, open_store: Callable[[Path], SqliteStore] = SqliteStore) -> None:
         self._path = path
         self._open = open_store
-        self.store: Store = open_store(path)
+        self.store: Store = self._made()
+
+    def _made(self) -> Store:
+        self._sqlite = self._open(self._path)
+        return self._sqlite
 
     def restart(self) -> Store:
         self.store.close()
-        self.store = self._open(self._path)
+        self.store = self._made()
         return self.store
 
     def rival(self) -> Store:
         Path(f"{self._path}.lock").unlink()  # what an operator in a hurry does
         return self._open(self._path)
+
+    def fill(self, full: bool) -> None:
+        self._sqlite._db.execute(f"PRAGMA max_page_count = {20 if full else 100_000}")
 
     def close(self) -> None:
         self.store.close()
@@ -89,6 +102,18 @@ class PostgresBench:
     def rival(self) -> Store:
         self._opened.append(PostgresStore(self._url, self._namespace))
         return self._opened[-1]
+
+    def fill(self, full: bool) -> None:
+        """A trigger stands for the server that finds its disk full: what is small goes in, what is large does not."""
+        schema = f'"{self._namespace}"'
+        shared_server().execute(
+            f"CREATE FUNCTION {schema}.full() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = '53100'; END $$;"
+            f"CREATE TRIGGER full_disk BEFORE INSERT ON {schema}.segment FOR EACH ROW"
+            f" WHEN (length(new.blob) > 20000) EXECUTE FUNCTION {schema}.full()"
+            if full
+            else f"DROP TRIGGER full_disk ON {schema}.segment"
+        )
 
     def close(self) -> None:
         for each in self._opened:

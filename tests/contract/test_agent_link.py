@@ -88,6 +88,19 @@ async def test_what_is_given_back_comes_again(world: World) -> None:
     await link.close()
 
 
+async def test_what_the_bus_published_again_counts_as_redelivered(world: World) -> None:
+    queue, taken, link = agent_queue(world.namespace, "tester"), Taken(), world.link()
+    await world.declare(queue)
+    await link.open()
+    await link.listen([queue], 1, taken)
+    for replay in (True, False):
+        await world.put(queue, message("m1"), replay)
+        inbound = await taken.next()
+        assert inbound.redelivered == replay
+        await inbound.settle(True)
+    await link.close()
+
+
 async def test_close_keeps_what_is_settled_and_returns_the_rest_in_order(world: World) -> None:
     queue, taken, link = agent_queue(world.namespace, "tester"), Taken(), world.link()
     await world.declare(queue)

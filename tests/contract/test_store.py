@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bus.core.errors import StoreFailed
+from bus.core.errors import StoreDown, StoreFailed
 from bus.ports import Claim, Commit, Excepted, Held
 from tests.contract.stores import KINDS, Bench, entry, key_of, log, make, output, plain
 
@@ -111,6 +111,23 @@ def test_a_failing_commit_leaves_nothing(bench: Bench, broken: Commit) -> None:
     bench.store.commit(log(entry(3)))  # and the store is still usable
     claimed = claim(bench)
     assert (claimed.next_seq, claimed.held, claimed.settled) == (4, [held(1)], frozenset())
+
+
+def test_a_claim_after_a_commit_that_found_the_disk_full_fails_until_it_could_be_written(bench: Bench) -> None:
+    store = bench.restart()
+    store.claim(2)
+    large = log(entry(1, outputs=[output("o" * 20_000)]))
+    bench.fill(True)
+    with pytest.raises(StoreDown, match="full"):
+        store.commit(large)
+    for _ in range(2):
+        with pytest.raises(StoreDown, match="full"):
+            store.claim(2)
+    bench.fill(False)
+    assert store.claim(2)[0].next_seq == 1
+    store.commit(large)
+    store.commit(log(entry(2)))
+    assert [each.seq for each in claim(bench).pending] == [1, 2]
 
 
 def test_a_known_key_of_the_same_bucket_fails_the_commit(bench: Bench) -> None:

@@ -170,11 +170,13 @@ def outgoing(queue: str, handles: range, exchange: str = "") -> list[Outgoing]:
     return [Outgoing(n, exchange, queue, message(b"%d" % n, f"id-{n}")) for n in handles]
 
 
+AGENTS = {"a": Agent("a", "external"), "b": Agent("b", "external", subscribes=("order.**",))}
+CATALOG = Catalog("test", AGENTS, {}, {}, ())
+
+
 def make_topology(ns: str) -> Topology:
-    agents = {"a": Agent("a", "external"), "b": Agent("b", "external", subscribes=("order.**",))}
-    catalog = Catalog("test", agents, {}, {}, ())
     # The second generation is there and not led to.
-    made = replace(plan(ns, Ingress((2, 3)), catalog), way=plan(ns, Ingress((2,)), catalog).way)
+    made = replace(plan(ns, Ingress((2, 3)), CATALOG), way=plan(ns, Ingress((2,)), CATALOG).way)
     limits: dict[str, str | int | bool] = {
         "x-queue-type": "quorum",
         "x-max-length": LIMIT,
@@ -356,7 +358,7 @@ def test_the_ingress_is_led_elsewhere_under_load_and_nothing_is_lost_doubled_or_
 
 
 def test_an_event_reaches_its_subscribers(link: Link) -> None:
-    exchange = naming.events_exchange(link.ns)
+    exchange = naming.subscriptions_exchange(link.ns, CATALOG.subscriptions)
     link.consume(link.inbox("b"))
     keys = ["order.placed", "order.item.added", "invoice.sent", "order"]
     link.publish([Outgoing(n, exchange, key, message(key.encode(), f"e-{n}")) for n, key in enumerate(keys)])

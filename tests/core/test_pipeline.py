@@ -104,17 +104,39 @@ def test_an_answer_keeps_to_the_conversation_and_sets_no_fence() -> None:
     request = opened(run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE)).outputs[0])
     elsewhere = reply_to({**request, "conversationid": "other"}, {"text": "x"})
     assert run(elsewhere, catalog(GRADE)).why == "unsolicited-reply"
-    for name in ("fence", "attempt", "redrive"):
+    for name, why in (
+        ("fence", "unsolicited-reply"),
+        ("attempt", "reserved-attribute"),
+        ("redrive", "reserved-attribute"),
+    ):
         more: dict[str, Any] = {name: 1}
-        assert run(reply_to(request, {"text": "x"}, **more), catalog(GRADE)).why == "reserved-attribute"
+        assert run(reply_to(request, {"text": "x"}, **more), catalog(GRADE)).why == why
 
 
 @pytest.mark.parametrize("late", [{"expirytime": "2027-01-15T07:59:59Z"}, {"hopsleft": 0}])
-def test_an_answer_that_comes_too_late_is_told_to_the_asker(late: dict[str, Any]) -> None:
+def test_an_answer_that_comes_too_late_is_told_to_the_asker_and_to_the_agent(late: dict[str, Any]) -> None:
     request = opened(run(structured("asked", {}, replyto="agent:desk"), catalog(GRADE)).outputs[0])
     told = run(reply_to(request, {"text": "x"}, **late), catalog(GRADE))
-    assert targets(told) == ["dead", "agent:desk"]
-    assert opened(told.outputs[1])["correlationid"] == "m1"
+    assert targets(told) == ["dead", "agent:desk", "agent:grader"]
+    assert [opened(each)["correlationid"] for each in told.outputs[1:]] == ["m1", f"r-{request['id']}"]
+
+
+def test_an_answer_after_the_askers_deadline_is_late_whatever_the_agent_says_of_it() -> None:
+    asked = structured("asked", {}, replyto="agent:desk", expirytime="2027-01-15T08:00:01Z")
+    request = opened(run(asked, catalog(GRADE)).outputs[0])
+    for seconds, end in ((0.5, "routed"), (1.0, "expired"), (3.5, "expired")):
+        for more in ({}, {"expirytime": "2999-01-01T00:00:00Z"}):
+            facts = replace(FACTS, now_s=FACTS.now_s + seconds)
+            decision = run(reply_to(request, {"text": "x"}, **more), catalog(GRADE), facts)
+            assert decision.end == end
+            assert end == "routed" or targets(decision) == ["dead", "agent:desk", "agent:grader"]
+    assert "2.5 s after the deadline" in decision.reason
+    failed = reply_to(request, {"class": "timeout", "reason": "slow"}, kind="failed")
+    assert targets(run(failed, catalog(GRADE), replace(FACTS, now_s=FACTS.now_s + 9))) == ["agent:desk"]
+    for until in ("", "1800000009000"):  # nor can an agent take more time
+        forged = {**request, "replyto": request["replyto"].replace("!1800000001000!", f"!{until}!")}
+        assert forged["replyto"] != request["replyto"]
+        assert run(reply_to(forged, {"text": "x"}), catalog(GRADE)).why == "unsolicited-reply"
 
 
 def test_a_reply_that_breaks_its_contract_is_told_to_both() -> None:

@@ -250,6 +250,12 @@ class Protocol(RuleBasedStateMachine):
         if member is not None:
             member.store.down = refusal
 
+    @rule(number=st.integers(0, 5), full=st.sampled_from(["", "the disk is full"]))
+    def disk_fills(self, number: int, full: str) -> None:
+        member = self._member(number)
+        if member is not None:
+            member.store.full = full
+
     @precondition(lambda self: len(self.fleet.disk.ingress().sizes) < 4)
     @rule()
     def grow(self) -> None:
@@ -276,7 +282,7 @@ class Protocol(RuleBasedStateMachine):
             return
         fleet = self.fleet
         for member in fleet.members:
-            member.store.down = ""
+            member.store.down = member.store.full = ""
         fleet.settle()
         first: dict[str, dict[str, Any]] = {}
         for message in fleet.taken:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.ports import Entry, Tag
+from bus.ports import Tag
 from bus.shell.ledger import Ledger, Open, Watermark
 
 
 def opened(seq: int, left: int, tag: int, *, behind: int | None = None) -> Open:
-    return Open(0, Entry(seq, None, b"{}", b"", ()), left, [Tag(1, tag)], 0.0, behind=behind)
+    return Open(0, seq, (), left, [Tag(1, tag)], 0.0, behind=behind)
 
 
 def ledger() -> Ledger:

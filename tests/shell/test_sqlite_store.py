@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from bus.audit.segment import pack
-from bus.core.errors import StoreFailed
-from bus.ports import Commit
+from bus.core.errors import StoreDown, StoreFailed
+from bus.ports import Commit, Entry
 from bus.shell.history import History
 from bus.shell.sqlite_log import SqliteLog
 from bus.shell.sqlite_store import SqliteStore
@@ -54,6 +55,11 @@ def opened(path: Path) -> Iterator[SqliteStore]:
         yield store
     finally:
         store.close()
+
+
+def random_entry(seq: int, size: int) -> Entry:
+    """One that no compression makes smaller."""
+    return entry(seq)._replace(input=Random(seq).randbytes(size))
 
 
 def test_every_acknowledged_commit_survives_kill_9(path: Path) -> None:
@@ -105,8 +111,8 @@ def test_a_full_disk_fails_the_commit_and_no_more(path: Path) -> None:
         store.claim(1)
         store.commit(log(entry(1)))
         store._db.execute("PRAGMA max_page_count = 20")
-        with pytest.raises(StoreFailed, match="is full; nothing was written"):
-            store.commit(log(*[entry(seq, outputs=[output("o" * 100)]) for seq in range(2, 200)]))
+        with pytest.raises(StoreDown, match="is full; nothing was written"):
+            store.commit(log(*[random_entry(seq, 2500) for seq in range(2, 200)]))
         store._db.execute("PRAGMA max_page_count = 100000")
         store.commit(log(entry(2)))
         assert list(store.claim(1)[0].pending) == [entry(1), entry(2)]
@@ -171,10 +177,10 @@ def test_checkpoints_keep_the_write_ahead_log_short(path: Path) -> None:
     store.claim(1)
     wal = Path(f"{path}-wal")
     longest = 0
-    for first in range(1, 8000, 100):
-        store.commit(log(*[entry(seq, outputs=[output("o" * 30)]) for seq in range(first, first + 100)]))
+    for first in range(1, 16_000, 100):
+        store.commit(log(*[random_entry(seq, 300) for seq in range(first, first + 100)]))
         longest = max(longest, wal.stat().st_size)
-    assert path.stat().st_size > 6 << 20
+    assert path.stat().st_size > 2 << 20
     assert longest < 3 << 20
     store.close()
     assert not wal.exists()

@@ -29,14 +29,17 @@ from bus.shell.policies import policies
 from bus.shell.topology import Topology, apply, difference, export, plan, routing_pattern
 
 
-def make(namespace: str, partitions: int = 2) -> Topology:
+def make_catalog(*billing: str, mood: tuple[str, ...] = ()) -> Catalog:
     agents = {
-        "billing": Agent("billing", "external", subscribes=("order.*", "invoice.**")),
-        "mood": Agent("mood", "external", capabilities=("sentiment",)),
+        "billing": Agent("billing", "external", subscribes=billing),
+        "mood": Agent("mood", "external", capabilities=("sentiment",), subscribes=mood),
     }
     anything: Any = Contract
-    capabilities = {"sentiment": Capability("sentiment", anything, anything)}
-    return plan(namespace, Ingress((partitions,)), Catalog("test", agents, capabilities, {}, ()))
+    return Catalog("test", agents, {"sentiment": Capability("sentiment", anything, anything)}, {}, ())
+
+
+def make(namespace: str, partitions: int = 2) -> Topology:
+    return plan(namespace, Ingress((partitions,)), make_catalog("order.*", "invoice.**"))
 
 
 @pytest.fixture
@@ -51,6 +54,7 @@ def test_a_plan_names_everything_once_and_binds_what_it_has() -> None:
     names = [queue.name for queue in made.queues]
     assert len(names) == len(set(names))
     assert {"ns.ingress.00", "ns.ingress.01", "ns.agent.mood", "ns.capability.sentiment", "ns.dead"} <= set(names)
+    names += [exchange.name for exchange in made.exchanges]
     assert {binding.queue for binding in made.bindings} <= set(names)
     assert {binding.exchange for binding in made.bindings} <= {exchange.name for exchange in made.exchanges}
 
@@ -58,7 +62,8 @@ def test_a_plan_names_everything_once_and_binds_what_it_has() -> None:
 def test_an_inbox_is_bound_to_nothing_that_agents_may_write() -> None:
     made = make("ns")
     inboxes = ("ns.agent.", "ns.capability.")
-    assert {each.exchange for each in made.bindings if each.queue.startswith(inboxes)} == {"ns.events"}
+    (exchange,) = {each.exchange for each in made.bindings if each.queue.startswith(inboxes)}
+    assert exchange.startswith("ns.events.")
 
 
 def test_every_queue_that_may_bounce_leads_to_the_bus() -> None:
@@ -104,6 +109,23 @@ def test_applying_twice_changes_nothing_and_the_difference_tells(connection: Any
     assert difference(connection, large).missing == (f"queue {namespace}.ingress.01", f"queue {namespace}.ingress.02")
     apply(connection.channel(), large)
     assert difference(connection, large).missing == ()
+
+
+@pytest.mark.broker
+def test_who_no_longer_subscribes_gets_nothing_and_who_watches_gets_everything(connection: Any, namespace: str) -> None:
+    channel = connection.channel()
+    catalogs = make_catalog("order.*", mood=("order.*", "news.**")), make_catalog("order.*", mood=("news.*",))
+    for catalog in catalogs:
+        apply(channel, plan(namespace, Ingress((1,)), catalog))
+    watched = channel.queue_declare("", exclusive=True).method.queue
+    channel.queue_bind(watched, naming.events_exchange(namespace), "#")
+    for number, catalog in enumerate((*catalogs, catalogs[0])):
+        exchange = naming.subscriptions_exchange(namespace, catalog.subscriptions)
+        channel.basic_publish(exchange, "order.placed", b"%d" % number)
+    every = [b"0", b"1", b"2"]
+    assert [body for _, _, body in _drain(channel, watched, 3)] == every
+    assert [body for _, _, body in _drain(channel, naming.agent_queue(namespace, "billing"), 3)] == every
+    assert [body for _, _, body in _drain(channel, naming.agent_queue(namespace, "mood"), 2)] == [b"0", b"2"]
 
 
 @pytest.mark.broker

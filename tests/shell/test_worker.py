@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from bus.core import naming
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress
+from bus.core.outputs import REPLAY
+from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.core.work import Target
 from bus.shell.memory_broker import MemoryBroker
@@ -52,8 +54,9 @@ class Inline:
 class World:
     """One namespace, with a worker that can crash and come back."""
 
-    def __init__(self, limits: dict[str, int] | None = None) -> None:
-        self.broker = MemoryBroker(plan(NS, Ingress((2,)), CATALOG), limits)
+    def __init__(self, limits: dict[str, int] | None = None, made: Catalog = CATALOG) -> None:
+        self.catalog = made
+        self.broker = MemoryBroker(plan(NS, Ingress((2,)), made), limits)
         self.store = MemoryStore()
         self.published: list[str] = []
         self.begin()
@@ -64,7 +67,7 @@ class World:
             self.transport,
             self.store,
             NullMeter(),
-            RouteTable(CATALOG),
+            RouteTable(self.catalog),
             replace(FACTS, seal=self.store.secret),
             Plan(NS, 2, prefetch=20, window=1000),
             clock=lambda: 1_800_000_000.0 + self.broker.now_s,
@@ -305,3 +308,31 @@ def test_a_delivery_of_the_wrong_key_is_put_right() -> None:
     world.broker.publish(naming.ingress_exchange(NS), stray._replace(user_id="agents"))
     world.settle()
     assert world.asked() == ["s"]
+
+
+def test_requests_say_when_they_may_have_been_published_before() -> None:
+    world = World()
+    world.send("m1")
+    while not world.queue("capability.grade"):
+        world.steps(1)
+    world.crash()
+    world.settle()
+    world.send("m2")
+    world.settle()
+    taken = [each.delivery for each in world.broker.take(f"{NS}.capability.grade", 10)]
+    assert [REPLAY in each.headers for each in taken] == [False, True, False]
+    assert len({each.message_id for each in taken}) == 2
+
+
+def test_an_answer_that_is_not_the_first_is_recorded_and_told_to_its_agent() -> None:
+    world = World()
+    world.send("q", "c")
+    world.settle()
+    (request,) = world.queue("capability.grade")
+    answer(world, request, "first")
+    answer(world, request, "second")
+    answer(world, request, "stranger", source="other")
+    (told,) = [message for message in world.queue("agent.grader") if message["correlationid"] == "second"]
+    assert (told["type"], told["data"]["code"]) == ("bus.failed", "superseded")
+    assert "recorded first" in told["data"]["reason"]
+    assert world.queue("agent.other") == []

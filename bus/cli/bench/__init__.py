@@ -8,6 +8,7 @@ from bus.cli.bench.backlog import backlog
 from bus.cli.bench.latency import latency
 from bus.cli.bench.relay import relay
 from bus.cli.bench.routes import routes
+from bus.cli.bench.scale import scale
 
 
 @click.group()
@@ -24,8 +25,9 @@ def bench() -> None:
       bus bench latency --rate 500
       bus bench routes --routes 10,1000
       bus bench backlog --messages 500000
+      bus bench scale --store postgresql://bus:secret@127.0.0.1/bus
     """
 
 
-for _command in (relay, latency, routes, backlog):
+for _command in (relay, latency, routes, backlog, scale):
     bench.add_command(_command)

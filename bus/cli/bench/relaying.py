@@ -59,7 +59,7 @@ def by_bus(
     from bus import bootstrap
     from bus.shell.bench.clock import Stopwatch
     from bus.shell.bench.meter import CountingMeter
-    from bus.shell.collector import calm_collector
+    from bus.shell.calm import calm_process
     from bus.shell.sqlite_store import SqliteStore
 
     clock = Stopwatch()
@@ -74,7 +74,7 @@ def by_bus(
     try:
         worker = bootstrap.make_worker(stage.settings, routes or stage.routes, store, meter, on_state=turned)
         meter.done = worker.drain
-        calm_collector()  # as `bus run` does
+        calm_process()  # as `bus run` does
         worker.run()
     finally:
         store.close()

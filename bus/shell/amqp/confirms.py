@@ -42,12 +42,23 @@ class Confirms:
             if signal.multiple:
                 # Tag 0 with `multiple` means all there are.
                 upto = signal.tag or self._published
-                for tag in range(self._lowest, upto + 1):
-                    self._settle(tag, signal.ok, outcomes)
+                if signal.ok and not self._returned:
+                    self._all_well(upto, outcomes)
+                else:
+                    for tag in range(self._lowest, upto + 1):
+                        self._settle(tag, signal.ok, outcomes)
                 self._lowest = max(self._lowest, upto + 1)
             else:
                 self._settle(signal.tag, signal.ok, outcomes)
         return outcomes
+
+    def _all_well(self, upto: int, outcomes: list[Outcome]) -> None:
+        """Confirm all up to `upto`: the usual case, many times a batch."""
+        take, add, new = self._open.pop, outcomes.append, tuple.__new__
+        for tag in range(self._lowest, upto + 1):
+            outgoing = take(tag, None)
+            if outgoing is not None:
+                add(new(Outcome, (outgoing[0], "confirmed", "")))
 
     def _settle(self, tag: int, ok: bool, outcomes: list[Outcome]) -> None:
         outgoing = self._open.pop(tag, None)

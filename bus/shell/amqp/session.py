@@ -52,6 +52,7 @@ class Session:
         self, parameters: Any, loop: Any, generation: int, declare: Callable[[Any], None], events: SessionEvents
     ) -> None:
         self.generation = generation
+        self.host = f"{parameters.host}:{parameters.port}"
         self.ready = False
         self._over = False
         self._loop = loop
@@ -223,9 +224,10 @@ class Session:
 
     def _on_deliveries(self, scan: Scan) -> None:
         if self.ready and scan.deliveries:
-            generation = self.generation
-            now = time.time()
-            self._events.batch([Received(Tag(generation, number), each, now) for number, each in scan.deliveries])
+            generation, now, new = self.generation, time.time(), tuple.__new__
+            self._events.batch(
+                [new(Received, (new(Tag, (generation, number)), each, now)) for number, each in scan.deliveries]
+            )
 
     def _on_signals(self, scan: Scan) -> None:
         if not self.ready:

@@ -4,7 +4,8 @@ Theory of operation. `run` connects both (`Session`), declares the topology on a
 channels, and tells `on_connected`. From then on each read of a socket is one call of `on_batch` or `on_outcomes`; what
 the caller publishes and acks during it, or during a timer or a call from another thread, is collected and sent when it
 returns: the publishes joined, the acks as one. When either connection is lost both are dropped, `on_lost` is told once,
-and a new session begins after a random pause; each session is a generation, and tags of another one are ignored.
+and a new session begins after a random pause; each session is a generation, and tags of another one are ignored. Of
+several hosts each attempt takes the next; a round of them is tried before there is a longer pause.
 
 Handlers run inside pika's callbacks, which would swallow or misread their exceptions: they are caught at the border,
 stop the loop, and are raised from `run`.
@@ -13,6 +14,7 @@ stop the loop, and are raised from `run`.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +24,8 @@ from pika.adapters.select_connection import IOLoop
 from pika.connection import URLParameters
 from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
 
-from bus.core.errors import BusError, Unreachable
+from bus.core.endpoints import endpoints, places
+from bus.core.errors import BrokerDown, BusError, Unreachable
 from bus.ports import Outgoing, Tag, TransportEvents, Way
 from bus.shell.amqp.pika_link import check_pika
 from bus.shell.amqp.session import Session, SessionEvents
@@ -40,9 +43,9 @@ class PikaTransport:
     """See `bus.ports.Transport`.
 
     Args:
-        url: AMQP URL; its user becomes `user_id` of every publish.
+        url: AMQP URL, of one host or several; its user becomes `user_id` of every publish.
         declare: declares the topology at each connect, e.g. `partial(apply, topology=topology)`.
-        connect_timeout_s: how long the first connection may take.
+        connect_timeout_s: how long the first connection may take; infinite waits for it as for any later one.
         heartbeat_s: AMQP heartbeat.
         blocked_connection_timeout_s: how long the broker may block the publishing connection before it is dropped.
         logger: where to tell of connections.
@@ -59,7 +62,10 @@ class PikaTransport:
         logger: logging.Logger,
     ) -> None:
         check_pika()
-        self._parameters = _parameters(url, heartbeat_s, blocked_connection_timeout_s)
+        self._where = places(url)
+        # In an order of our own, so that those who connect at once do not all go to the same host.
+        self._hosts = [_parameters(each, heartbeat_s, blocked_connection_timeout_s) for each in endpoints(url)]
+        random.shuffle(self._hosts)
         self._declare = declare
         self._connect_timeout_s = connect_timeout_s
         self._logger = logger
@@ -68,7 +74,8 @@ class PikaTransport:
         self._events: TransportEvents | None = None
         self._generation = 0
         self._attempts = 0  # since the last time that it was connected
-        self._deadline: float | None = None  # of the first connection; None once there was one
+        self._was_up = False
+        self._deadline = math.inf  # of the first connection
         self._stopping = False
         self._restarting = ""  # why, from `restart` until the connections are gone
         self._failure: BaseException | None = None
@@ -90,7 +97,8 @@ class PikaTransport:
         """See `Transport.run`."""
         self._events = events
         self._deadline = time.monotonic() + self._connect_timeout_s
-        self._loop.call_later(self._connect_timeout_s, self._check_first_connection)
+        if self._connect_timeout_s < math.inf:
+            self._loop.call_later(self._connect_timeout_s, self._check_first_connection)
         self._loop.add_callback_threadsafe(self._connect)
         try:
             self._loop.start()
@@ -139,8 +147,8 @@ class PikaTransport:
 
     def _on_ready(self, session: Session) -> None:
         self._attempts = 0
-        self._deadline = None
-        self._logger.info("connected to the broker", extra={"generation": session.generation})
+        self._was_up, self._deadline = True, math.inf
+        self._logger.info("connected to the broker", extra={"generation": session.generation, "host": session.host})
         self._guard(self._handler().on_connected)
 
     def _on_lost(self, session: Session, error: BaseException, was_ready: bool) -> None:
@@ -164,13 +172,16 @@ class PikaTransport:
             self._retry(error, reason)
 
     def _retry(self, error: BaseException, reason: str) -> None:
-        if self._deadline is not None and isinstance(error, _HOPELESS):
+        if not self._was_up and isinstance(error, _HOPELESS):
             self._fail(Unreachable(f"the broker refused: {reason}"))
             return
         self._attempts += 1
-        pause = random.uniform(PAUSE_S[0], min(PAUSE_S[1], PAUSE_S[0] * 2**self._attempts))
-        if self._deadline is not None and time.monotonic() + pause >= self._deadline:
-            self._fail(Unreachable(f"the broker at {_where(self._parameters)} cannot be reached: {reason}"))
+        rounds = self._attempts // len(
+            self._hosts
+        )  # while there is a host that was not tried, there is little to wait for
+        pause = random.uniform(PAUSE_S[0], max(PAUSE_S[0], min(PAUSE_S[1], PAUSE_S[0] * 2**rounds)))
+        if time.monotonic() + pause >= self._deadline:
+            self._fail(BrokerDown(f"the broker at {self._where} cannot be reached: {reason}"))
             return
         self._logger.info("connecting again in %.1f s: %s", pause, reason)
         self._loop.call_later(pause, self._connect)
@@ -189,12 +200,13 @@ class PikaTransport:
             outcomes=lambda outcomes: self._guard(lambda: handler.on_outcomes(outcomes)),
             blocked=lambda blocked, reason: self._guard(lambda: handler.on_blocked(blocked, reason)),
         )
-        self._session = Session(self._parameters, self._loop, self._generation, self._declare, events)
+        # The generation is the number of the attempt, so it says whose turn it is.
+        parameters = self._hosts[self._generation % len(self._hosts)]
+        self._session = Session(parameters, self._loop, self._generation, self._declare, events)
 
     def _check_first_connection(self) -> None:
-        if self._deadline is not None and self._failure is None and not self._stopping:
-            seconds = f"{self._connect_timeout_s:.0f} s"
-            self._fail(Unreachable(f"the broker at {_where(self._parameters)} did not answer in {seconds}"))
+        if not self._was_up and self._failure is None and not self._stopping:
+            self._fail(BrokerDown(f"the broker at {self._where} did not answer in {self._connect_timeout_s:.0f} s"))
 
     def _guard(self, call: Callable[[], object]) -> None:
         """Run a handler; then send what it published and acked. Its exception ends the loop."""
@@ -248,10 +260,8 @@ class PikaTransport:
 def _parameters(url: str, heartbeat_s: int, blocked_timeout_s: float) -> Any:
     try:
         parameters = URLParameters(url)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Unreachable(
-            f"the broker's URL cannot be used ({error}); write `amqp://user:password@host:5672/%2F`"
-        ) from error
+    except (ValueError, IndexError) as error:
+        raise Unreachable(f"the broker's URL cannot be used: {error}") from error
     parameters.heartbeat = heartbeat_s
     parameters.blocked_connection_timeout = blocked_timeout_s
     parameters.connection_attempts = 1  # attempts are ours: one place, one jitter
@@ -268,7 +278,3 @@ def _cause(error: BaseException) -> BaseException:
         if not isinstance(inner, BaseException):
             return error
         error = inner
-
-
-def _where(parameters: Any) -> str:
-    return f"{parameters.host}:{parameters.port}"

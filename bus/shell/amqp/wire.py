@@ -27,6 +27,9 @@ DELIVER, RETURN, ACK, NACK = 0x003C003C, 0x003C0032, 0x003C0050, 0x003C0078  # c
 
 _HEAD = struct.Struct(">BHI")
 _U16, _U32, _U64 = struct.Struct(">H"), struct.Struct(">I"), struct.Struct(">Q")
+_DELIVERED = struct.Struct(">QBB")  # delivery tag, redelivered, length of the exchange's name
+_DELIVER_METHOD = DELIVER.to_bytes(4, "big")
+_CONTENT_FRAME = struct.Struct(">BHIHHQH")  # a frame's head and the one of content
 _CONTENT = struct.Struct(">HHQH")  # class, weight, body size, property flags
 _BASIC = 60
 
@@ -34,6 +37,8 @@ _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 14, 1
 _PRIORITY, _CORRELATION_ID, _REPLY_TO, _EXPIRATION = 1 << 11, 1 << 10, 1 << 9, 1 << 8
 _MESSAGE_ID, _TIMESTAMP, _TYPE, _USER_ID = 1 << 7, 1 << 6, 1 << 5, 1 << 4
 _MORE_FLAGS = 1
+
+_new = tuple.__new__  # half the time of a NamedTuple's own constructor
 
 NO_HEADERS: Final[Mapping[str, object]] = LazyHeaders(b"")
 
@@ -150,6 +155,10 @@ class Scanner:
             if channel != hot or kind == FRAME_HEARTBEAT:
                 foreign.append(buffer[at : stop + 1])
             elif kind == FRAME_METHOD:
+                whole = 0 if content is not None else self._whole_delivery(buffer, start, stop, end, deliveries)
+                if whole:
+                    at = whole
+                    continue
                 content = self._method(buffer, at, start, stop, content, signals, foreign)
             elif content is None:
                 raise WireFault("content without the method that it belongs to")
@@ -164,6 +173,49 @@ class Scanner:
             at = stop + 1
         self._rest, self._content = buffer[at:], content
         return Scan(deliveries, signals, b"".join(foreign))
+
+    def _whole_delivery(
+        self, buffer: bytes, at: int, stop: int, end: int, deliveries: list[tuple[int, Delivery]]
+    ) -> int:
+        """Read a first delivery whose three frames are here, the usual case, without a note of what is still to come.
+
+        Returns:
+            Where the frames end; 0 when it is another case, or not in order, and must be read frame by frame.
+        """
+        if not buffer.startswith(_DELIVER_METHOD, at):
+            return 0
+        at += 4
+        key = at + 1 + buffer[at]
+        queue = self._queues.get(buffer[at + 1 : key])
+        tag, redelivered, length = _DELIVERED.unpack_from(buffer, key)
+        key += 10 + length
+        key_end = key + 1 + buffer[key]
+        header = stop + 1
+        if queue is None or redelivered or key_end > stop or end - header < _CONTENT_FRAME.size:
+            return 0
+        kind, channel, size, class_id, _weight, length, flags = _CONTENT_FRAME.unpack_from(buffer, header)
+        stop = header + 7 + size
+        body = stop + 8
+        last: int = body + length
+        hot = self._channel
+        if kind != FRAME_HEADER or channel != hot or class_id != _BASIC or not length or last >= end:
+            return 0
+        if (
+            _HEAD.unpack_from(buffer, stop + 1) != (FRAME_BODY, hot, length)
+            or buffer[stop] != FRAME_END
+            or buffer[last] != FRAME_END
+            or max(size, length) > self._frame_max
+        ):
+            return 0
+        content_type, table, reply_to, message_id, type_, user = _read_properties(buffer, header + 21, stop, flags)
+        headers = LazyHeaders(table) if table else NO_HEADERS
+        routing_key = buffer[key + 1 : key_end].decode("utf-8", "replace")
+        delivery = _new(
+            Delivery,
+            (buffer[body:last], content_type, headers, user, message_id, type_, routing_key, queue, 0, reply_to),
+        )
+        deliveries.append((tag, delivery))
+        return last + 1
 
     def _method(
         self,

@@ -42,24 +42,28 @@ class BusProcess:
 
 
 @contextmanager
-def bus_process(settings: Settings, integration: Path, folder: Path) -> Iterator[BusProcess]:
+def bus_process(
+    settings: Settings, integration: Path, folder: Path, *, store: str | None = None, workers: int = 1
+) -> Iterator[BusProcess]:
     """Run the bus during the block.
 
     Args:
         settings: of an open broker.
         integration: what it runs.
         folder: for its store and its log; the same one again continues that store, as a namespace demands.
+        store: another store than a file there.
+        workers: processes; the one that is told of starts the others.
 
     Raises:
         BusError: it did not start; says the end of its log.
     """
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    theirs = dataclasses.replace(settings, home=home, store=None, metrics_port=-1, log_level="warning")
+    theirs = dataclasses.replace(settings, home=home, store=store, metrics_port=-1, log_level="warning")
     log = folder / "bus.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bus", "run", str(integration), "--output", "json"],
+            [sys.executable, "-m", "bus", "run", str(integration), "--workers", str(workers), "--output", "json"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 import pika
 from pika.exceptions import AMQPError
 
+from bus.core.endpoints import endpoints
 from bus.core.errors import BusError
 from bus.shell.probe import connection
 
@@ -34,7 +35,7 @@ def held(url: str, queues: Sequence[str]) -> Iterator[Callable[[], None]]:
     Args:
         queues: they have a single active consumer, and none yet.
     """
-    parameters = pika.URLParameters(url)
+    parameters = pika.URLParameters(endpoints(url)[0])
     parameters.heartbeat = 0  # nobody serves this connection while it holds
     holder = pika.BlockingConnection(parameters)
     try:

@@ -32,7 +32,7 @@ NONE = "none"  # no route owned the message, or the target's kind has no names i
 
 ENDS: tuple[End, ...] = End.__args__  # type: ignore[attr-defined]
 NAMED_KINDS = ("agent", "capability", "event", "ingress")
-UNNAMED_KINDS = ("client", "dead", "invalid")
+UNNAMED_KINDS = ("client", "dead", "invalid", "lease")
 EXCEPTIONS = ("returned", "dead_letter", "expired", "parked")
 
 INVALID_CODES: tuple[str, ...] = (
@@ -44,10 +44,12 @@ INVALID_CODES: tuple[str, ...] = (
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
-    "poison", "bus-fault", *FAILURE_CLASSES,
+    "poison", "bus-fault", "lease", *FAILURE_CLASSES,
 )  # fmt: skip
 """Reason codes of each channel that have a series from the start; a test keeps them in step with the core."""
-CODES = frozenset((*INVALID_CODES, *DEAD_CODES))
+TOLD_CODES: tuple[str, ...] = ("superseded",)
+"""Reason codes that an agent is told and that end no message."""
+CODES = frozenset((*INVALID_CODES, *DEAD_CODES, *TOLD_CODES))
 """Codes that are counted under their own name in either channel; any other is `other`."""
 
 END_TO_END_S = (

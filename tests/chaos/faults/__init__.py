@@ -1,7 +1,7 @@
 """Faults by name. Each is a function that does one thing to the world and returns when it is over, lifted again.
 
 A new fault is a function in the file of its subject and one line here. `COMING` keeps the names of those whose subject
-the bus does not have yet: the PostgreSQL store and several workers.
+the bus does not have yet.
 """
 
 from __future__ import annotations
@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.chaos.faults import agents, alarms, broker, network, processes, stores, storms
+from tests.chaos.faults import (
+    agents,
+    alarms,
+    broker,
+    cluster,
+    database,
+    network,
+    processes,
+    stores,
+    storms,
+    workers,
+)
 from tests.chaos.world import World
 
 
@@ -18,15 +29,18 @@ class Fault:
     """Args:
     inject: does it.
     weight: how often it is chosen, compared with others.
-    own_node: it needs a broker node that is ours alone.
+    needs: `node`: a broker node that is ours alone; `crew`: several workers; `database`: a store in PostgreSQL;
+        `disk`: one whose disk can be filled.
     by_name: `all` does not mean it.
     """
 
     inject: Callable[[World], None]
     weight: int = 4
-    own_node: bool = False
+    needs: frozenset[str] = frozenset()
     by_name: bool = False
 
+
+NODE, CREW, DATABASE, DISK = (frozenset({each}) for each in ("node", "crew", "database", "disk"))
 
 FAULTS: Mapping[str, Fault] = {
     "kill": Fault(processes.kill, 12),
@@ -45,23 +59,31 @@ FAULTS: Mapping[str, Fault] = {
     "agent-cut": Fault(network.agent_cut, 2),
     "agent-lost-confirms": Fault(network.agent_lost_confirms, 3),
     "storm": Fault(storms.storm, 6),
-    "broker-kill": Fault(broker.kill, 1, own_node=True),
-    "full-queue": Fault(broker.full_queue, 2, own_node=True),
-    "limit-lifted": Fault(broker.limit_lifted, 2, own_node=True, by_name=True),
-    "full-ingress": Fault(broker.full_ingress, 2, own_node=True),
-    "memory-alarm": Fault(alarms.memory, 1, own_node=True),
-    "disk-alarm": Fault(alarms.disk, 1, own_node=True),
+    "broker-kill": Fault(broker.kill, 1, needs=NODE),
+    "full-queue": Fault(broker.full_queue, 2, needs=NODE),
+    "limit-lifted": Fault(broker.limit_lifted, 1, needs=NODE),
+    "full-ingress": Fault(broker.full_ingress, 2, needs=NODE),
+    "memory-alarm": Fault(alarms.memory, 1, needs=NODE),
+    "disk-alarm": Fault(alarms.disk, 1, needs=NODE),
+    "postgres-outage": Fault(database.outage, 4, needs=DATABASE),
+    "store-read-only": Fault(database.read_only, 3, needs=DATABASE),
+    "store-disk-full": Fault(database.disk_full, 3, needs=DISK),
+    "store-stall": Fault(database.stall, 4, needs=DATABASE),
+    "commit-cut": Fault(database.commit_cut, 8, needs=DATABASE),
+    "worker-kill": Fault(workers.kill, 8, needs=CREW),
+    "worker-pause": Fault(workers.pause, 4, needs=CREW),
     "second-store": Fault(stores.second_store, 1),
+    "node-kill": Fault(cluster.node_kill, 8, by_name=True),
     "duplicates": Fault(lambda _world: None, 0),  # a trait of the load: producers send some inputs again
 }
 
 ALL = tuple(name for name, fault in FAULTS.items() if not fault.by_name)
 
+CLUSTER = ("node-kill", "kill", "handover", "failpoint", "agent-kill", "agent-before-reply", "agent-after-reply",
+           "full-queue", "duplicates")  # fmt: skip
+"""What `all` means with `--nodes`: there is no wire between the bus and several nodes."""
+
 COMING: Mapping[str, str] = {
-    "postgres-outage": "stop and start the server of `--store postgres`: a function in faults/stores.py",
-    "commit-cut": "cut the store's connection during COMMIT: a second Wire, to PostgreSQL, in faults/stores.py",
-    "worker-kill": "kill one of `--workers N`: World.bus becomes a list; takeover is told by the survivor",
-    "worker-pause": "SIGSTOP of a lease's owner beyond its time to live, then SIGCONT: a fenced commit",
     "grow-partitions": "start the bus again with a larger BUS_PARTITIONS under load",
 }
 """Faults whose subject does not exist yet, and what is to be written where."""

@@ -27,11 +27,12 @@ def _alarm(world: World, raise_it: tuple[str, ...], clear_it: tuple[str, ...]) -
     try:
         time.sleep(world.chance.uniform(1.0, 6.0))
         how = world.chance.choice((None, None, signal.SIGKILL, signal.SIGTERM))
+        bus = world.a_bus()
         if how is not None:
-            world.bus.signal(how)
+            bus.signal(how)
             world.kills += how == signal.SIGKILL
             # A drain cannot finish while its publishes are blocked: it gives up after ten seconds.
             time.sleep(2.0 if how == signal.SIGKILL else world.chance.uniform(1.0, 14.0))
     finally:
         world.node.control(*clear_it)
-    world.bus.wait_ready()
+    bus.wait_ready()

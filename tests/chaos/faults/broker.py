@@ -38,7 +38,7 @@ def limit_lifted(world: World) -> None:
     """The same, but the limit is taken away while the queue is full, and only then does its consumer go on.
 
     RabbitMQ (seen on 3.10.8) then refuses for ever what comes on channels that it has refused before
-    (rabbitmq-server#12206), so this one is for asking by name.
+    (rabbitmq-server#12206); the bus lets go of its connection when it notices (bus/shell/refusals.py).
     """
     name, _ = _fill(world)
     _node(world).control("clear_policy", name)
@@ -50,12 +50,14 @@ def full_ingress(world: World) -> None:
     rules = {"max-length": FULL_INGRESS, "overflow": "reject-publish", "dead-letter-strategy": "at-least-once",
              "delivery-limit": INGRESS_DELIVERY_LIMIT}  # fmt: skip
     pattern = f"^{re.escape(world.namespace)}\\.ingress\\."
-    world.bus.signal(signal.SIGSTOP)
+    for bus in world.buses:
+        bus.signal(signal.SIGSTOP)
     _node(world).control(
         "set_policy", "--priority", "9", "--apply-to", "queues", "full-ingress", pattern, json.dumps(rules)
     )
     time.sleep(world.chance.uniform(2.0, 6.0))
-    world.bus.signal(signal.SIGCONT)
+    for bus in world.buses:
+        bus.signal(signal.SIGCONT)
     for producer in world.producers:
         producer.hold = True  # until the queues are empty, or the limit would be lifted while they are full: see below
     poll(lambda: not any(producer.in_flight for producer in world.producers))

@@ -1,4 +1,4 @@
-"""Faults of the bus's own process."""
+"""Faults of the bus's own processes: of any one of them, whether it owns something or stands by."""
 
 from __future__ import annotations
 
@@ -14,49 +14,53 @@ FAILPOINT_S = 20.0  # a failpoint that is not reached by then will not be: nothi
 
 def kill(world: World) -> None:
     """kill -9, started again at once; sometimes again before it has come up."""
-    world.bus.signal(signal.SIGKILL)
+    bus = world.a_bus()
+    bus.signal(signal.SIGKILL)
     world.kills += 1
     if world.chance.random() < 0.25:
         time.sleep(world.chance.uniform(0.2, 1.5))
-        world.bus.wait_gone()
-        world.bus.signal(signal.SIGKILL)
+        bus.wait_gone()
+        bus.signal(signal.SIGKILL)
         world.kills += 1
-    world.bus.wait_ready()
+    bus.wait_ready()
 
 
 def handover(world: World) -> None:
-    """SIGTERM under load: it drains, ends by itself with 0, and the next one takes over."""
-    world.bus.signal(signal.SIGTERM)
-    if not world.bus.wait_gone():
-        world.remarks.append("the bus did not end after SIGTERM")
-        world.bus.signal(signal.SIGKILL)
-    elif world.bus.ends[-1].code != 0:
-        world.remarks.append(f"the bus ended with {world.bus.ends[-1].code} after SIGTERM")
-    world.bus.wait_ready()
+    """SIGTERM under load: it drains, ends by itself with 0, and another one takes over."""
+    bus = world.a_bus()
+    bus.signal(signal.SIGTERM)
+    if not bus.wait_gone():
+        world.remarks.append(f"{bus.name} did not end after SIGTERM")
+        bus.signal(signal.SIGKILL)
+    elif bus.ends[-1].code != 0:
+        world.remarks.append(f"{bus.name} ended with {bus.ends[-1].code} after SIGTERM")
+    bus.wait_ready()
 
 
 def pause(world: World) -> None:
     """SIGSTOP until the broker has given it up, then SIGCONT: it acts on what it believed before."""
-    world.bus.signal(signal.SIGSTOP)
+    bus = world.a_bus()
+    bus.signal(signal.SIGSTOP)
     time.sleep(PAUSE_S)
-    world.bus.signal(signal.SIGCONT)
+    bus.signal(signal.SIGCONT)
 
 
 def failpoint(world: World) -> None:
     """kill -9, and the next life dies at a named step of the protocol."""
+    bus = world.a_bus()
     point = world.chance.choice(tuple(POINTS))
     often = point.startswith("during") or point == "after-ack"
     nth = world.chance.randint(1, 2 if often else 12)
-    world.bus.once["BUS_FAILPOINTS"] = f"{point}=kill:#{nth}"
+    bus.once["BUS_FAILPOINTS"] = f"{point}=kill:#{nth}"
     world.note("failpoint", point=point, nth=nth)
-    world.bus.signal(signal.SIGKILL)
+    bus.signal(signal.SIGKILL)
     world.kills += 1
-    world.bus.wait_gone()
-    world.bus.expect_end()
-    if world.bus.wait_gone(FAILPOINT_S):
+    bus.wait_gone()
+    bus.expect_end()
+    if bus.wait_gone(FAILPOINT_S):
         world.kills += 1
         world.counts[f"failpoint {point}"] += 1
     else:  # disarm it, or it dies at a time that nobody knows of
-        world.bus.signal(signal.SIGKILL)
+        bus.signal(signal.SIGKILL)
         world.kills += 1
-    world.bus.wait_ready()
+    bus.wait_ready()

@@ -1,4 +1,4 @@
-"""Faults of the store."""
+"""Faults of who holds the store."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ UNREACHABLE = 3  # exit code of `bus` for a broker or store that cannot be had
 
 
 def second_store(world: World) -> None:
-    """A bus with another store on the same namespace, and one with the same store: both must refuse to start."""
-    for name, home in (("another store", world.folder / "second"), ("the same store", world.folder / "home")):
+    """A bus with another store on the namespace, and one more on the same file: both must refuse to start."""
+    homes = {"another store": world.folder / "second"}
+    if world.database is None:
+        homes["the same store"] = world.folder / "home"
+    for name, home in homes.items():
         code, said = _started(world, {**world.environment, "BUS_HOME": str(home), "BUS_CONNECT_TIMEOUT_S": "30"})
         refused = code not in (0, None) and ("belongs to store" in said or "holds" in said)
         if code == UNREACHABLE and "belongs to store" not in said and "holds" not in said:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 
-from tests.chaos.faults import agents, broker, network, processes
+from tests.chaos.faults import agents, broker, database, network, processes
 from tests.chaos.world import World
 
 _FIRST = (network.stall, network.half_open, network.ghost, network.lost_publishes, network.agent_lost_confirms)
+_OF_THE_STORE = (database.outage, database.stall, database.commit_cut)
 _SECOND = (processes.kill, processes.handover, processes.failpoint, agents.kill, network.cut)
 
 
 def storm(world: World) -> None:
-    """A fault of the network or a full queue, and in the middle of it another one."""
-    first = world.chance.choice(_FIRST if world.node is None else (*_FIRST, broker.full_queue, broker.full_queue))
+    """A fault of the network, of a full queue or of the store, and in the middle of it another one."""
+    full = (broker.full_queue, broker.full_queue) if world.node is not None else ()
+    first = world.chance.choice((*_FIRST, *full, *(_OF_THE_STORE if world.database is not None else ())))
     second = world.chance.choice(_SECOND)
     world.note("storm", first=first.__name__, second=second.__name__)
     thread = threading.Thread(target=first, args=(world,), name="storm")

@@ -1,0 +1,42 @@
+"""An inbox at its limit: what it does not take waits in the store, in order, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+from bus.shell.broker_ctl import rabbitmqctl
+from tests.acceptance.live import LiveBus, arrivals, event
+from tests.conftest import TestBroker
+
+LIMIT = 3
+
+
+def test_what_a_full_inbox_refuses_waits_in_order_and_stops_nobody_else(broker: TestBroker, live: LiveBus) -> None:
+    if broker.home is None:
+        pytest.skip("needs rabbitmqctl on a node of our own")
+    queue = f"{live.namespace}.capability.greeting"
+    rules = {"max-length": LIMIT, "overflow": "reject-publish", "dead-letter-strategy": "at-least-once"}
+    words = ("set_policy", "--priority", "9", "--apply-to", "queues", queue, f"^{re.escape(queue)}$", json.dumps(rules))
+    rabbitmqctl(broker.home, *words)
+    try:
+        asked: dict[str, list[str]] = {}
+        for number in range(30):
+            conversation = f"c{number % 3}"
+            body = event("hello.asked", {"name": str(number)}, f"m{number}", conversationid=conversation)
+            live.publish(body, key=conversation)
+            asked.setdefault(conversation, []).append(str(number))
+        live.publish(event("hello.noted", {}, "other", conversationid="c0"), key="c0")
+        deadline = time.monotonic() + 30
+        while not (noted := live.queue("agent.desk")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [properties.type for properties, _ in noted] == ["hello.noted"]  # the last of c0, to another target
+        while live.metric("agentbus_inputs_in_flight") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert live.metric("agentbus_inputs_in_flight") == 0  # rows hold them, not deliveries
+        assert arrivals(live, 30) == asked
+    finally:
+        rabbitmqctl(broker.home, "clear_policy", queue)
