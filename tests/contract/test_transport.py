@@ -340,6 +340,7 @@ def test_the_ingress_is_led_elsewhere_under_load_and_nothing_is_lost_doubled_or_
             for n in range(100)
         ])  # fmt: skip
         sent += 100
+        link.events.wait(lambda upto=sent - 1000: len(link.events.outcomes) > upto)  # type: ignore[misc] # many under way, and not without bound
         if sent == 1000:
             link.call(lambda: link.transport.lead(way_of(link.ns, new), led.set))
     assert {each.how for each in link.settle(sent).values()} == {"confirmed"}
