@@ -59,7 +59,7 @@ def grow(partitions: int, wait: bool, despite_held: bool, printer: Printer, **fl
     empty. A crash on the way costs time only, and so does Ctrl-C: the growth goes on without this command, which can
     be given again to look on. Without a running bus it is done when one starts.
 
-    Partitions never become fewer. More of them than twice your workers bring nothing.
+    Partitions never become fewer.
 
     Exit code 1 when outputs are held: nothing new would be decided until their targets take them.
 

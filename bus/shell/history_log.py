@@ -12,11 +12,6 @@ from bus.audit.segment import records
 from bus.core.ingress import Ingress
 from bus.ports import Excepted
 
-BACKLOG = """
-SELECT partition, next - 1 - done, (SELECT count(*) FROM held AS h WHERE h.partition = p.partition) FROM partition AS p
-"""
-"""What both databases answer `Log.backlog` with."""
-
 Mark: TypeAlias = tuple[int, ...]
 """How far a reader has come. Only the log that made it knows what it says; the empty one is the beginning. Of two
 marks of one log the earlier one is nowhere greater, number by number, and not longer."""
@@ -84,7 +79,7 @@ class Log(Protocol):
         """What partitions there are."""
 
     def backlog(self) -> Mapping[int, tuple[int, int]]:
-        """By partition, how many of its inputs are recorded and unfinished, and how many outputs are held."""
+        """By partition, how many inputs are recorded and unfinished, and how many outputs are held, without leases."""
 
     def fates(self, partition: int, seq: int) -> Sequence[tuple[int, str, str, float]]:
         """What became of an entry's outputs otherwise than delivered: (index, how, reason, time)."""

@@ -83,7 +83,7 @@ class Tenancy:
 
     Attributes:
         owned: slots that are this worker's: see bus.core.ingress.
-        broken: the lease has run out, for however short, since it was taken.
+        broken: the lease has run out since it was taken, for however short, or the ingress has changed.
     """
 
     def __init__(
@@ -134,6 +134,8 @@ class Tenancy:
         known = [each.partition for each in claims if each.partition == 0 or each.partition not in retired]
         begin(claims, self._renewing(self._store.keys(self._window, known)), elders, retired)
         held = [(row, self._store.entry(row.partition, row.seq)) for claim in claims for row in claim.held]
+        # Reading may have taken long, and whoever leads the ingress must not act on old news: see bus.shell.entry.
+        self.broken = self.broken or not _alike(self._read(), ingress)
         self.owned = mine
         return Taken(ingress, claims, held)
 
@@ -145,7 +147,7 @@ class Tenancy:
         while True:
             share = self._lease()
             read = self._read()
-            if (read.sizes, read.serving) == (ingress.sizes, ingress.serving):
+            if _alike(read, ingress):
                 self._taken = read
                 return read, share
             ingress = read
@@ -185,8 +187,7 @@ class Tenancy:
     def renew(self) -> bool:
         """Renew; returns whether this worker should go on with just what it owns."""
         share, read = self._lease(), self._read()
-        same = (read.sizes, read.serving) == (self._taken.sizes, self._taken.serving)
-        return same and share.owned - share.surplus == self.owned
+        return _alike(read, self._taken) and share.owned - share.surplus == self.owned
 
     def drained(self, partitions: Collection[int]) -> None:
         """Note in the store that these have nothing left."""
@@ -216,3 +217,8 @@ class Tenancy:
             self._store.release(self._worker)
         except StoreFailed as error:
             _log.warning("leases are not given back, they run out in %g s: %s", TTL_S, error)
+
+
+def _alike(one: Ingress, other: Ingress) -> bool:
+    """Whether the same partitions are worked on, and the same are led to."""
+    return (one.sizes, one.serving) == (other.sizes, other.serving)

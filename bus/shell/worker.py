@@ -282,7 +282,7 @@ class Worker:
             self._anew(GROWING)
             return
         if self._tenancy.broken or self._tenancy.expired:  # who has no lease must lead nowhere: see bus.shell.entry
-            self._anew("its leases have run out")
+            self._anew("its leases have run out, or the ingress has changed, since it claimed")
             return
         self._in_this_life(RENEW_S, self._renew)
         self._lead(taken.ingress, lambda: self._entered(taken))

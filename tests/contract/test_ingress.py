@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from bus.core.ingress import Ingress, drained, grown
-from bus.ports import Commit
+from bus.ports import Commit, Held
 from bus.shell import growth_wish
+from bus.shell.history_log import Log
+from bus.shell.postgres_log import PostgresLog
 from bus.shell.sqlite_log import SqliteLog
 from bus.shell.sqlite_store import SqliteStore
-from tests.contract.stores import KINDS, Bench, entry, key_of, make, output
+from tests.contract.stores import KINDS, Bench, PostgresBench, entry, key_of, make, output
 
 FOUR = Ingress((4,))
+
+
+def postgres_log(bench: Bench, home: Path) -> Log:
+    assert isinstance(bench, PostgresBench)
+    return PostgresLog(bench._url, bench._namespace, home)
 
 
 @pytest.fixture(params=KINDS)
@@ -73,12 +80,16 @@ def test_a_wish_beside_a_file_is_taken_in_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_log_tells_what_is_left_by_partition(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    store = SqliteStore(path)
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_the_log_tells_what_is_left_by_partition(kind: str, tmp_path: Path) -> None:
+    bench = make(kind, tmp_path)
+    store = bench.store
     store.claim(2)
-    store.commit(Commit({1: [entry(1), entry(2, outputs=[output()])]}, done={1: 1}))
-    log = SqliteLog(path)
-    assert log.backlog() == {0: (0, 0), 1: (1, 0)}
+    waits = Held(1, 2, 0, "c\0agent:greeter", 1.0, 1, "the queue is full")
+    lease = Held(1, 2, 1, "c\0lease:0123", 1.0, 1, "nobody has accepted it yet")
+    store.commit(Commit({1: [entry(1), entry(2, outputs=[output(), output()])]}, done={1: 1}, hold=[waits, lease]))
+    log: Log = SqliteLog(tmp_path / "bus.db") if kind == "sqlite" else postgres_log(bench, tmp_path)
+    assert log.backlog() == {0: (0, 0), 1: (1, 1)}
+    assert log.ingress() == Ingress()
     log.close()
-    store.close()
+    bench.close()
