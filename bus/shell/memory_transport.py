@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from bus.core.actions import Delivery
 from bus.core.errors import BusError
-from bus.ports import Outcome, Outgoing, Received, Tag, TransportEvents
+from bus.ports import Outcome, Outgoing, Received, Tag, TransportEvents, Way
 from bus.shell.memory_broker import MemoryBroker, Stored
 
 _NO_ROUTE = "NO_ROUTE: {where} has no queue for key `{key}`"
@@ -27,9 +27,13 @@ class MemoryTransport:
     Args:
         broker: shared with other transports and the test.
         user: broker user of this connection, the `user_id` of its publishes.
+        declare: declares the topology at each connect.
     """
 
-    def __init__(self, broker: MemoryBroker, user: str = "bus") -> None:
+    def __init__(
+        self, broker: MemoryBroker, user: str = "bus", declare: Callable[[MemoryBroker], None] = lambda broker: None
+    ) -> None:
+        self._declare = declare
         self._broker = broker
         self._user = user
         self._events: TransportEvents | None = None
@@ -98,6 +102,7 @@ class MemoryTransport:
         if not self._connected:
             self._generation += 1
             self._connected = True
+            self._declare(self._broker)
             self._handler().on_connected()
             return True
         done = self._step_calls() + self._step_timers() + self._step_outcomes() + self._step_batch()
@@ -154,8 +159,26 @@ class MemoryTransport:
         if self._lost is None:
             self.lose(reason)
 
+    def lead(self, way: Way, then: Callable[[], None]) -> None:
+        """See `Transport.lead`; binding and unbinding are turns of their own, between which the process may die."""
+        self._broker.lead(way)
+        generation = self._generation
+
+        def unlead() -> None:
+            if self._connected and generation == self._generation:
+                self._broker.unlead(way)
+                self._calls.append(finished)
+
+        def finished() -> None:
+            if self._connected and generation == self._generation:
+                then()
+
+        self._calls.append(unlead)
+
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""
+        if self._lost is not None:
+            return
         for queue in queues:
             if not self._broker.subscribe(queue, self):
                 self.lose(f"NOT_FOUND - no queue '{queue}'")
@@ -166,6 +189,8 @@ class MemoryTransport:
         """See `Transport.publish`."""
         if not self._connected:
             raise BusError("the transport is not connected; publish between on_connected and on_lost")
+        if self._lost is not None:
+            return
         for each in batch:
             output = each.output
             delivery = Delivery(
@@ -183,7 +208,7 @@ class MemoryTransport:
 
     def ack(self, upto: Tag) -> None:
         """See `Transport.ack`."""
-        if upto.generation == self._generation:
+        if upto.generation == self._generation and self._lost is None:
             while self._unacked and self._unacked[0][0] <= upto.number:
                 self._unacked.popleft()
             self._wake()

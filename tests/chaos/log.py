@@ -81,16 +81,6 @@ def read_log(store: history_log.Log) -> Log:
     return log
 
 
-def _about_tasks(record: Record, log: Log) -> None:
-    task = record.correlation or ""
-    if record.type == TASK_CLAIM and record.why.startswith("claim: go"):
-        log.go.add((task, record.source))
-        if task in log.answered:
-            log.late_go.add(task)
-    elif record.type.endswith((".replied", ".failed")) and record.end == "routed" and record.source != BUS:
-        log.answered.add(task)
-
-
 def _note(record: Record, entry: Entry, log: Log) -> None:
     log.ends[record.end] += 1
     log.inputs.add(record.id)
@@ -103,6 +93,16 @@ def _note(record: Record, entry: Entry, log: Log) -> None:
     for index, (note, output) in enumerate(zip(record.outputs, entry.outputs, strict=True)):
         where = record.partition, record.seq, index
         log.published.append(Published(where, note.id, _places(note), digest_of(output.body)))
+
+
+def _about_tasks(record: Record, log: Log) -> None:
+    task = record.correlation or ""
+    if record.type == TASK_CLAIM and record.why.startswith("claim: go"):
+        log.go.add((task, record.source))
+        if task in log.answered:
+            log.late_go.add(task)
+    elif record.type.endswith((".replied", ".failed")) and record.end == "routed" and record.source != BUS:
+        log.answered.add(task)
 
 
 def _places(note: OutputNote) -> tuple[str, ...]:
