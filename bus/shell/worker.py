@@ -65,6 +65,12 @@ class Plan:
     window: int = 250_000
     worker: str = "worker"
 
+    @property
+    def share(self) -> int:
+        """Unacked deliveries at most of one queue, the same however many partitions a worker owns: see
+        `Transport.consume`. One queue more than partitions is for what the broker gives up on."""
+        return max(1, self.prefetch // (self.partitions + 1))
+
 
 class Worker:
     """Args:
@@ -275,7 +281,7 @@ class Worker:
     def _kit(self) -> Kit:
         plan = self._plan
         return Kit(
-            self._transport, self._store, self._meter, self._judge, plan.namespace, plan.prefetch, plan.window,
+            self._transport, self._store, self._meter, self._judge, plan.namespace, plan.share, plan.window,
             self._clock, self._submit, self._in_this_life, self._settled, self._reach, self._refusals,
             self._anew, self._on_finished,
         )  # fmt: skip
