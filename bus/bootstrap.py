@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
     from bus.shell.history import History
-    from bus.shell.ledger import Open
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.trial.apart import Apart
@@ -309,15 +308,34 @@ def run_workers(
         BusError: a worker ended before it was ready.
     """
     from bus.shell.crew import run_crew
+    from bus.shell.growth import begin_ingress
     from bus.shell.supervisor import Part
 
+    with contextlib.closing(open_store(settings)) as store:
+        begin_ingress(store, settings.partitions, settings.first_partitions)
     parts = []
     for number in range(workers):
         port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
-        environment = dataclasses.replace(settings, metrics_port=port).as_environment()
+        environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
         arguments = ["bus", "run", *map(str, folders), "--output", "json"]
         parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
     asyncio.run(run_crew(parts, ready))
+
+
+def ask_growth(settings: Settings, partitions: int) -> None:
+    """Leave word that the namespace is to grow; its workers do it, now or when they start.
+
+    Raises:
+        BusError: it cannot grow so.
+        StoreFailed: the store cannot be written.
+    """
+    from bus.shell import growth_wish
+    from bus.shell.growth import note_growth
+
+    if settings.store_url is None:
+        return growth_wish.leave(settings.store_path, partitions)
+    with contextlib.closing(open_store(settings)) as store:
+        return note_growth(store, partitions)
 
 
 def make_worker(
@@ -331,22 +349,32 @@ def make_worker(
     apart: Apart | None = None,
     vitals: Vitals | None = None,
 ) -> Worker:
-    """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`."""
+    """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`.
+
+    Raises:
+        BusError: BUS_PARTITIONS is another number than it ever was.
+    """
     from bus.shell.failpoints import failpoints
+    from bus.shell.growth import begin_ingress
+    from bus.shell.tenancy import Layout
+    from bus.shell.topology import declare, plan
     from bus.shell.worker import Plan, Worker
 
+    layout = Layout(begin_ingress(store, settings.partitions, settings.first_partitions))
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
-        transport(settings, routes),
+        # It declares what is known whenever it connects; where the ingress leads is the worker's.
+        _link(settings, lambda channel: declare(channel, plan(settings.namespace, layout.declaring(), routes.catalog))),
         store,
         meter,
         routes,
         facts(settings, seal=store.secret),
-        Plan(settings.namespace, settings.partitions, settings.prefetch, settings.inbox_window, name),
+        Plan(settings.namespace, settings.first_partitions, settings.prefetch, settings.inbox_window, name),
         on_state=on_state,
-        on_finished=None if recorder is None else _tracing(recorder),
+        on_finished=None if recorder is None else recorder.finished,
         reach=failpoints(settings.failpoints),
         apart=apart,
+        layout=layout,
         vitals=vitals,
     )
 
@@ -360,13 +388,19 @@ def _apart(routes: RouteTable) -> Apart:
 
 
 def transport(settings: Settings, routes: RouteTable | None) -> Transport:
-    """A link to RabbitMQ as `settings.amqp_url` says; with routes, it declares their topology when it connects."""
-    from bus.shell.amqp.transport import PikaTransport
+    """A link to RabbitMQ as `settings.amqp_url` says; with routes, it makes their topology when it connects."""
+    from bus.core.ingress import Ingress
     from bus.shell.topology import apply, plan
 
-    declare: Callable[[object], None] = lambda channel: None  # noqa: E731 - a default of one word
-    if routes is not None:
-        declare = partial(apply, topology=plan(settings.namespace, settings.partitions, routes.catalog))
+    if routes is None:
+        return _link(settings, lambda channel: None)
+    topology = plan(settings.namespace, Ingress((settings.first_partitions,)), routes.catalog)
+    return _link(settings, partial(apply, topology=topology))
+
+
+def _link(settings: Settings, declare: Callable[[object], None]) -> Transport:
+    from bus.shell.amqp.transport import PikaTransport
+
     return PikaTransport(
         bus_url(settings),
         declare,
@@ -377,10 +411,11 @@ def transport(settings: Settings, routes: RouteTable | None) -> Transport:
 
 def remove_namespace(settings: Settings, routes: RouteTable) -> None:
     """Delete a namespace with all it holds: for benchmarks, which make their own."""
+    from bus.core.ingress import Ingress
     from bus.shell.probe import remove
     from bus.shell.topology import plan
 
-    remove(bus_url(settings), plan(settings.namespace, settings.partitions, routes.catalog))
+    remove(bus_url(settings), plan(settings.namespace, Ingress((settings.first_partitions,)), routes.catalog))
     if settings.store_url is not None:
         with _postgres_installed():
             from bus.shell.postgres_link import drop_schema
@@ -394,16 +429,6 @@ def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None
     from bus.shell.telemetry.spans import SpanRecorder, otlp_exporter
 
     return SpanRecorder(otlp_exporter(settings.otlp_endpoint), settings.namespace, __version__, meter.spans)
-
-
-def _tracing(recorder: SpanRecorder) -> Callable[[Open, float], None]:
-    from bus.shell.telemetry.spans import Traced
-
-    def finished(opened: Open, now_s: float) -> None:
-        if opened.decision is not None:
-            recorder.record(Traced(opened.decision, opened.queue, opened.received_s, opened.decided_s, now_s))
-
-    return finished
 
 
 def _endpoint(

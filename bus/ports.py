@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from bus.core.actions import Decision, Delivery, Output
+from bus.core.ingress import Ingress
 from bus.core.message import Message
 
 # --- Transport: the bus's side of the broker ----------------------------------------------------------------------
@@ -62,6 +63,21 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
+class Way(NamedTuple):
+    """Where an exchange leads.
+
+    Args:
+        source: the exchange.
+        to: the exchange behind it.
+        no_exchanges, no_queues: what is not behind it, or no more.
+    """
+
+    source: str
+    to: str
+    no_exchanges: tuple[str, ...] = ()
+    no_queues: tuple[str, ...] = ()
+
+
 class TransportEvents(Protocol):
     """Called by the transport on its loop thread, never re-entrantly."""
 
@@ -107,6 +123,10 @@ class Transport(Protocol):
         """Send what is collected, close both connections without cancelling, tell `on_lost`, and connect anew at once.
         Only between `on_connected` and `on_lost`; a second call changes nothing, and what is published, acked or to be
         consumed until `on_lost` comes is lost, as on any connection that is about to be."""
+
+    def lead(self, way: Way, then: Callable[[], None]) -> None:
+        """Bind `way.to`, then unbind the others, each with key "1"; what is so already stays so. `then` is called when
+        the broker has done all of it, never after `on_lost`."""
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """Start consuming; `prefetch` unacked deliveries at most of each queue.
@@ -233,7 +253,7 @@ class Share:
     """What one worker may work on, as the store's leases say.
 
     Args:
-        owned: partitions leased to this worker until it releases them or stops renewing.
+        owned: slots leased to this worker until it releases them or stops renewing.
         surplus: those of `owned` that another worker should have: finish what is committed there, then `release`.
         exclusive: nobody else can lease them while this process lives, so that they do not run out.
     """
@@ -262,8 +282,22 @@ class Store(Protocol):
     def secret(self) -> bytes:
         """Key that seals return addresses, made once: 32 bytes."""
 
+    def ingress(self) -> Ingress:
+        """Read what partitions there are; a wish to grow that was left beside the store is taken in first.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+
+    def set_ingress(self, before: Ingress, after: Ingress) -> bool:
+        """Replace it, durably, if it still is `before`; returns whether it was.
+
+        Raises:
+            StoreDown: the store cannot be reached; the outcome may be unknown.
+        """
+
     def lease(self, worker: str, of: int, ttl_s: float) -> Share:
-        """Renew this worker's leases, take free partitions of 0..of-1 up to its fair share, and say what it may own.
+        """Renew this worker's leases, take free slots of 0..of-1 up to its fair share, and say what it may own.
 
         The fair share is `of` over the workers that renewed within `ttl_s`, rounded up. A lease that was not renewed
         for `ttl_s`, by the store's own clock, is free. A store that serves one process leases everything to it.
@@ -272,7 +306,7 @@ class Store(Protocol):
             StoreDown: the store cannot be reached; after `ttl_s` of that somebody else may own them.
         """
 
-    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+    def release(self, worker: str, slots: Collection[int] | None = None) -> None:
         """Give leases back at once; None gives back all and takes the worker off the list."""
 
     def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
@@ -296,9 +330,9 @@ class Store(Protocol):
             StoreFailed: nothing of the batch may be published, and this instance is of no more use.
         """
 
-    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
-        """Yield (partition, bucket, key) of the newest inbox keys of what is claimed, at most `newest` a partition,
-        oldest first."""
+    def keys(self, newest: int, partitions: Collection[int] | None = None) -> Iterable[tuple[int, int, bytes]]:
+        """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` a partition, oldest first; None
+        reads what is claimed."""
 
     def seen(self, partition: int, bucket: int, key: bytes) -> tuple[int, bytes] | None:
         """Return (seq, content) of an inbox key, or None."""
@@ -351,7 +385,7 @@ class Meter(Protocol):
         """The store takes commits, or is down."""
 
     def owns(self, partitions: int) -> None:
-        """So many partitions are this worker's; 0 is a standby."""
+        """So many partitions of the generation that is served are this worker's; 0 is a standby."""
 
     def blocked(self, blocked: bool) -> None:
         """The broker raised or cleared an alarm that stops publishing."""

@@ -14,6 +14,8 @@ from typing import Any
 
 from bus.core.errors import BusError
 
+PARTITIONS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -26,7 +28,7 @@ class Settings:
     namespace: prefix of every exchange and queue.
     home: folder for the private broker, the store and the run's state.
     store: SQLite file, or `postgresql://...`; None is `home/bus.db`.
-    partitions: ingress partitions.
+    partitions: ingress partitions of a namespace that has none yet; None is 4. Later the store says how many there are.
     prefetch: unacked deliveries at most, of all partitions together; each has its part, whoever owns it.
     identity: `broker` (verified user = source agent) or `shared`; None: shared on a private node, else broker.
     bus_user: broker user of the bus.
@@ -48,7 +50,7 @@ class Settings:
     namespace: str = "agentbus"
     home: Path = Path(".agentbus")
     store: str | None = field(default=None, repr=False)
-    partitions: int = 4
+    partitions: int | None = None
     prefetch: int = 2000
     identity: str | None = None
     bus_user: str = "bus"
@@ -86,6 +88,11 @@ class Settings:
         return {f"BUS_{name.upper()}": str(value) for name, value in values.items() if value is not None}
 
     @property
+    def first_partitions(self) -> int:
+        """Partitions of a namespace that has none yet."""
+        return PARTITIONS if self.partitions is None else self.partitions
+
+    @property
     def store_url(self) -> str | None:
         """The store's PostgreSQL URL; None where it is a file.
 
@@ -114,7 +121,7 @@ def _convert(name: str, kind: str, text: str) -> Any:
     try:
         if "Path" in kind:
             return Path(text)
-        if kind == "int":
+        if kind.startswith("int"):
             return int(text)
         if kind == "float":
             return float(text)

@@ -14,7 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 import rich_click as click
 
-from bus.core.errors import BusError
+from bus.core.errors import BusError, NoStore
+from bus.core.ingress import Ingress, setting_note
 from bus.core.message import Json
 from bus.settings import Settings
 
@@ -95,6 +96,24 @@ def settings_options(command: Command) -> Command:
 def settings_of(flags: Mapping[str, Any], **more: Any) -> Settings:
     """Build the settings from a command's flags, then the environment, then the defaults."""
     return Settings.from_environment(**{**flags, **more})
+
+
+def ingress_of(settings: Settings) -> Ingress:
+    """What partitions the namespace has, as its store says; before the first bus, what the settings say.
+
+    Raises:
+        BusError: BUS_PARTITIONS is another number than it ever was.
+        StoreFailed: the store cannot be read.
+    """
+    from bus import bootstrap
+
+    try:
+        with contextlib.closing(bootstrap.history(settings)) as log:
+            found = log.ingress()
+    except NoStore:
+        found = Ingress()
+    setting_note(found, settings.partitions)
+    return found if found.sizes else Ingress((settings.first_partitions,))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
-from bus.cli.common import Printer, count, folders_of, output_option, settings_of, settings_options
+from bus.cli.common import Printer, count, folders_of, ingress_of, output_option, settings_of, settings_options
 from bus.core.errors import BusError, NoStore, StoreDown, StoreFailed, Unreachable
 
 if TYPE_CHECKING:
@@ -137,7 +137,17 @@ def _topology(opened: Any, settings: Settings, catalog: Catalog) -> Iterator[Che
     from bus.shell.probe import different, queue_states
     from bus.shell.topology import difference, plan
 
-    needed = plan(settings.namespace, settings.partitions, catalog)
+    try:
+        ingress = ingress_of(settings)
+    except BusError as error:
+        yield Check("partitions", "warn", str(error))
+        return
+    if ingress.growing:
+        sizes = f"{ingress.served.size} to {ingress.last.size}"
+        yield Check(
+            "partitions", "warn", f"grow from {sizes}", f"see `bus topology grow --partitions {ingress.last.size}`"
+        )
+    needed = plan(settings.namespace, ingress, catalog)
     missing = difference(opened, needed).missing
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

@@ -14,7 +14,11 @@ from bus.cli.common import Printer, count, folders_of, output_option, settings_o
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--metrics-port", type=click.IntRange(-1, 65535), help="Prometheus endpoint; 0 picks one, -1 none.")
-@click.option("--partitions", type=click.IntRange(1, 100), help="Ingress partitions.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 100),
+    help="Ingress partitions of a new namespace; later `bus topology grow` changes them.",
+)
 @click.option(
     "--workers", type=click.IntRange(1, 100), default=1, show_default=True,
     help="Processes that share the partitions; more than one needs a store in PostgreSQL.",

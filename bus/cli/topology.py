@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bus.cli.common import Printer, dumps, folders_of, output_option, settings_of, settings_options
+from bus.cli.common import Printer, dumps, folders_of, ingress_of, output_option, settings_of, settings_options
+from bus.cli.grow import grow
+from bus.core.ingress import MOST
 
 if TYPE_CHECKING:
     from bus.settings import Settings
     from bus.shell.topology import Topology
 
 _paths = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-_partitions = click.option("--partitions", type=click.IntRange(1, 100), help="Ingress partitions.")
+_partitions = click.option(
+    "--partitions", type=click.IntRange(1, MOST), help="Ingress partitions of a namespace that no bus has worked on."
+)
 
 
 @click.group()
 def topology() -> None:
-    """Show, make or export what the broker must have. Nothing is ever deleted.
+    """Show, make, grow or export what the broker must have. Nothing is ever deleted.
+
+    How many ingress partitions there are is decided by the first `bus run`, and kept in the store. Later only `grow`
+    changes it.
 
     Events go to the exchange NS.events.HASH, whose name stands for the set of all subscriptions. So an agent that no
     longer subscribes gets nothing more, though its bindings stay: they are those of another exchange, to which nobody
@@ -28,6 +35,7 @@ def topology() -> None:
     \b
     Examples:
       bus topology plan
+      bus topology grow --partitions 8           while the bus runs
       bus topology apply --amqp-url amqp://bus:secret@rabbit/
       bus topology export > definitions.json     for `rabbitmqctl import_definitions`, with policies
     """
@@ -106,12 +114,15 @@ def export_(paths: tuple[Path, ...], vhost: str, **flags: Any) -> int:
     return 0
 
 
+topology.add_command(grow)
+
+
 def _needed(settings: Settings, paths: tuple[Path, ...]) -> Topology:
     from bus import bootstrap
     from bus.shell.topology import plan
 
     catalog = bootstrap.table(bootstrap.load(folders_of(paths))).catalog
-    return plan(settings.namespace, settings.partitions, catalog)
+    return plan(settings.namespace, ingress_of(settings), catalog)
 
 
 def _names(needed: Topology) -> list[str]:

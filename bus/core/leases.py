@@ -5,6 +5,9 @@ accepts by a claim (`bus.core.claims`), acks its delivery once the bus has confi
 When it has been silent for as long as the lease says, the request is sent again with the next fence. Running out is
 recorded under the identity of the answer to the old fence: so whatever comes first, answer or running out, is the only
 one, and an agent that comes back later learns that the task is not its own any more.
+
+A partition that is retired, because the namespace grows, sends its leases after their conversations (`moved`): whatever
+is said of a task from then on comes to another partition, and the lease must be there.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from bus.core.actions import Decision, Delivery, End, Failure, Output, TargetKin
 from bus.core.address import seal, unseal
 from bus.core.codec import encode, expiry_s
 from bus.core.facts import Facts
-from bus.core.message import EXPIRY, FENCE, LEASE, REPLYTO, TASK_LAPSE, Attribute, Message
+from bus.core.message import EXPIRY, FENCE, HOPS, LEASE, REPLYTO, TASK_LAPSE, TASK_MOVE, Attribute, Json, Message
 from bus.core.outputs import BUS, NOBODY, STRUCTURED, Outbox, set_aside, watch
 from bus.core.telling import tell
 
@@ -77,6 +80,25 @@ def came_back(message: Message, facts: Facts, reason: str, queue: str) -> Decisi
     data = {"fence": given.get(FENCE, 0), "reason": reason}
     outbox.send("ingress", TASK_LAPSE, TASK_LAPSE, data, correlation=message.id)  # type: ignore[arg-type]
     return Decision("routed", message, why=f"bounced from {queue}: {reason}", outputs=tuple(outbox.outputs))
+
+
+def moved(output: Output, place: str, state: dict[str, Json], facts: Facts) -> tuple[Delivery, Decision]:
+    """Decide that a lease goes to the partition that its conversation has now.
+
+    Args:
+        output: the lease.
+        place: where it stands in the log, as text: one task may move again, with every growth.
+        state: what the other partition must know of it.
+    """
+    request = _request(output.body)
+    given = {name: value for name, value in request.attributes.items() if name not in (EXPIRY, HOPS)}
+    outbox = Outbox(Message(given, request.data), facts, f"moved {place}")
+    outbox.send("ingress", TASK_MOVE, TASK_MOVE, state, correlation=output.name)
+    delivery = Delivery(
+        output.body, STRUCTURED, {}, facts.bus_user, output.id, output.type, output.conversation, "", 0, None
+    )
+    why = "its partition is retired: the lease follows the conversation"
+    return delivery, Decision("routed", request, why=why, outputs=tuple(outbox.outputs))
 
 
 def _request(body: bytes) -> Message:

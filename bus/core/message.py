@@ -45,6 +45,8 @@ TASK_CLAIM, TASK_CLAIMED = "bus.task.claim", "bus.task.claimed"
 
 TASK_LAPSE = "bus.task.lapse"
 """Type of the bus's own word that a leased task came back from its queue: see bus.core.leases."""
+TASK_MOVE = "bus.task.move"
+"""Type of the bus's own word that a lease goes to another partition: see bus.core.leases."""
 
 
 class Message(NamedTuple):

@@ -13,8 +13,13 @@ WAKE_STEPS_S: tuple[int, ...] = (1, 5, 30, 300)
 
 
 def ingress_exchange(ns: str) -> str:
-    """Consistent-hash exchange that agents write; the routing key is the conversation."""
+    """Exchange that agents write, and the way to the newest generation's; the routing key is the conversation."""
     return f"{ns}.in"
+
+
+def generation_exchange(ns: str, generation: int) -> str:
+    """Consistent-hash exchange of one generation of partitions, behind `NS.in`; nobody publishes to it directly."""
+    return f"{ns}.in.{generation}"
 
 
 def ingress_queue(ns: str, partition: int) -> str:

@@ -35,6 +35,7 @@ from bus.core.message import (
     REQUESTED,
     TASK_CLAIM,
     TASK_LAPSE,
+    TASK_MOVE,
     Json,
     Message,
 )
@@ -54,10 +55,12 @@ from bus.core.telling import place, tell, tell_about_bytes
 from bus.core.work import Dispatch, Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
-_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE))
+_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE))
 _FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
+RETIRED = "\0retired"
+"""Stands for the routing key of what comes out of a retired partition: no conversation has it, so it takes that hop."""
 
 
 def understand(delivery: Delivery, table: RouteTable, facts: Facts) -> Message | Decision:
@@ -135,7 +138,7 @@ def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: 
     if message.type == TASK_CLAIM:
         return claimed(message, table, facts)
     if message.source == BUS:
-        return Decision("filtered", message, why="lease", reason="its task came back; what follows is up to the lease")
+        return Decision("filtered", message, why="lease", reason="word of a lease; what follows is up to the lease")
     raise Refused("not-published", f"only the bus says `{message.type}`; leave it out")
 
 
@@ -159,7 +162,9 @@ def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     headers = carried_headers(delivery)
     again = Output("ingress", message.type, message.id, message.type, message.conversation, delivery.body,
                    delivery.content_type or STRUCTURED, headers)  # fmt: skip
-    return Decision("routed", message, why=REKEYED, reason="its routing key was not its conversation", outputs=(again,))
+    came = "from a retired partition" if delivery.routing_key == RETIRED else "under another routing key"
+    reason = f"it came {came}, not to the partition of its conversation"
+    return Decision("routed", message, why=REKEYED, reason=reason, outputs=(again,))
 
 
 def _check_contract(message: Message, contract: Contract) -> None:

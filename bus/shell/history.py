@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from bus.audit.record import Record
 from bus.audit.trace import ENDED, PENDING, Fate, Place
 from bus.core.errors import BusError, StoreFailed
+from bus.core.ingress import Ingress
 from bus.ports import Entry, Excepted
 from bus.shell.history_index import HistoryIndex, Progress, Spot
 from bus.shell.history_log import Log, Mark, records_of
@@ -69,6 +70,14 @@ class History:
         """Read the records of a message id: the decision, then its repeats; empty when the log has none."""
         with self._explained():
             return self._at(self._indexed(progress).message(name))
+
+    def ingress(self) -> Ingress:
+        """What partitions there are."""
+        return self._log.ingress()
+
+    def backlog(self) -> Mapping[int, tuple[int, int]]:
+        """By partition, how many of its inputs are recorded and unfinished, and how many outputs are held."""
+        return self._log.backlog()
 
     def entry(self, partition: int, seq: int) -> Entry:
         """Read one entry with its bodies.

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 from bus.audit.record import Record, decode
 from bus.audit.segment import records
+from bus.core.ingress import Ingress
 from bus.ports import Excepted
 
 Mark: TypeAlias = tuple[int, ...]
@@ -73,6 +74,12 @@ class Log(Protocol):
 
     def done(self) -> Mapping[int, int]:
         """The watermark of each partition."""
+
+    def ingress(self) -> Ingress:
+        """What partitions there are."""
+
+    def backlog(self) -> Mapping[int, tuple[int, int]]:
+        """By partition, how many inputs are recorded and unfinished, and how many outputs are held, without leases."""
 
     def fates(self, partition: int, seq: int) -> Sequence[tuple[int, str, str, float]]:
         """What became of an entry's outputs otherwise than delivered: (index, how, reason, time)."""

@@ -7,8 +7,9 @@ compares all 16 bytes. It is rebuilt from the store at every claim, before anyth
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -35,8 +36,9 @@ def answer_key(task: str, fence: Attribute, content: bytes = b"") -> InboxKey:
 
 
 def raw_key(delivery: Delivery, content: bytes) -> InboxKey:
-    """Identity of what could not be decoded, or came back from the broker: its queue, message id and bytes."""
-    said = f"\0raw\0{delivery.queue.rpartition('.')[2]}\0{delivery.message_id}\0{delivery.user_id}\0".encode()
+    """Identity of what could not be decoded, or came back from the broker: which of the two, message id and bytes."""
+    kind = "bounced" if delivery.queue.endswith(".bounced") else "ingress"
+    said = f"\0raw\0{kind}\0{delivery.message_id}\0{delivery.user_id}\0".encode()
     content = content[:CONTENT_BYTES]
     return InboxKey(blake2b(said + content, digest_size=16).digest(), content)
 
@@ -46,6 +48,40 @@ class Earlier(NamedTuple):
 
     seq: int
     same: bool
+    elder: bool = False  # in a partition of an earlier generation
+
+
+class Elders:
+    """What partitions of earlier generations hold: a message that its sender repeats after the namespace has grown
+    comes to another partition than before. Shared by the inboxes that are too young to have a window of their own.
+
+    Args:
+        store: where exact keys lie.
+        window: identities to remember of each partition.
+    """
+
+    def __init__(self, store: Store, window: int) -> None:
+        self._store = store
+        self._window = window
+        self._known: dict[int, IdentityFilter] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._known.values()))
+
+    def remember(self, keys: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take in (partition, bucket, key), in order of partitions and buckets."""
+        for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
+            known = self._known.setdefault(partition, IdentityFilter(self._window))
+            known.add(bucket, [key for _, _, key in rows])
+
+    def earlier(self, key: InboxKey) -> Earlier | None:
+        """Find an input with this identity."""
+        for partition, known in self._known.items():
+            for bucket in known.buckets(key.key):
+                found = self._store.seen(partition, bucket, key.key)
+                if found is not None:
+                    return Earlier(found[0], found[1] == key.content, elder=True)
+        return None
 
 
 class Inbox:
@@ -55,9 +91,11 @@ class Inbox:
         partition: which.
         store: where exact keys lie.
         window: identities to remember; the oldest are forgotten beyond it, by the store and here alike.
+        elders: what earlier generations remember.
     """
 
-    def __init__(self, partition: int, store: Store, window: int) -> None:
+    def __init__(self, partition: int, store: Store, window: int, elders: Elders | None = None) -> None:
+        self._elders = elders
         self._partition = partition
         self._store = store
         self._known = IdentityFilter(window)
@@ -79,7 +117,7 @@ class Inbox:
             found = self._store.seen(self._partition, bucket, key.key)
             if found is not None:
                 return Earlier(found[0], found[1] == key.content)
-        return None
+        return None if self._elders is None else self._elders.earlier(key)
 
     def add(self, key: InboxKey, seq: int) -> None:
         """Take in an input that the next commit will record."""

@@ -7,11 +7,11 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
@@ -20,18 +20,21 @@ from bus.core.actions import Decision, Delivery, Output
 from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
-from bus.core.leases import lapsed
-from bus.core.message import CORRELATION, FENCE, TASK_CLAIM, TASK_LAPSE, Message
+from bus.core.leases import lapsed, lease_of, moved
+from bus.core.message import CORRELATION, FENCE, TASK_CLAIM, TASK_LAPSE, TASK_MOVE, Json, Message
 from bus.core.outputs import BUS
-from bus.core.pipeline import REKEYED, understand
+from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.ports import Claim, Entry, InboxKey, Received, Store
-from bus.shell.inbox import Inbox, answer_key, inbox_key, raw_key
+from bus.shell.inbox import Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
 from bus.shell.trial.place import SUSPECT, Here, Place
+
+_STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
+"""What goes with a lease to another partition: where it stands in the log, which every worker can read, and its row."""
 
 
 @dataclass(slots=True)
@@ -85,11 +88,27 @@ class Judge:
         self._apart = apart or self._here
         self.leases = Leases(used=False)
         self._partitions: dict[str, int] = {}
+        self._retired: set[int] = set()
+        self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
         self._inboxes: dict[int, Inbox] = {}
         self._next: dict[int, int] = {}
 
-    def claimed(self, claims: Iterable[Claim], keys: Iterable[tuple[int, int, bytes]]) -> None:
-        """Begin anew from what the store holds; its keys, in order, are read as a stream and never all in memory."""
+    def claimed(
+        self,
+        claims: Iterable[Claim],
+        keys: Iterable[tuple[int, int, bytes]],
+        elders: Elders | None = None,
+        retired: Collection[int] = (),
+    ) -> None:
+        """Begin anew from what the store holds; its keys, in order, are read as a stream and never all in memory.
+
+        Args:
+            claims: of all partitions that are worked on.
+            keys: identities that they hold.
+            elders: identities that earlier generations hold.
+            retired: partitions in which nothing is decided any more.
+        """
+        self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
         self.leases = Leases(any(each.lease_s is not None for each in self.table.catalog.capabilities.values()))
@@ -97,9 +116,15 @@ class Judge:
         for claim in claims:
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
-            self._inboxes[claim.partition] = Inbox(claim.partition, self._store, self._window)
+            young = claim.next_seq <= self._window and claim.partition not in self._retired
+            inbox = Inbox(claim.partition, self._store, self._window, elders if young else None)
+            self._inboxes[claim.partition] = inbox
         for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
             self._inboxes[partition].remember(bucket, [key for _, _, key in rows])
+
+    def retire(self, partitions: Collection[int]) -> None:
+        """From now on nothing is decided in these: what still comes goes on to the partition of its conversation."""
+        self._retired.update(partitions)
 
     def judge(self, batch: Sequence[Received]) -> Judged:
         """Decide a batch, in order.
@@ -159,11 +184,17 @@ class Judge:
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
         if earlier is None:
-            if type_ == TASK_CLAIM:
+            came = delivery
+            if partition in self._retired:
+                came = delivery._replace(routing_key=RETIRED)
+                self.passed_on += 1
+            if type_ in (TASK_CLAIM, TASK_MOVE):
                 facts = self._of_its_task(understood, partition, facts)
-            decision = self._place(delivery).decide(delivery, understood, facts)
+            decision = self._place(delivery).decide(came, understood, facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
+            if type_ == TASK_MOVE and decision.end == "filtered":
+                decision = self._lease_arrived(understood, decision, partition)
             if self.leases.used:
                 self._keep_leases(understood, decision, partition, facts, answers)
             return decision, key, None
@@ -171,7 +202,7 @@ class Judge:
         if decision.end == "invalid":
             # An input of its own, known by its bytes: without an identity a redelivery would be refused once more.
             return self._raw(delivery, content, partition, lambda: decision)
-        return decision, None, earlier.seq
+        return decision, None, None if earlier.elder else earlier.seq
 
     def _of_its_task(self, claim: Message, partition: int, facts: Facts) -> Facts:
         """Add what the store says of the task that a claim names."""
@@ -190,6 +221,28 @@ class Judge:
         elif message.type == TASK_LAPSE and isinstance(message.data, dict):
             lost, reason = message.data.get("fence"), message.data.get("reason")
             self.leases.lose(partition, task, lost if isinstance(lost, int) else 0, str(reason))
+
+    def _lease_arrived(self, word: Message, decision: Decision, partition: int) -> Decision:
+        """Take over a lease from the partition that its conversation had before; nothing, if its task is answered."""
+        data = cast("dict[str, Any]", word.data)
+        output = self._store.entry(data["partition"], data["seq"]).outputs[data["index"]]
+        lease = lease_of(output)
+        if self._inboxes[partition].earlier(answer_key(lease.task, lease.fence)) is not None:
+            return decision
+        self.leases.arrive(partition, lease, data["due_s"], data["attempts"], data["reason"])
+        return decision._replace(end="routed", reason="its lease is kept here from now on", outputs=(output,))
+
+    def move_leases(self, partitions: Collection[int], judged: Judged) -> None:
+        """Send the leases of partitions that are to be retired after their conversations."""
+        now = self._clock()
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        for row in self.leases.within(partitions):
+            output = self._store.entry(row.partition, row.seq).outputs[row.index]
+            state: dict[str, Json] = {name: getattr(row, name) for name in _STATE}
+            delivery, decision = moved(output, f"{row.partition}/{row.seq}/{row.index}", state, facts)
+            self.leases.end(row.partition, output.name)
+            case = self._numbered(row.partition, decision, None, None)
+            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
     def lapse(self, judged: Judged) -> None:
         """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
@@ -216,7 +269,8 @@ class Judge:
         if earlier is None:
             return decision(), key, None
         reason = f"recorded before, as number {earlier.seq}"
-        return Decision("duplicate", None, why="duplicate", reason=reason), None, earlier.seq
+        behind = None if earlier.elder else earlier.seq
+        return Decision("duplicate", None, why="duplicate", reason=reason), None, behind
 
     def _place(self, delivery: Delivery) -> Place:
         return self._here if delivery.redelivered < SUSPECT else self._apart

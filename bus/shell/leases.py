@@ -7,7 +7,7 @@ Used on the store's thread, between deciding a batch and committing it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -63,6 +63,8 @@ class Leases:
         self._tasks: dict[str, _Watched] = {}
         self._hold: dict[tuple[int, int, int], Held] = {}
         self._release: dict[tuple[int, int, int], Held] = {}
+        self._arriving: dict[str, tuple[float, int, str]] = {}
+        self._lost: dict[tuple[int, str, Attribute], str] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -77,7 +79,8 @@ class Leases:
         """A request was decided, and this watches over it."""
         lease = lease_of(output)
         due = now_s + (_LOOK_AGAIN_S if output.expires_ms is None else output.expires_ms / 1000 + _AFTER_S)
-        row = Held(partition, seq, index, f"{output.conversation}\0{output.target}", due, 0, _UNACCEPTED)
+        due, attempts, reason = self._arriving.pop(lease.task, (due, 0, _UNACCEPTED))
+        row = Held(partition, seq, index, f"{output.conversation}\0{output.target}", due, attempts, reason)
         self._tasks[lease.task] = _Watched(lease, row)
         self._write(row)
 
@@ -99,6 +102,19 @@ class Leases:
         if watched is not None:
             row = watched.row
             self._write_to(watched, replace(row, due_s=0.0, attempts=row.attempts + 1, reason=reason))
+
+        else:  # it may be on its way from another partition
+            self._lost[partition, task, fence] = reason
+
+    def within(self, partitions: Collection[int]) -> list[Held]:
+        """The rows of the leases that these partitions have."""
+        return [each.row for each in self._tasks.values() if each.row.partition in partitions]
+
+    def arrive(self, partition: int, lease: Lease, due_s: float, attempts: int, reason: str) -> None:
+        """The lease that begins next for this task comes from another partition, with its state there."""
+        self.used = True
+        lost = self._lost.pop((partition, lease.task, lease.fence), None)
+        self._arriving[lease.task] = (due_s, attempts, reason) if lost is None else (0.0, attempts + 1, lost)
 
     def end(self, partition: int, task: str, fence: Attribute | None = None) -> None:
         """The try is answered, or over; None means whichever try it is."""

@@ -16,6 +16,7 @@ from itertools import chain
 
 from bus.core import naming
 from bus.core.actions import Delivery
+from bus.ports import Way
 from bus.shell.topology import Binding, Exchange, Queue, Topology
 
 
@@ -50,9 +51,12 @@ class MemoryBroker:
         self._limits = dict(limits or {})
         self._kinds: dict[str, str] = {}
         self._bindings: dict[str, list[Binding]] = {}
+        self._behind: dict[str, list[str]] = {}  # exchanges behind exchanges
         self._queues: dict[str, _Queue] = {}
         self._listeners: list[Callable[[], None]] = []
         self.declare(topology)
+        self.lead(topology.way)
+        self.unlead(topology.way)
 
     def declare(self, topology: Topology) -> None:
         """Declare what is not there yet."""
@@ -68,6 +72,24 @@ class MemoryBroker:
             for binding in topology.bindings:
                 if binding not in self._bindings[binding.exchange]:
                     self._bindings[binding.exchange].append(binding)
+
+    def lead(self, way: Way) -> None:
+        """Bind what `way` leads to."""
+        with self.lock:
+            behind = self._behind.setdefault(way.source, [])
+            if way.to not in behind:
+                behind.append(way.to)
+
+    def behind(self, exchange: str) -> list[str]:
+        """The exchanges that are bound to an exchange."""
+        return list(self._behind.get(exchange, ()))
+
+    def unlead(self, way: Way) -> None:
+        """Unbind what `way` does not lead to."""
+        with self.lock:
+            self._behind[way.source] = [each for each in self._behind[way.source] if each not in way.no_exchanges]
+            here = self._bindings[way.source]
+            self._bindings[way.source] = [each for each in here if each.queue not in way.no_queues]
 
     def _declare_exchange(self, exchange: Exchange) -> None:
         self._kinds[exchange.name] = exchange.kind
@@ -110,8 +132,14 @@ class MemoryBroker:
             return [key] if key in self._queues else []
         bindings = self._bindings.get(exchange, [])
         kind = self._kinds.get(exchange)
-        if kind == "x-consistent-hash" and bindings:
-            return [bindings[zlib.crc32(key.encode()) % len(bindings)].queue]
+        if kind == "x-consistent-hash":
+            behind = self._behind.get(exchange, [])
+            places = len(behind) + len(bindings)
+            if not places:
+                return []
+            # Each exchange hashes in its own way, so that one's choice says nothing of the next one's.
+            at = zlib.crc32(f"{exchange}/{key}".encode()) % places
+            return self._route(behind[at], key) if at < len(behind) else [bindings[at - len(behind)].queue]
         if kind == "topic":
             words = key.split(".")
             fitting = [each for each in bindings if topic_fits(each.routing_key.split("."), words)]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bus.core.errors import StoreDown, StoreFailed
+from bus.core.ingress import Ingress
 from bus.ports import Claim, Commit, Entry, Excepted, Held, Share
 from bus.shell.lease_rules import Leases, leased, released
 from bus.shell.store_rules import Segment, advance, bucket_of, entries_of, fenced, moves_of, segments_of, unfinished
@@ -36,6 +37,7 @@ class _Disk:
     held: dict[_Place, Held] = field(default_factory=dict)
     exceptions: dict[_Place, Excepted] = field(default_factory=dict)
     leases: Leases = field(default_factory=Leases)
+    ingress: Ingress = field(default_factory=Ingress)
 
 
 class MemoryStore:
@@ -82,16 +84,29 @@ class MemoryStore:
         other._disk = self._disk
         return other
 
+    def ingress(self) -> Ingress:
+        """Read what partitions there are."""
+        self._usable()
+        return self._disk.ingress
+
+    def set_ingress(self, before: Ingress, after: Ingress) -> bool:
+        """Replace it if it still is `before`; returns whether it was."""
+        self._usable()
+        if self._disk.ingress != before:
+            return False
+        self._disk.ingress = after
+        return True
+
     def lease(self, worker: str, of: int, ttl_s: float) -> Share:
-        """Renew this worker's leases, take free partitions up to its fair share, and say what it may own."""
+        """Renew this worker's leases, take free slots up to its fair share, and say what it may own."""
         self._usable()
         self._disk.leases, share = leased(self._disk.leases, worker, of, self._clock(), ttl_s)
         return share
 
-    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+    def release(self, worker: str, slots: Collection[int] | None = None) -> None:
         """Give leases back at once; None gives back all and takes the worker off the list."""
         self._usable()
-        self._disk.leases = released(self._disk.leases, worker, partitions)
+        self._disk.leases = released(self._disk.leases, worker, slots)
 
     def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
         """Take these partitions, or all of 0..of-1, so that older owners can write nothing."""
@@ -166,11 +181,12 @@ class MemoryStore:
         for (number, bucket, key), row in rows.items():
             self._disk.partitions[number].inbox[bucket][key] = row
 
-    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
+    def keys(self, newest: int, partitions: Collection[int] | None = None) -> Iterable[tuple[int, int, bytes]]:
         """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
         self._usable()
+        wanted = self._epochs if partitions is None else partitions
         for number, partition in sorted(self._disk.partitions.items()):
-            if number not in self._epochs:
+            if number not in wanted:
                 continue
             rows = sorted([(seq, key) for keys in partition.inbox.values() for key, (seq, _) in keys.items()])
             for seq, key in rows[max(len(rows) - newest, 0) :]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from bus.core.actions import Delivery
 from bus.core.errors import BusError
-from bus.ports import Outcome, Outgoing, Received, Tag, TransportEvents
+from bus.ports import Outcome, Outgoing, Received, Tag, TransportEvents, Way
 from bus.shell.memory_broker import MemoryBroker, Stored
 
 _NO_ROUTE = "NO_ROUTE: {where} has no queue for key `{key}`"
@@ -27,9 +27,13 @@ class MemoryTransport:
     Args:
         broker: shared with other transports and the test.
         user: broker user of this connection, the `user_id` of its publishes.
+        declare: declares the topology at each connect.
     """
 
-    def __init__(self, broker: MemoryBroker, user: str = "bus") -> None:
+    def __init__(
+        self, broker: MemoryBroker, user: str = "bus", declare: Callable[[MemoryBroker], None] = lambda broker: None
+    ) -> None:
+        self._declare = declare
         self._broker = broker
         self._user = user
         self._events: TransportEvents | None = None
@@ -98,6 +102,7 @@ class MemoryTransport:
         if not self._connected:
             self._generation += 1
             self._connected = True
+            self._declare(self._broker)
             self._handler().on_connected()
             return True
         done = self._step_calls() + self._step_timers() + self._step_outcomes() + self._step_batch()
@@ -153,6 +158,22 @@ class MemoryTransport:
         """See `Transport.restart`."""
         if self._lost is None:
             self.lose(reason)
+
+    def lead(self, way: Way, then: Callable[[], None]) -> None:
+        """See `Transport.lead`; binding and unbinding are turns of their own, between which the process may die."""
+        self._broker.lead(way)
+        generation = self._generation
+
+        def unlead() -> None:
+            if self._connected and generation == self._generation:
+                self._broker.unlead(way)
+                self._calls.append(finished)
+
+        def finished() -> None:
+            if self._connected and generation == self._generation:
+                then()
+
+        self._calls.append(unlead)
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from bus.core.errors import NoStore, StoreDown, StoreFailed
+from bus.core.ingress import Ingress, from_json
 from bus.ports import Excepted
 from bus.shell.history_log import LogRow, Mark
 from bus.shell.postgres_link import TIMEOUT_S, Link, connect, explained, shown
@@ -40,6 +41,15 @@ SELECT partition, coalesce((
     SELECT first_seq FROM segment AS s WHERE s.partition = p.partition AND position <= %s
     ORDER BY first_seq DESC LIMIT 1
 ), 0) FROM partition AS p
+"""
+
+
+# What a lease is held under has `\0lease:` in it: see bus.shell.leases.
+_BACKLOG = """
+SELECT partition, next - 1 - done,
+       (SELECT count(*) FROM held AS h
+        WHERE h.partition = p.partition AND position('\\x006c656173653a'::bytea IN key) = 0)
+FROM partition AS p
 """
 
 
@@ -150,6 +160,15 @@ class PostgresLog:
     def done(self) -> Mapping[int, int]:
         """The watermark of each partition."""
         return dict(self._rows("SELECT partition, done FROM partition"))
+
+    def ingress(self) -> Ingress:
+        """What partitions there are."""
+        return from_json(self._rows("SELECT state FROM ingress")[0][0])
+
+    def backlog(self) -> Mapping[int, tuple[int, int]]:
+        """By partition, how many of its inputs are recorded and unfinished, and how many outputs are held."""
+        rows = self._rows(_BACKLOG)
+        return {partition: (unfinished, held) for partition, unfinished, held in rows}
 
     def fates(self, partition: int, seq: int) -> Sequence[tuple[int, str, str, float]]:
         """What became of an entry's outputs otherwise than delivered: (index, how, reason, time)."""

@@ -56,6 +56,11 @@ _MIGRATIONS = (
     INSERT INTO meta VALUES (true, 0, replace(gen_random_uuid()::text, '-', ''),
         sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
     """,
+    """
+    -- What partitions there are: one row, replaced by compare-and-set. See bus.core.ingress.
+    CREATE TABLE ingress(one boolean PRIMARY KEY DEFAULT true CHECK (one), state jsonb NOT NULL);
+    INSERT INTO ingress VALUES (true, '{}');
+    """,
 )
 
 FORMAT = len(_MIGRATIONS)
@@ -65,11 +70,11 @@ _WORKER_RIGHTS = {
     "SELECT, INSERT, UPDATE": ("partition", "exceptions"),
     "SELECT, INSERT, DELETE": ("inbox",),
     "SELECT, INSERT, UPDATE, DELETE": ("held",),
-    "SELECT, UPDATE": ("lease",),
+    "SELECT, UPDATE": ("lease", "ingress"),
     "SELECT": ("meta",),
 }
 _READER_RIGHTS = {
-    "SELECT": ("segment", "partition", "held", "exceptions"),
+    "SELECT": ("segment", "partition", "held", "exceptions", "ingress"),
     "SELECT (format, store_id)": ("meta",),
 }
 

@@ -136,4 +136,8 @@ SET_LEASES = b"""
 UPDATE lease SET version = version + 1, workers = %s::jsonb, owners = %s::jsonb WHERE version = %s RETURNING version
 """
 
+INGRESS = b"SELECT state FROM ingress"
+
+SET_INGRESS = b"UPDATE ingress SET state = %s::jsonb WHERE state = %s::jsonb RETURNING true"
+
 IDENTITY = b"SELECT store_id, secret FROM meta"

@@ -23,6 +23,7 @@ import orjson
 import psycopg
 
 from bus.core.errors import StoreDown, StoreFailed
+from bus.core.ingress import Ingress, as_json, from_json
 from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell import postgres_statements as statements
 from bus.shell.lease_rules import Leases, leased, released
@@ -94,8 +95,31 @@ class PostgresStore:
         """Key that seals return addresses: 32 bytes."""
         return self._secret
 
+    def ingress(self) -> Ingress:
+        """Read what partitions there are.
+
+        Raises:
+            StoreDown: the database cannot be reached.
+        """
+        with self._explained():
+            row = self._connected().execute(statements.INGRESS).fetchone()
+        if row is None:
+            raise StoreFailed(f"{shown(self._url)} has lost its row of `ingress`; restore it from a copy")
+        return from_json(row[0])
+
+    def set_ingress(self, before: Ingress, after: Ingress) -> bool:
+        """Replace it if it still is `before`; returns whether it was.
+
+        Raises:
+            StoreDown: the database cannot be reached; the outcome may be unknown.
+        """
+        old = orjson.dumps(as_json(before) if before.sizes else {}).decode()
+        new = orjson.dumps(as_json(after)).decode()
+        with self._explained():
+            return self._connected().execute(statements.SET_INGRESS, (new, old)).fetchone() is not None
+
     def lease(self, worker: str, of: int, ttl_s: float) -> Share:
-        """Renew this worker's leases, take free partitions up to its fair share, and say what it may own.
+        """Renew this worker's leases, take free slots up to its fair share, and say what it may own.
 
         The lease lasts `ttl_s` by the database's clock, from a moment after this was called: whoever counts from
         before the call is safe. `worker` is a name that no other process has or had.
@@ -113,13 +137,13 @@ class PostgresStore:
         self._change_leases(renew)
         return share
 
-    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+    def release(self, worker: str, slots: Collection[int] | None = None) -> None:
         """Give leases back at once; None gives back all and takes the worker off the list.
 
         Raises:
             StoreDown: the database cannot be reached; the leases run out by themselves.
         """
-        self._change_leases(lambda state, now_s: released(state, worker, partitions))
+        self._change_leases(lambda state, now_s: released(state, worker, slots))
 
     def _change_leases(self, change: Callable[[Leases, float], Leases]) -> None:
         """Compare and set: no lock is held between reading and writing, so a paused worker holds up nobody."""
@@ -195,9 +219,9 @@ class PostgresStore:
             advance(move, *found[move.partition])
         raise StoreFailed(f"{shown(self._url)} refused a commit that is in order; nothing was written")
 
-    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
+    def keys(self, newest: int, partitions: Collection[int] | None = None) -> Iterable[tuple[int, int, bytes]]:
         """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
-        for partition in sorted(self._epochs):
+        for partition in sorted(self._epochs if partitions is None else partitions):
             start, surplus = self._window(partition, newest)
             stop = bucket_id(partition + 1, 0)
             last = self._run(b"SELECT max(bucket) FROM inbox WHERE bucket >= %s AND bucket < %s", (start, stop))[0][0]

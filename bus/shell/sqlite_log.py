@@ -13,11 +13,21 @@ from typing import Any
 from urllib.parse import quote
 
 from bus.core.errors import NoStore, StoreFailed
+from bus.core.ingress import Ingress
 from bus.ports import Excepted
 from bus.shell.history_log import LogRow, Mark
-from bus.shell.sqlite_schema import check, meta
+from bus.shell.sqlite_schema import check, meta, read_ingress
 
 _ROW = "SELECT position, partition, first_seq, count, blob FROM segment"
+
+
+# What a lease is held under has `\0lease:` in it: see bus.shell.leases.
+_BACKLOG = """
+SELECT partition, next - 1 - done,
+       (SELECT count(*) FROM held AS h
+        WHERE h.partition = p.partition AND instr(CAST(key AS BLOB), x'006C656173653A') = 0)
+FROM partition AS p
+"""
 
 
 class SqliteLog:
@@ -99,6 +109,16 @@ class SqliteLog:
     def done(self) -> Mapping[int, int]:
         """The watermark of each partition."""
         return dict(self._rows("SELECT partition, done FROM partition", ()))
+
+    def ingress(self) -> Ingress:
+        """What partitions there are."""
+        with self._explained():
+            return read_ingress(self._db)
+
+    def backlog(self) -> Mapping[int, tuple[int, int]]:
+        """By partition, how many of its inputs are recorded and unfinished, and how many outputs are held."""
+        rows = self._rows(_BACKLOG, ())
+        return {partition: (unfinished, held) for partition, unfinished, held in rows}
 
     def fates(self, partition: int, seq: int) -> Sequence[tuple[int, str, str, float]]:
         """What became of an entry's outputs otherwise than delivered: (index, how, reason, time)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
 from pathlib import Path
 
 from bus.core.errors import StoreFailed
+from bus.core.ingress import Ingress, as_json, from_json
 
 FORMAT = 1
 APPLICATION_ID = 0x61675342  # "agSB", so that `file` and we know such a file
@@ -75,6 +77,17 @@ def check(db: sqlite3.Connection, path: Path) -> None:
         raise StoreFailed(
             f"{path} has format {version!r} and this agentbus reads {FORMAT}; use the version that wrote it"
         )
+
+
+def read_ingress(db: sqlite3.Connection) -> Ingress:
+    """Read what partitions there are; the empty one before the first start."""
+    row = db.execute("SELECT value FROM meta WHERE name = 'ingress'").fetchone()
+    return from_json(json.loads(row[0])) if row else Ingress()
+
+
+def write_ingress(db: sqlite3.Connection, ingress: Ingress) -> None:
+    """Write what partitions there are."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('ingress', ?)", (json.dumps(as_json(ingress)),))
 
 
 def meta(db: sqlite3.Connection, name: str) -> bytes | str | int:

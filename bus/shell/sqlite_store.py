@@ -22,6 +22,7 @@ by a new process, which checkpoints before it hands out anything, so that what i
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -30,9 +31,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bus.core.errors import StoreDown, StoreFailed
+from bus.core.errors import BusError, StoreDown, StoreFailed
+from bus.core.ingress import Ingress, grown
 from bus.ports import Claim, Commit, Entry, Held, Share
-from bus.shell.sqlite_schema import make_private, meta, prepare
+from bus.shell import growth_wish
+from bus.shell.sqlite_schema import make_private, meta, prepare, read_ingress, write_ingress
 from bus.shell.store_lock import StoreLock
 from bus.shell.store_rules import (
     BUCKET_ENTRIES,
@@ -47,6 +50,8 @@ from bus.shell.store_rules import (
     segments_of,
     unfinished,
 )
+
+_log = logging.getLogger(__name__)
 
 WAL_BYTES = (
     4 << 20
@@ -115,11 +120,34 @@ class SqliteStore:
         """Key that seals return addresses: 32 bytes."""
         return self._secret
 
+    def ingress(self) -> Ingress:
+        """Read what partitions there are; a wish that lies beside the file is taken in first."""
+        wish = growth_wish.waiting(self._path)
+        with self._transaction() as db:
+            found = read_ingress(db)
+            if wish is not None:
+                try:
+                    found = grown(found, wish)
+                    write_ingress(db, found)
+                except BusError as refused:
+                    _log.warning("the wish for %d partitions is dropped: %s", wish, refused)
+        if wish is not None:
+            growth_wish.taken(self._path)  # after the commit: a crash in between repeats it, which changes nothing
+        return found
+
+    def set_ingress(self, before: Ingress, after: Ingress) -> bool:
+        """Replace it if it still is `before`; returns whether it was."""
+        with self._transaction() as db:
+            if read_ingress(db) != before:
+                return False
+            write_ingress(db, after)
+        return True
+
     def lease(self, worker: str, of: int, ttl_s: float) -> Share:
         """Lease everything to the one process that holds the file."""
         return Share(frozenset(range(of)), exclusive=True)
 
-    def release(self, worker: str, partitions: Collection[int] | None = None) -> None:
+    def release(self, worker: str, slots: Collection[int] | None = None) -> None:
         """Nobody else could take them."""
 
     def claim(self, of: int, partitions: Collection[int] | None = None) -> Sequence[Claim]:
@@ -167,9 +195,9 @@ class SqliteStore:
             raise
         self._note_written(segments, sum([run[0] for run in keys]))
 
-    def keys(self, newest: int) -> Iterable[tuple[int, int, bytes]]:
+    def keys(self, newest: int, partitions: Collection[int] | None = None) -> Iterable[tuple[int, int, bytes]]:
         """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
-        for partition in self._partitions():
+        for partition in self._partitions() if partitions is None else sorted(partitions):
             start, surplus = self._window(partition, newest)
             stop = bucket_id(partition + 1, 0)
             buckets = self._read("SELECT DISTINCT bucket FROM inbox WHERE bucket >= ? AND bucket < ?", (start, stop))

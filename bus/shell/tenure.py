@@ -3,6 +3,8 @@
 All that is in memory belongs to the tenure and dies with it: open inputs, publishes in flight, held rows, what has
 arrived. So nothing of an earlier claim can leak into a later one; callbacks that come late find nobody.
 
+While the namespace grows, it also drains the partitions that it owns of the old generation (bus.shell.drainage).
+
     turn     what can be done now, is: decide and commit a batch, publish what is committed, ack what is finished
     phases   replaying (nothing is consumed), running, leaving (nothing more is taken)
 """
@@ -10,15 +12,17 @@ arrived. So nothing of an earlier claim can leak into a later one; callbacks tha
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from bus.core import naming
 from bus.core.actions import Decision
 from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, Store, Transport
+from bus.shell.drainage import MARK, Drainage
 from bus.shell.failpoints import Reach
 from bus.shell.judge import Judge, Judged
 from bus.shell.ledger import Ledger, Open
@@ -55,6 +59,8 @@ class Kit:
         clock: epoch seconds.
         reach: passes failpoints.
         settled: told whenever nothing is open, while replaying and leaving.
+        lead: leads the ingress to where it has to lead once more.
+        drained: notes partitions in the store that have nothing left; on its thread.
         refusals: says when a target has refused for so long that the connection should be made anew.
         anew: does that; this tenure is over then.
         on_finished: told of every finished input and the time.
@@ -71,6 +77,8 @@ class Kit:
     submit: Submit
     later: Callable[[float, Callable[[], None]], None]
     settled: Callable[[], None]
+    lead: Callable[[], None]
+    drained: Callable[[Collection[int]], None]
     reach: Reach
     refusals: Refusals
     anew: Callable[[str], None]
@@ -97,12 +105,15 @@ class Tenure:
         self._committing = False
         self._tokens = 0
         self._leases_due = False
+        self._move: frozenset[int] = frozenset()  # partitions whose leases are to go
         self._idle_timer = False
         self._unpruned = 0
         self.phase: Literal["replaying", "running", "leaving"] = "replaying"
         self._load(taken)
 
     def _load(self, taken: Taken) -> None:
+        self._partitions = [each.partition for each in taken.claims]
+        self._drainage = Drainage(self._kit.namespace, taken.to_drain, secrets.token_hex(16), self._clock)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
@@ -140,11 +151,11 @@ class Tenure:
         else:
             self._outflow.add(job)
 
-    def consume(self, partitions: Sequence[int]) -> None:
+    def consume(self) -> None:
         """Everything recorded is settled: take what is new."""
         self.phase = "running"
-        queues = [naming.ingress_queue(self._kit.namespace, partition) for partition in sorted(partitions)]
-        if 0 in partitions:  # what the broker gives up on is recorded in partition 0
+        queues = [naming.ingress_queue(self._kit.namespace, partition) for partition in self._partitions]
+        if 0 in self._partitions:  # what the broker gives up on is recorded in partition 0
             queues.append(naming.bounced(self._kit.namespace))
         self._transport.consume(queues, self._kit.prefetch)
 
@@ -158,6 +169,10 @@ class Tenure:
         """Take what has arrived; when leaving, what is not acked goes back as the socket closes."""
         if self.phase == "running":
             self._arrived.extend(batch)
+            if self._drainage:
+                for each in batch:
+                    if each.delivery.content_type not in (WAKE, MARK):
+                        self._drainage.arrived(each.delivery.queue)
             self.turn()
 
     def outcomes(self, outcomes: Sequence[Outcome]) -> None:
@@ -196,7 +211,7 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            if self._arrived or self._came_back or self._waiting.hold or self._leases_due:
+            if self._arrived or self._came_back or self._waiting.hold or self._leases_due or self._move:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
                 self._flush_later()
@@ -234,6 +249,9 @@ class Tenure:
             if received.delivery.content_type == WAKE:
                 self._ledger.free(received.tag)
                 woken = True
+            elif received.delivery.content_type == MARK:
+                self._ledger.free(received.tag)
+                self._drainage.marked(received.delivery.queue, received.delivery.body)
             else:
                 batch.append(received)
         if woken:  # once for all tokens: it looks at every row that waits, and each of them has sent one
@@ -252,8 +270,9 @@ class Tenure:
         """Decide and commit on the store's thread: an identity may have to be looked up, and the loop never waits."""
         release, self._waiting.release = self._waiting.release, []
         lapse, self._leases_due = self._leases_due, False
+        move, self._move = self._move, frozenset()
         done = self._ledger.marks()
-        if not (batch or back or held or done or release or lapse):
+        if not (batch or back or held or done or release or lapse or move):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -268,6 +287,8 @@ class Tenure:
                     self._judge.came_back(job.partition, job.output, outcome.reason, judged)
             if lapse:
                 self._judge.lapse(judged)
+            if move:
+                self._judge.move_leases(move, judged)
             hold, free = self._judge.leases.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
@@ -384,9 +405,49 @@ class Tenure:
             job.output = replayed(job.output)
             self._hold(job, self._clock(), f"the broker has not answered for {CONFIRM_S:g} s")
         if self.phase == "running":
+            if self._drainage:
+                self._drain()
             self._leases_due = len(self._judge.leases) > 0
             if self._waiting.rows:
                 self._wake()
+        self.turn()
+        if self._judge.passed_on and self.phase == "running":
+            # A few are late. More, and for ever, if somebody has bound what was unbound: old definitions imported, say.
+            _log.warning("%d messages came to retired partitions and were passed on", self._judge.passed_on)
+            self._judge.passed_on = 0
+            self._kit.lead()
+
+    # --- growing: see bus.shell.drainage ---------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        marks = self._drainage.due()
+        if marks:
+            self._transport.publish(marks)
+        if self._committing or self._arrived:
+            return
+        quiet = self._drainage.settled() - self._busy()
+        self._move = frozenset(row.partition for row in self._judge.leases.within(quiet))
+        done = quiet - self._move
+        if done and not self._move:
+            self._committing = True  # nothing is decided between the look and the note
+            self._submit(lambda: self._note_drained(done), lambda _: self._drained(done))
+
+    def _busy(self) -> set[int]:
+        """Partitions with something unfinished, held, or not yet written down as finished."""
+        rows = [job for jobs in self._waiting.rows.values() for job in jobs]
+        waits = {job.partition for job in [*rows, *self._waiting.hold]} | {
+            row.partition for row in self._waiting.release
+        }
+        return waits | {partition for partition, _ in self._ledger.open} | self._ledger.risen
+
+    def _note_drained(self, partitions: Collection[int]) -> None:
+        self._judge.retire(partitions)
+        self._kit.drained(partitions)
+
+    def _drained(self, partitions: Collection[int]) -> None:
+        _log.info("partitions %s are drained", ", ".join(map(str, sorted(partitions))))
+        self._drainage.end(partitions)
+        self._committing = False
         self.turn()
 
 

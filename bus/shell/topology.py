@@ -1,6 +1,7 @@
 """The exchanges, queues and bindings of a namespace: planned purely, declared idempotently, never deleted.
 
-A plan follows from the namespace, the number of partitions and the catalog alone. What is an argument of a queue and
+A plan follows from the namespace, its partitions and the catalog alone. Where `NS.in` leads is a thing of its own, see
+bus.shell.entry. What is an argument of a queue and
 what is a policy is told in bus.shell.policies. No queue that the bus makes is ever deleted by it: a queue of an agent
 that is no longer declared may hold messages, and only an operator can know.
 
@@ -25,12 +26,19 @@ from pika.exceptions import ChannelClosedByBroker
 
 from bus.core import naming
 from bus.core.errors import BusError
+from bus.core.ingress import MOST, Ingress
 from bus.core.message import Json
 from bus.core.route import Agent, Catalog
+from bus.ports import Way
+from bus.shell.entry import way_of
 from bus.shell.policies import policies
 
 Argument: TypeAlias = "str | int | bool"
 
+WEIGHT = "1"
+"""For a consistent-hash exchange the binding's key is a weight; all partitions weigh the same."""
+
+_HASH = "x-consistent-hash"
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -62,12 +70,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All that a namespace needs, in an order in which it can be declared."""
+    """All that a namespace needs, in an order in which it can be declared; `way` is where its ingress leads."""
 
     namespace: str
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
+    way: Way
     agents: tuple[Agent, ...] = field(default=(), repr=False)
 
 
@@ -84,12 +93,12 @@ class Difference:
     present: tuple[str, ...]
 
 
-def plan(namespace: str, partitions: int, catalog: Catalog) -> Topology:
+def plan(namespace: str, ingress: Ingress, catalog: Catalog) -> Topology:
     """Return the topology of a namespace.
 
     Args:
         namespace: prefix of all names: letters, digits, `_`, `-`.
-        partitions: ingress partitions, 1 to 100.
+        ingress: its partitions, 1 to 100 a generation.
         catalog: its agents and capabilities get inboxes, its subscriptions bindings.
 
     Raises:
@@ -97,30 +106,33 @@ def plan(namespace: str, partitions: int, catalog: Catalog) -> Topology:
     """
     if not _NAMESPACE.fullmatch(namespace):
         raise BusError(f"namespace `{namespace}` cannot be used; write letters, digits, `_` and `-`, at most 64")
-    if not 1 <= partitions <= 100:
-        raise BusError(f"{partitions} partitions cannot be made; write a number from 1 to 100")
+    for size in ingress.sizes or (0,):
+        if not 1 <= size <= MOST:
+            raise BusError(f"{size} partitions cannot be made; write a number from 1 to {MOST}")
     steps = range(1, len(naming.WAKE_STEPS_S) + 1)
     return Topology(
         namespace=namespace,
         exchanges=(
-            Exchange(naming.ingress_exchange(namespace), "x-consistent-hash"),
+            Exchange(naming.ingress_exchange(namespace), _HASH),
+            *(Exchange(naming.generation_exchange(namespace, each.number), _HASH) for each in ingress.generations),
             Exchange(naming.events_exchange(namespace), "topic"),
             Exchange(naming.subscriptions_exchange(namespace, catalog.subscriptions), "topic"),
             Exchange(naming.bounced(namespace), "fanout"),
             *(Exchange(naming.retry_queue(namespace, step), "fanout") for step in steps),
         ),
-        queues=tuple(_queues(namespace, partitions, catalog)),
-        bindings=tuple(_bindings(namespace, partitions, catalog)),
+        queues=tuple(_queues(namespace, ingress, catalog)),
+        bindings=tuple(_bindings(namespace, ingress, catalog)),
+        way=way_of(namespace, ingress),
         agents=tuple(catalog.agents[name] for name in sorted(catalog.agents)),
     )
 
 
-def _queues(ns: str, partitions: int, catalog: Catalog) -> Iterator[Queue]:
+def _queues(ns: str, ingress: Ingress, catalog: Catalog) -> Iterator[Queue]:
     bounced = naming.bounced(ns)
     yield _quorum(bounced)  # first: what the others lead to
     yield _quorum(naming.dead_queue(ns))
     yield _quorum(naming.invalid_queue(ns))
-    for number in range(partitions):
+    for number in range(sum(ingress.sizes)):
         arguments: dict[str, Argument] = {"x-dead-letter-exchange": bounced, "x-single-active-consumer": True}
         yield _quorum(naming.ingress_queue(ns, number), arguments)
     for step in range(1, len(naming.WAKE_STEPS_S) + 1):
@@ -136,11 +148,12 @@ def _quorum(name: str, arguments: Mapping[str, Argument] | None = None) -> Queue
     return Queue(name, {"x-queue-type": "quorum", **(arguments or {})})
 
 
-def _bindings(ns: str, partitions: int, catalog: Catalog) -> Iterator[Binding]:
+def _bindings(ns: str, ingress: Ingress, catalog: Catalog) -> Iterator[Binding]:
     yield Binding(naming.bounced(ns), naming.bounced(ns), "")
-    for number in range(partitions):
-        # For a consistent-hash exchange the binding's key is a weight; all partitions weigh the same.
-        yield Binding(naming.ingress_exchange(ns), naming.ingress_queue(ns, number), "1")
+    for generation in ingress.generations:
+        exchange = naming.generation_exchange(ns, generation.number)
+        for number in generation.partitions:
+            yield Binding(exchange, naming.ingress_queue(ns, number), WEIGHT)
     for step in range(1, len(naming.WAKE_STEPS_S) + 1):
         yield Binding(naming.retry_queue(ns, step), naming.retry_queue(ns, step), "")
     events = naming.subscriptions_exchange(ns, catalog.subscriptions)
@@ -157,7 +170,22 @@ def routing_pattern(pattern: str) -> str:
 
 
 def apply(channel: Any, topology: Topology) -> None:
-    """Declare everything; what is already there stays as it is.
+    """Declare everything, and lead the ingress where it has to lead; see `declare`."""
+    declare(channel, topology)
+    lead(channel, topology.way)
+
+
+def lead(channel: Any, way: Way) -> None:
+    """Lead the ingress to its newest generation, on either kind of channel; the order matters."""
+    channel.exchange_bind(destination=way.to, source=way.source, routing_key=WEIGHT)
+    for exchange in way.no_exchanges:
+        channel.exchange_unbind(destination=exchange, source=way.source, routing_key=WEIGHT)
+    for queue in way.no_queues:
+        channel.queue_unbind(queue=queue, exchange=way.source, routing_key=WEIGHT)
+
+
+def declare(channel: Any, topology: Topology) -> None:
+    """Declare all exchanges and queues, and what is behind each generation; what is already there stays as it is.
 
     Works on a blocking pika channel, where it returns when all is declared, and on an asynchronous one, where it
     sends everything without waiting: the caller then waits for the answer to any later call on that channel.
@@ -237,6 +265,16 @@ def export(topology: Topology, vhost: str = "/") -> dict[str, Json]:
         }
         for b in topology.bindings
     ]
+    bindings.append(
+        {
+            "source": topology.way.source,
+            "vhost": vhost,
+            "destination": topology.way.to,
+            "destination_type": "exchange",
+            "routing_key": WEIGHT,
+            "arguments": {},
+        }
+    )
     return {
         "vhosts": [{"name": vhost}],
         "exchanges": exchanges,

@@ -3,7 +3,9 @@
     claim       lease partitions, read what is pending and held, rebuild the duplicates filter (bus.shell.tenancy)
     replay      publish every pending output again, under the same ids, and wait for the confirms
     run         batch in -> judge (pure) -> ONE commit -> publish, confirmed -> ack
-    yield       the share of partitions has changed: take nothing more, finish what is committed, connect anew, claim
+    enter       lead `NS.in` to the newest generation of partitions (bus.shell.entry)
+    yield       the share of partitions has changed, or they grow: take nothing more, finish what is committed, connect
+                anew, claim
     drain       the same, then leave by closing the socket
 
 A batch is whatever has arrived while the last commit ran, so a quiet bus commits at once and a busy one in hundreds.
@@ -25,14 +27,16 @@ from typing import Literal, TypeVar
 
 from bus.core.errors import Fenced, StoreDown, StoreFailed
 from bus.core.facts import Facts
+from bus.core.ingress import Ingress
 from bus.core.table import RouteTable
 from bus.ports import Meter, Outcome, Received, Store, Transport
 from bus.shell.committer import CommitQueue, Committer
+from bus.shell.entry import way_of
 from bus.shell.failpoints import Reach, nothing
 from bus.shell.judge import Judge
 from bus.shell.ledger import Open
 from bus.shell.refusals import Refusals
-from bus.shell.tenancy import RENEW_S, STANDBY_S, Taken, Tenancy
+from bus.shell.tenancy import RENEW_S, STANDBY_S, Layout, Taken, Tenancy
 from bus.shell.tenure import Kit, Tenure
 from bus.shell.trial.apart import Apart
 from bus.shell.watchdog import BEAT_S, Vitals
@@ -46,6 +50,7 @@ STORE_RETRY_S = (0.5, 5.0)  # between attempts to claim from a store that is dow
 
 State = Literal["down", "claiming", "standby", "replaying", "running", "yielding", "draining", "stopped"]
 YIELDING = "the share of partitions changes"
+GROWING = "the namespace grows, and the broker does not know it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,8 @@ class Plan:
     """What a worker works on.
 
     Args:
-        namespace, partitions: the ingress that it owns, or shares with other workers.
+        namespace: whose ingress it owns, or shares with other workers.
+        partitions: how many a namespace gets that has none yet; otherwise the store says.
         prefetch: unacked deliveries at most.
         window: identities remembered per partition.
         worker: name of the worker, which no other has or had.
@@ -64,12 +70,6 @@ class Plan:
     prefetch: int = 2000
     window: int = 250_000
     worker: str = "worker"
-
-    @property
-    def share(self) -> int:
-        """Unacked deliveries at most of one queue, the same however many partitions a worker owns: see
-        `Transport.consume`. One queue more than partitions is for what the broker gives up on."""
-        return max(1, self.prefetch // (self.partitions + 1))
 
 
 class Worker:
@@ -85,6 +85,7 @@ class Worker:
     committer: makes what runs the store's work; a thread, unless a test wants it inline.
     reach: told of each failpoint that is passed.
     apart: where suspects are decided; None decides them like all others.
+    layout: shared with whoever declares the topology at each connect, and takes from it what partitions there are.
     refusals: when a connection is made anew because a target goes on refusing.
     vitals: its pulses, for a watchdog.
     """
@@ -105,6 +106,7 @@ class Worker:
         committer: Callable[[Callable[[Callable[[], None]], None]], CommitQueue] = Committer,
         reach: Reach = nothing,
         apart: Apart | None = None,
+        layout: Layout | None = None,
         refusals: Refusals | None = None,
         vitals: Vitals | None = None,
     ) -> None:
@@ -116,15 +118,17 @@ class Worker:
         self._clock = clock
         self._on_state = on_state
         self._on_finished = on_finished
+        self._layout = layout or Layout()
         self._refusals = Refusals() if refusals is None else refusals
         self._vitals = vitals or Vitals()
         alive = self._vitals.store.beat
-        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, alive)
+        self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, self._layout, alive)
         self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart)
         if apart is not None:
             apart.meanwhile = self._tenancy.keep
         self._committer = committer(transport.call_threadsafe)
         self._tenure: Tenure | None = None
+        self._leading = False
         self._life = 0  # number of the connection; what was begun on an earlier one is dropped
         self._store_tries = 0
         self._error: Exception | None = None
@@ -213,7 +217,7 @@ class Worker:
 
     @property
     def owned(self) -> frozenset[int]:
-        """The partitions that it works on."""
+        """The slots that it has: see bus.core.ingress."""
         return self._tenancy.owned
 
     @property
@@ -235,6 +239,7 @@ class Worker:
         _log.warning("connection lost: %s", reason)
         self._life += 1
         self._tenure = None
+        self._leading = False
         self._meter.connected(False)
         self._meter.in_flight(0, 0)
         if self.state == "draining":
@@ -265,7 +270,7 @@ class Worker:
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0
         self._meter.store_up(True)
-        self._meter.owns(len(taken.claims))
+        self._meter.owns(len(self._tenancy.owned))
         if self.state == "draining":
             self._leave()
             return
@@ -273,24 +278,53 @@ class Worker:
             self._set("standby")
             self._in_this_life(STANDBY_S, self._take_over)
             return
-        self._tenure = Tenure(self._kit(), taken)
-        self._set("replaying")
+        if self._layout.declared not in ((), taken.ingress.sizes):
+            self._anew(GROWING)
+            return
+        if self._tenancy.broken or self._tenancy.expired:  # who has no lease must lead nowhere: see bus.shell.entry
+            self._anew("its leases have run out, or the ingress has changed, since it claimed")
+            return
         self._in_this_life(RENEW_S, self._renew)
+        self._lead(taken.ingress, lambda: self._entered(taken))
+
+    def _lead(self, ingress: Ingress, then: Callable[[], None]) -> None:
+        life = self._life
+
+        def led() -> None:
+            if life == self._life:
+                self._leading = False
+                then()
+
+        self._leading = True
+        self._transport.lead(way_of(self._plan.namespace, ingress), led)
+
+    def _lead_again(self) -> None:
+        if not self._leading and not self._void():
+            self._lead(self._layout.known, lambda: None)
+
+    def _entered(self, taken: Taken) -> None:
+        if self.state == "draining":
+            return
+        self._tenure = Tenure(self._kit(taken), taken)
+        self._set("replaying")
         self._tenure.turn()
 
-    def _kit(self) -> Kit:
+    def _kit(self, taken: Taken) -> Kit:
         plan = self._plan
+        # The same for each queue, and as long as the namespace lives, however many partitions a worker owns: see
+        # `Transport.consume`. One more than the first partitions is for what the broker gives up on.
+        share = max(1, plan.prefetch // (taken.ingress.sizes[0] + 1))
         return Kit(
-            self._transport, self._store, self._meter, self._judge, plan.namespace, plan.share, plan.window,
-            self._clock, self._submit, self._in_this_life, self._settled, self._reach, self._refusals,
-            self._anew, self._on_finished,
+            self._transport, self._store, self._meter, self._judge, plan.namespace, share, plan.window,
+            self._clock, self._submit, self._in_this_life, self._settled, self._lead_again,
+            self._tenancy.drained, self._reach, self._refusals, self._anew, self._on_finished,
         )  # fmt: skip
 
     def _settled(self) -> None:
         """Nothing is open: what was recorded is replayed, or what was committed is finished."""
         if self.state == "replaying" and self._tenure is not None:
             self._set("running")
-            self._tenure.consume(sorted(self._tenancy.owned))
+            self._tenure.consume()
         elif self.state == "draining":
             self._leave()
         elif self.state == "yielding":
@@ -301,6 +335,7 @@ class Worker:
         a publish between the two would find no connection."""
         self._life += 1
         self._tenure = None
+        self._leading = False
         self._transport.restart(reason)
 
     def _renew(self) -> None:

@@ -57,10 +57,11 @@ class Crew:
 
 
 class Load(threading.Thread):
-    """Publishes numbered messages of twenty conversations, confirmed, until told to stop."""
+    """Publishes numbered messages of many conversations, confirmed, until told to stop."""
 
-    def __init__(self, live: LiveBus) -> None:
+    def __init__(self, live: LiveBus, conversations: int) -> None:
         super().__init__()
+        self._conversations = conversations
         self._live = live
         self.sent: dict[str, list[int]] = defaultdict(list)
         self.enough = threading.Event()
@@ -74,7 +75,7 @@ class Load(threading.Thread):
             content_type="application/cloudevents+json", delivery_mode=2, user_id="agents"
         )
         while not self.enough.wait(0.002):
-            conversation = f"c{number % CONVERSATIONS}"
+            conversation = f"c{number % self._conversations}"
             body = event("hello.asked", {"name": str(number)}, f"m{number}", conversationid=conversation)
             channel.basic_publish(exchange, conversation, body, properties, mandatory=True)
             self.sent[conversation].append(number)
@@ -140,9 +141,9 @@ def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 @contextmanager
-def traffic(live: LiveBus) -> Iterator[tuple[Load, Sink]]:
+def traffic(live: LiveBus, conversations: int = CONVERSATIONS) -> Iterator[tuple[Load, Sink]]:
     """Load while the block runs; then everything sent is awaited, and compared with what came."""
-    load, sink = Load(live), Sink(live)
+    load, sink = Load(live, conversations), Sink(live)
     sink.start()
     load.start()
     try:

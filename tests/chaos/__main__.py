@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.chaos.children import interruptible
 from tests.chaos.cluster import Cluster
-from tests.chaos.faults import ALL, CLUSTER, COMING, FAULTS
+from tests.chaos.faults import ALL, CLUSTER, FAULTS
 from tests.chaos.options import Options
 from tests.chaos.run import Report, run
 
@@ -26,8 +26,7 @@ def main() -> int:
     names = every if given.faults == "all" else tuple(each for each in given.faults.split(",") if each)
     for name in names:
         if name not in FAULTS:
-            coming = f": {name} is not there yet, {COMING[name]}" if name in COMING else ""
-            sys.stderr.write(f"there is no fault `{name}`; write some of {', '.join(FAULTS)}{coming}\n")
+            sys.stderr.write(f"there is no fault `{name}`; write some of {', '.join(FAULTS)}\n")
             return 2
     if given.workers < 1 or (given.store == "sqlite" and given.workers > 1):
         sys.stderr.write("several workers need a store that they can share; write --store postgres, or --workers 1\n")

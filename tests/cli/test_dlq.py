@@ -11,6 +11,7 @@ from typing import Any
 import pika
 import pytest
 
+from bus.core.ingress import Ingress
 from bus.core.naming import dead_queue, ingress_queue
 from bus.core.route import Catalog
 from bus.shell.dead_letters import DeadLetters, Redrive, sent_again
@@ -34,7 +35,7 @@ EVENT = {
 def opened(broker: TestBroker, namespace: str) -> Iterator[Any]:
     """A connection to a broker that has the namespace's queues."""
     with connection(broker.bus_url) as link:
-        apply(link.channel(), plan(namespace, 1, Catalog("", {}, {}, {}, ())))
+        apply(link.channel(), plan(namespace, Ingress((1,)), Catalog("", {}, {}, {}, ())))
         yield link
 
 

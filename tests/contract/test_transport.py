@@ -16,10 +16,12 @@ from pika import URLParameters, frame, spec
 from bus.core import naming
 from bus.core.actions import Output
 from bus.core.errors import BusError, Unreachable
+from bus.core.ingress import Ingress
 from bus.core.message import Attribute
 from bus.core.route import Agent, Catalog
 from bus.ports import Outcome, Outgoing, Received, Tag, Transport
 from bus.shell.amqp.transport import PikaTransport
+from bus.shell.entry import way_of
 from bus.shell.memory_broker import MemoryBroker
 from bus.shell.memory_transport import MemoryTransport
 from bus.shell.topology import Queue, Topology, apply, plan
@@ -173,7 +175,8 @@ CATALOG = Catalog("test", AGENTS, {}, {}, ())
 
 
 def make_topology(ns: str) -> Topology:
-    made = plan(ns, 2, CATALOG)
+    # The second generation is there and not led to.
+    made = replace(plan(ns, Ingress((2, 3)), CATALOG), way=plan(ns, Ingress((2,)), CATALOG).way)
     limits: dict[str, str | int | bool] = {
         "x-queue-type": "quorum",
         "x-max-length": LIMIT,
@@ -327,6 +330,37 @@ def test_a_key_always_meets_the_same_partition_and_keeps_its_order(link: Link) -
     assert {len(found) for found in queues.values()} == {1}
     assert len(set.union(*queues.values())) == 2, "both partitions have work"
     assert all(numbers == sorted(numbers) for numbers in order.values())
+
+
+def test_the_ingress_is_led_elsewhere_under_load_and_nothing_is_lost_doubled_or_moved_twice(link: Link) -> None:
+    """Bound or not at any moment, a message comes to one queue, and a conversation goes over once."""
+    new = Ingress((2, 3))
+    names = [naming.ingress_queue(link.ns, each) for each in range(5)]
+    link.consume(*names, prefetch=100_000)
+    led, sent = threading.Event(), 0
+    exchange = naming.ingress_exchange(link.ns)
+    while not led.is_set() or sent < 2000:
+        link.publish([
+            Outgoing(sent + n, exchange, f"c{(sent + n) % 100}", message(b"%d" % (sent + n), f"id-{sent + n}"))
+            for n in range(100)
+        ])  # fmt: skip
+        sent += 100
+        link.events.wait(lambda upto=sent - 1000: len(link.events.outcomes) > upto)  # type: ignore[misc] # many under way, and not without bound
+        if sent == 1000:
+            link.call(lambda: link.transport.lead(way_of(link.ns, new), led.set))
+    assert {each.how for each in link.settle(sent).values()} == {"confirmed"}
+    places: dict[str, list[str]] = {}
+    for each in sorted(link.receive(sent), key=lambda received: int(received.delivery.body)):
+        places.setdefault(each.delivery.routing_key, []).append(each.delivery.queue)
+    assert len(link.events.received) == len({each.delivery.body for each in link.events.received}) == sent
+    for queues in places.values():
+        before, after = queues[0], queues[-1]
+        assert before in names[:2]
+        assert after in names[2:]
+        assert queues == [before] * queues.count(before) + [after] * queues.count(after)
+    again = threading.Event()
+    link.call(lambda: link.transport.lead(way_of(link.ns, new), again.set))
+    assert again.wait(PATIENCE_S), "what is so already stays so"
 
 
 def test_an_event_reaches_its_subscribers(link: Link) -> None:

@@ -18,7 +18,7 @@ from bus.shell.inbox import Earlier, Inbox
 from bus.shell.memory_store import MemoryStore
 from bus.shell.sqlite_store import SqliteStore
 from bus.shell.store_rules import bucket_of
-from bus.shell.tenancy import Tenancy
+from bus.shell.tenancy import Layout, Tenancy
 from tests.contract.stores import key_of
 
 
@@ -104,8 +104,8 @@ def test_a_claim_reads_the_identities_as_a_stream(tmp_path: Path) -> None:
     seen = count()
     tracemalloc.start()
     try:
-        Tenancy(store, "w", 1, keys, lambda: 0.0).take(
-            lambda _: None, lambda _, stream: deque((next(seen) for _ in stream), maxlen=0).clear()
+        Tenancy(store, "w", 1, keys, lambda: 0.0, Layout()).take(
+            lambda _: None, lambda _, stream, *__: deque((next(seen) for _ in stream), maxlen=0).clear()
         )
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -10,11 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bus.core import naming
+from bus.core.ingress import grown
 from bus.core.message import TASK_CLAIM
 from bus.core.route import Agent, Capability, Catalog
 from bus.core.work import Target
 from bus.ports import Commit, Entry
 from bus.shell.memory_broker import Stored
+from bus.shell.topology import plan
 from tests.core.world import ANYTHING, TEXT, flow, route, run, structured
 from tests.shell.test_worker import NS, World
 
@@ -37,6 +39,7 @@ class Worker:
     name: str
     unacked: dict[str, Stored] = field(default_factory=dict)  # by the claim that was sent for it
     working: list[dict[str, Any]] = field(default_factory=list)
+    kept: dict[str, Stored] = field(default_factory=dict)  # by task: what it works on without a lease
 
 
 class Long(World):
@@ -47,6 +50,15 @@ class Long(World):
         self.agents = {name: Worker(name) for name in AGENTS}
         self.answers: dict[str, list[dict[str, Any]]] = {}
         self._ids = 0
+        self.grew = False
+
+    def grow(self) -> None:
+        """Note that there are to be more partitions; the broker has their queues."""
+        before = self.store.ingress()
+        if before.sizes and not before.growing and len(before.sizes) < 4:
+            after = grown(before, before.last.size + 1)
+            self.broker.declare(plan(NS, after, LONG))
+            self.grew = self.store.set_ingress(before, after)
 
     def calm(self, seconds: float = 0.0) -> None:
         """Let time pass, and then everything that can happen at once."""
@@ -84,8 +96,14 @@ class Long(World):
             stored = agent.unacked.pop(message.get("correlationid"), None)
             said.append(message["data"].get("verdict") or message["data"]["code"])
             if stored is not None and said[-1] == "go":
-                assert message["data"]["lease"] == LEASE_S
-                agent.working.append(orjson.loads(stored.delivery.body))
+                task = orjson.loads(stored.delivery.body)
+                if (
+                    self.grew and "lease" not in message["data"]
+                ):  # it is on its way to the partition of its conversation
+                    agent.kept[task["id"]] = stored
+                else:
+                    assert message["data"]["lease"] == LEASE_S
+                agent.working.append(task)
         return said
 
     def renew(self, name: str) -> None:
@@ -95,11 +113,12 @@ class Long(World):
     def reply(self, name: str) -> None:
         for task in self.agents[name].working[:1]:
             self.about(task, name, "grade.replied", {"text": name})
+            self.agents[name].kept.pop(task["id"], None)
         del self.agents[name].working[:1]
 
     def die(self, name: str) -> None:
         """What is not acked goes back; what was accepted is forgotten."""
-        self.broker.give_back(list(self.agents[name].unacked.values()))
+        self.broker.give_back([*self.agents[name].unacked.values(), *self.agents[name].kept.values()])
         self.agents[name] = Worker(name)
 
     def told(self) -> dict[str, list[dict[str, Any]]]:
@@ -123,7 +142,8 @@ def accepted(name: str = "g1") -> Long:
 
 
 def held(world: Long) -> list[str]:
-    return [row.reason for claim in world.store.reopen().claim(2) for row in claim.held]
+    partitions = sum(world.store.ingress().sizes)
+    return [row.reason for claim in world.store.reopen().claim(partitions) for row in claim.held]
 
 
 def test_who_is_heard_of_keeps_the_task_and_its_answer_ends_the_lease() -> None:
@@ -208,11 +228,72 @@ def test_a_request_that_expires_unaccepted_is_told_once() -> None:
     assert held(world) == []
 
 
+def test_a_lease_goes_with_its_conversation_when_the_namespace_grows() -> None:
+    world = accepted()
+    world.grow()
+    for _ in range(20):
+        world.calm(1.0)
+    assert world.store.ingress().serving == 1
+    assert held(world) == ["accepted by g1 agent:g1"]
+    world.crash()
+    world.calm()
+    world.renew("g1")
+    world.calm()
+    assert world.hear("g1") == ["go"]
+    world.calm(LEASE_S - 20)
+    world.renew("g1")
+    world.calm()
+    world.calm(LEASE_S - 20)
+    assert world.queue("capability.grade") == []  # it is heard of, where its conversation is
+    world.reply("g1")
+    world.calm()
+    assert held(world) == []
+    world.calm(2 * LEASE_S)
+    ((answer,),) = world.told().values()
+    assert answer["data"] == {"text": "g1"}
+
+
+def test_an_answer_that_waits_before_the_lease_comes_ends_it() -> None:
+    world = accepted()
+    world.grow()
+    while not world.store.ingress().growing or world.worker.state != "running":
+        if not world.transport.step():
+            world.broker.advance(0.1)
+    for _ in range(5):
+        world.steps(20)
+        world.broker.advance(0.2)
+    world.reply("g1")  # to the new partitions, which are not consumed yet
+    for _ in range(20):
+        world.calm(1.0)
+    assert world.store.ingress().serving == 1
+    assert held(world) == []
+    world.calm(2 * LEASE_S)
+    ((answer,),) = world.told().values()
+    assert answer["data"] == {"text": "g1"}
+
+
+def test_who_is_silent_after_the_namespace_has_grown_loses_the_task() -> None:
+    world = accepted()
+    world.grow()
+    for _ in range(20):
+        world.calm(1.0)
+    world.die("g1")
+    world.calm(LEASE_S)
+    world.calm(2.0)
+    world.take("g2")
+    world.calm()
+    assert world.hear("g2") == ["go"]
+    world.reply("g2")
+    world.calm()
+    ((answer,),) = world.told().values()
+    assert answer["data"] == {"text": "g2"}
+
+
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.sampled_from(["c1", "c2"])),
         st.tuples(st.sampled_from(["take", "hear", "renew", "reply", "die"]), st.sampled_from(AGENTS)),
-        st.tuples(st.sampled_from(["step", "step", "step", "lose", "crash"]), st.just("")),
+        st.tuples(st.sampled_from(["step", "step", "step", "lose", "crash", "grow"]), st.just("")),
         st.tuples(st.just("time"), st.sampled_from(["5", "30", "61"])),
     ),
     max_size=60,
@@ -235,6 +316,8 @@ def test_whatever_fails_each_question_gets_one_answer(script: list[tuple[str, st
             world.broker.advance(float(how))
         elif what in ("lose", "crash"):
             world.suffer(what, 0, [])
+        elif what == "grow":
+            world.grow()
         else:
             getattr(world, what)(how)
     for name in AGENTS:

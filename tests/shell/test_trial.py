@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from bus.core import naming
 from bus.core.actions import Decision, Delivery
 from bus.core.errors import BusError
+from bus.core.ingress import Ingress
 from bus.core.message import Json, Message
 from bus.core.table import RouteTable
 from bus.core.work import Work
@@ -286,7 +287,7 @@ def _lives(number: int) -> bool:
 
 def test_neighbours_of_poison_go_their_way_in_order(apart: Apart) -> None:
     ns = "ns"
-    broker = MemoryBroker(plan(ns, 1, CATALOG))
+    broker = MemoryBroker(plan(ns, Ingress((1,)), CATALOG))
     for number in range(9):
         data: Json = {"do": "abort"} if number in (2, 6) else {"n": number}
         delivery = structured("asked", data, id_=f"m{number}", conversationid="c", replyto="agent:desk")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bus.core import naming
 from bus.core.errors import StoreFailed
+from bus.core.ingress import Ingress
 from bus.core.outputs import REPLAY
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
@@ -57,7 +58,7 @@ class World:
 
     def __init__(self, limits: dict[str, int] | None = None, made: Catalog = CATALOG) -> None:
         self.catalog = made
-        self.broker = MemoryBroker(plan(NS, 2, made), limits)
+        self.broker = MemoryBroker(plan(NS, Ingress((2,)), made), limits)
         self.store = MemoryStore()
         self.published: list[str] = []
         self.begin()

@@ -94,7 +94,7 @@ def by_bare_relay(stage: Stage, count: int) -> Relayed:
 
     settings = stage.settings
     transport = bootstrap.transport(settings, stage.routes)
-    bare = BareRelay(transport, settings.namespace, settings.partitions, settings.prefetch, count)
+    bare = BareRelay(transport, settings.namespace, settings.first_partitions, settings.prefetch, count)
     transport.run(bare)
     moved = stage.empty_sink()
     if moved != count:

@@ -104,7 +104,7 @@ def _work_off(on: Stage, workers: int, messages: int) -> float:
     from bus.shell.bench.release import held, passed
 
     settings, url = on.settings, bootstrap.bus_url(on.settings)
-    partitions = [naming.ingress_queue(settings.namespace, number) for number in range(settings.partitions)]
+    partitions = [naming.ingress_queue(settings.namespace, number) for number in range(settings.first_partitions)]
     sink = naming.capability_queue(settings.namespace, SINK)
     with (
         held(url, partitions) as let_go,

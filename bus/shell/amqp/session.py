@@ -14,11 +14,12 @@ from typing import Any
 from pika.exceptions import ChannelClosedByBroker
 
 from bus.core.errors import BusError
-from bus.ports import Outcome, Outgoing, Received, Tag
+from bus.ports import Outcome, Outgoing, Received, Tag, Way
 from bus.shell.amqp.confirms import Confirms
 from bus.shell.amqp.encode import Encoder, ack
 from bus.shell.amqp.pika_link import HOT_CHANNEL, HotConnection
 from bus.shell.amqp.wire import Scan, WireFault
+from bus.shell.topology import lead
 
 _DECLARING_CHANNEL = 2
 
@@ -117,6 +118,22 @@ class Session:
         if self._waiting_for == 0 and not self._over:
             self.ready = True
             self._events.ready(self)
+
+    def lead(self, way: Way, then: Callable[[], None]) -> None:
+        """Bind and unbind on the declaring channel's number, and tell when the broker has answered."""
+
+        def opened(channel: Any) -> None:
+            channel.add_on_close_callback(closed)
+            lead(channel, way)
+            channel.basic_qos(prefetch_count=0, callback=lambda _frame: channel.close())  # answered after all the rest
+
+        def closed(_channel: Any, error: BaseException) -> None:
+            if isinstance(error, ChannelClosedByBroker):
+                self._lose(BusError(f"its ingress cannot be led to `{way.to}`: {error.reply_text}"))
+            elif not self._over and self.ready:
+                then()
+
+        self._publishing.channel(channel_number=_DECLARING_CHANNEL, on_open_callback=opened)
 
     # --- Going down -------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationErr
 
 from bus.core.endpoints import endpoints, places
 from bus.core.errors import BrokerDown, BusError, Unreachable
-from bus.ports import Outgoing, Tag, TransportEvents
+from bus.ports import Outgoing, Tag, TransportEvents, Way
 from bus.shell.amqp.pika_link import check_pika
 from bus.shell.amqp.session import Session, SessionEvents
 
@@ -120,6 +120,10 @@ class PikaTransport:
         self._restarting = reason
         session.close()
         self._loop.call_later(CLOSE_TIMEOUT_S, lambda: session.give_up(reason))
+
+    def lead(self, way: Way, then: Callable[[], None]) -> None:
+        """See `Transport.lead`."""
+        self._up().lead(way, lambda: self._guard(then))
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""

@@ -34,6 +34,7 @@ from bus.core.actions import Decision, Output
 from bus.core.errors import BusError
 from bus.core.message import TRACEPARENT, Message
 from bus.core.outputs import child_trace
+from bus.shell.ledger import Open
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -125,6 +126,11 @@ class SpanRecorder:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._thread.start()
+
+    def finished(self, opened: Open, now_s: float) -> None:
+        """Take what the worker has finished; what it read back after a restart has no decision."""
+        if opened.decision is not None:
+            self.record(Traced(opened.decision, opened.queue, opened.received_s, opened.decided_s, now_s))
 
     def record(self, traced: Traced) -> None:
         """Take one finished message. Called on the loop thread; never waits."""

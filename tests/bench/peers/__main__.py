@@ -114,7 +114,7 @@ def environment(printer: Printer) -> Path:
 def by_bus(on: Stage, run: str, count: int) -> float:
     """Let `bus run` work off a backlog; returns seconds."""
     settings, url = on.settings, bootstrap.bus_url(on.settings)
-    partitions = [naming.ingress_queue(settings.namespace, number) for number in range(settings.partitions)]
+    partitions = [naming.ingress_queue(settings.namespace, number) for number in range(settings.first_partitions)]
     sink = naming.capability_queue(settings.namespace, SINK)
     on.fill(run, count)
     with held(url, partitions) as let_go, bus_process(settings, on.integration, on.folder):

@@ -1,7 +1,6 @@
 """Faults by name. Each is a function that does one thing to the world and returns when it is over, lifted again.
 
-A new fault is a function in the file of its subject and one line here. `COMING` keeps the names of those whose subject
-the bus does not have yet.
+A new fault is a function in the file of its subject and one line here.
 """
 
 from __future__ import annotations
@@ -70,6 +69,7 @@ FAULTS: Mapping[str, Fault] = {
     "store-disk-full": Fault(database.disk_full, 3, needs=DISK),
     "store-stall": Fault(database.stall, 4, needs=DATABASE),
     "commit-cut": Fault(database.commit_cut, 8, needs=DATABASE),
+    "grow-partitions": Fault(processes.grow_partitions, 1),
     "worker-kill": Fault(workers.kill, 8, needs=CREW),
     "worker-pause": Fault(workers.pause, 4, needs=CREW),
     "second-store": Fault(stores.second_store, 1),
@@ -82,8 +82,3 @@ ALL = tuple(name for name, fault in FAULTS.items() if not fault.by_name)
 CLUSTER = ("node-kill", "kill", "handover", "failpoint", "agent-kill", "agent-before-reply", "agent-after-reply",
            "full-queue", "duplicates")  # fmt: skip
 """What `all` means with `--nodes`: there is no wire between the bus and several nodes."""
-
-COMING: Mapping[str, str] = {
-    "grow-partitions": "start the bus again with a larger BUS_PARTITIONS under load",
-}
-"""Faults whose subject does not exist yet, and what is to be written where."""

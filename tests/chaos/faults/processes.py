@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import subprocess
+import sys
 import time
 
 from bus.shell.failpoints import POINTS
+from tests.chaos.children import ROOT, poll
 from tests.chaos.world import World
 
 PAUSE_S = 50.0  # beyond what the broker waits for a heartbeat of 15 s: 30 to 45 s
@@ -35,6 +39,24 @@ def handover(world: World) -> None:
     elif bus.ends[-1].code != 0:
         world.remarks.append(f"{bus.name} ended with {bus.ends[-1].code} after SIGTERM")
     bus.wait_ready()
+
+
+def grow_partitions(world: World) -> None:
+    """Two partitions more, under load, and in half of the cases kill -9 on the way; over when they are served."""
+    with contextlib.closing(world.log()) as log:
+        ingress = log.ingress()
+        wanted = ingress.last.size + (0 if ingress.growing else 2)
+        words = ["topology", "grow", "--partitions", str(wanted), "--despite-held", "--no-wait", "--output", "json"]
+        store = {} if world.database is None else {"BUS_STORE": world.database.server.url}
+        subprocess.run([sys.executable, "-m", "bus", *words], env={**world.environment, **store}, cwd=ROOT, check=True)
+        if world.chance.random() < 0.5:
+            time.sleep(world.chance.uniform(0.0, 5.0))
+            bus = world.a_bus()
+            bus.signal(signal.SIGKILL)
+            world.kills += 1
+            bus.wait_ready()
+        if not poll(lambda: not log.ingress().growing and log.ingress().last.size == wanted):
+            world.remarks.append(f"it does not get on to {wanted} partitions: {log.ingress()}, {log.backlog()}")
 
 
 def pause(world: World) -> None:
