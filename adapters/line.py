@@ -17,6 +17,8 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from bus.core.errors import BusError, Unreachable
 
 _HEARTBEAT_S = 15  # a dead peer is noticed after about three of these
+_STILL_S = float(_HEARTBEAT_S)  # the broker ends a line after two heartbeats at least
+_LOOK_S = 1.0
 _BLOCKED_S = 300  # a broker alarm that lasts longer drops the connection, so that sends fail over to a retry
 _HANDSHAKE_S = 10
 _GOODBYE_S = 2.0  # how long Connection.Close may take to be answered
@@ -84,6 +86,8 @@ class Line:
         self.lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
         self.channel: Any = None
         self._connection: _Connection | None = None
+        self._looked_s = asyncio.get_running_loop().time()
+        self._stood_still = False
 
     async def open(self) -> None:
         """Connect and open the channel.
@@ -107,6 +111,22 @@ class Line:
             custom_ioloop=loop,
         )
         await self._or_lost(opened)
+        self._look()
+
+    def stood_still(self) -> bool:
+        """Whether this process was stopped, or its loop blocked, for so long that the broker may have let the line go.
+
+        What is read from the socket then may have been given to somebody else meanwhile.
+        """
+        now_s = asyncio.get_running_loop().time()
+        self._stood_still = self._stood_still or now_s - self._looked_s > _STILL_S
+        self._looked_s = now_s
+        return self._stood_still
+
+    def _look(self) -> None:
+        self.stood_still()
+        if not self.lost.done():
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
     async def call(self, method: str, **arguments: Any) -> Any:
         """Call a channel method that the broker answers; return the answering frame.

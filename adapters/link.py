@@ -239,7 +239,7 @@ class AmqpLink:
             line.channel.basic_reject(method.delivery_tag, requeue=False)
             return
         settlement = _Settlement(line, method.delivery_tag)
-        again = method.redelivered or REPLAY in delivery.headers
+        again = method.redelivered or REPLAY in delivery.headers or line.stood_still()
         inbound = Inbound(message, each.queue, again, settlement.settle)
         task: asyncio.Task[None] = asyncio.ensure_future(each.handler(inbound))
         self._work.add(task)

@@ -121,7 +121,8 @@ class Transport(Protocol):
 
     def restart(self, reason: str) -> None:
         """Send what is collected, close both connections without cancelling, tell `on_lost`, and connect anew at once.
-        Only between `on_connected` and `on_lost`; a second call changes nothing."""
+        Only between `on_connected` and `on_lost`; a second call changes nothing, and what is published, acked or to be
+        consumed until `on_lost` comes is lost, as on any connection that is about to be."""
 
     def lead(self, way: Way, then: Callable[[], None]) -> None:
         """Bind `way.to`, then unbind the others, each with key "1"; what is so already stays so. `then` is called when
@@ -394,7 +395,8 @@ class Inbound:
     """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back.
 
     Args:
-        redelivered: an agent may have had it before: so says the broker, or the bus, which published it again.
+        redelivered: an agent may have had it before: the broker says so, or the bus, which published it again; or this
+            process stood still for so long that the broker may have given it to another.
     """
 
     message: Message

@@ -22,7 +22,7 @@ class Settings:
     """URLs hold passwords, so they are not part of its `repr`.
 
     Args:
-    amqp_url: broker of the bus; None starts a private node.
+    amqp_url: broker of the bus, one host or several (`bus.core.endpoints`); None starts a private node.
     agent_amqp_url: broker as agents see it (their own user); defaults to the private node's, or amqp_url.
     management_url: RabbitMQ management API, for policies; None leaves policies to `bus topology export`.
     namespace: prefix of every exchange and queue.
@@ -39,7 +39,7 @@ class Settings:
     inbox_window: newest message identities per partition that are known as duplicates.
     body_bytes: longest accepted message body.
     hops: hops a message may take when it does not say.
-    connect_timeout_s: how long the first connection may take.
+    connect_timeout_s: how long agents and commands wait for their first connection; the bus itself waits on.
     stall_s: a worker that does not get on for so long ends, to be started again; 0 lets it hang.
     failpoints: where the process is to die, for tests of the delivery promise: see bus.shell.failpoints.
     """

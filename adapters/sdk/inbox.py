@@ -76,6 +76,7 @@ class Inbox:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"agent-{agent}")
         self._cache = ReplyCache()
         self._running: dict[str, asyncio.Future[Recorded | None]] = {}
+        self._turns: dict[str, asyncio.Future[None]] = {}  # by conversation: the last one that the bus was asked about
         self._begun = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -141,9 +142,11 @@ class Inbox:
         capability = called.capability if called is not None and REPLYTO in task.attributes else None
         long = capability is not None and LEASE in task.attributes
         if capability is not None and delivery.again and not long:
-            verdict = await self._ask(task, capability)
+            verdict = await self._ask_in_turn(task, capability)
             if verdict is None or not verdict.go:
                 return None if verdict is None else _NOTHING
+        elif self._turns and task.conversation in self._turns:
+            await asyncio.shield(self._turns[task.conversation])
         async with self._slots:
             if self._stopping:
                 return None
@@ -156,6 +159,20 @@ class Inbox:
                 return await self._answer(task)
             await delivery.settle(True)
             return await self._under_lease(task, capability, verdict.lease_s)
+
+    async def _ask_in_turn(self, task: Message, capability: str) -> Verdict | None:
+        """Ask; what comes later in the conversation goes on after this, or it would overtake."""
+        before = self._turns.get(task.conversation)
+        turn = self._turns[task.conversation] = asyncio.get_running_loop().create_future()
+        try:
+            verdict = await self._ask(task, capability)
+            if before is not None:
+                await asyncio.shield(before)
+            return verdict
+        finally:
+            turn.set_result(None)
+            if self._turns[task.conversation] is turn:
+                del self._turns[task.conversation]
 
     async def _ask(self, task: Message, capability: str, accept: bool = False) -> Verdict | None:
         verdict = None if self._stopping else await self.claims.ask(task, capability, accept)

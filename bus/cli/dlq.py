@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +13,7 @@ from bus.cli.common import Printer, dumps, output_option, settings_of, settings_
 from bus.core.errors import BusError
 
 if TYPE_CHECKING:
-    from bus.shell.dead_letters import Channel, DeadLetter, DeadLetters
+    from bus.shell.dead_letters import Channel, DeadLetter, DeadLetters, Redrive
 
 _channel = click.option(
     "--channel",
@@ -83,6 +84,9 @@ def show(message_id: str, channel: str, printer: Printer, **flags: Any) -> int:
 @_reason
 @click.option("--max", "most", type=click.IntRange(1), help="Redrive at most so many.")
 @click.option("--all", "everything", is_flag=True, help="Redrive without naming ids or a reason.")
+@click.option("--tries", type=click.IntRange(1), default=3, show_default=True, metavar="N",
+              help="Leave a letter that was redriven N times and came back each time.")  # fmt: skip
+@click.option("--keep-deadline", is_flag=True, help="Leave a deadline that has passed where it is.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent again; change nothing.")
 @settings_options
 @output_option()
@@ -92,23 +96,29 @@ def redrive(
     reason: str | None,
     most: int | None,
     everything: bool,
+    tries: int,
+    keep_deadline: bool,
     dry_run: bool,
     printer: Printer,
     **flags: Any,
 ) -> int:
     """Send letters through the bus again, as they were, with their attribute `redrive` counted up.
 
-    A letter leaves its channel only after the broker confirmed the new message. What cannot be sent again
-    (it is not JSON, say) stays, is reported, and makes the exit code 1.
+    A letter leaves its channel only after the broker confirmed the new message. A deadline that has passed is taken
+    out, or the message would only expire again. What cannot be sent again (it is not JSON, say, or was redriven
+    --tries times already) stays, is reported, and makes the exit code 1.
     """
+    from bus.shell.dead_letters import Redrive
+
     if not (message_ids or reason or everything):
         raise click.UsageError("name ids, or write --reason TEXT, or --all")
+    how = Redrive(time.time(), tries, keep_deadline)
     done = failed = 0
     with _open(flags, channel) as letters:
         for letter in letters.read():
             if not _wanted(letter, message_ids, reason):
                 continue
-            problem = "" if dry_run else _redriven(letters, letter)
+            problem = _redriven(letters, letter, how, dry_run)
             failed, done = failed + bool(problem), done + (not problem)
             verb = "not redriven" if problem else "would redrive" if dry_run else "redriven"
             printer.emit(
@@ -121,11 +131,15 @@ def redrive(
     return 1 if failed else 0
 
 
-def _redriven(letters: DeadLetters, letter: DeadLetter) -> str:
+def _redriven(letters: DeadLetters, letter: DeadLetter, how: Redrive, dry_run: bool) -> str:
+    """Redrive it, unless this is a dry run; returns why that cannot be, or ""."""
     from bus.core.errors import Unreachable
+    from bus.shell.dead_letters import sent_again
 
     try:
-        letters.redrive(letter)
+        again = sent_again(letter, how)
+        if not dry_run:
+            letters.redrive(letter, again)
     except Unreachable:
         raise
     except BusError as error:

@@ -29,9 +29,9 @@ ATTEMPT, FENCE = "attempt", "fence"  # which try of a task; a superseded reply i
 LEASE = "lease"  # of a task: seconds that an agent which has accepted it may be silent; only the bus sets it
 LABELS = "labels"  # provenance and trust labels, comma-separated
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"  # W3C trace context
-REDRIVE = "redrive"  # how often an operator redrove this message; only the bus sets it
+REDRIVE = "redrive"  # how often an operator redrove this message, or what it was made of; only the bus sets it
 
-CARRIED = (BUDGET_TOKENS, BUDGET_COST, ON_BEHALF_OF, LABELS, TRACESTATE, EXPIRY)
+CARRIED = (BUDGET_TOKENS, BUDGET_COST, ON_BEHALF_OF, LABELS, TRACESTATE, EXPIRY, REDRIVE)
 """Attributes that a message made by the bus inherits unchanged from the message that caused it."""
 
 REQUESTED = ".requested"

@@ -143,13 +143,17 @@ def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: 
 
 
 def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
-    """A redriven request goes to whoever has the capability now; the answer still goes to the first asker."""
+    """A redriven request goes to whoever has the capability now; the answer still goes to the first asker.
+
+    The deadline is the one that the message still has: a redrive takes out one that has passed.
+    """
     capability = message.type.removesuffix(REQUESTED)
     if capability not in table.catalog.capabilities:
         raise Refused("unknown-capability", f"no agent offers `{capability}` any more; declare it, then redrive again")
     outbox = Outbox(message, facts, "redrive")
     lease_s = table.catalog.capabilities[capability].lease_s
-    outbox.send("capability", capability, message.type, message.data, back=back or NOBODY, lease_s=lease_s)
+    back = (back or NOBODY)._replace(until_ms=None)
+    outbox.send("capability", capability, message.type, message.data, back=back, lease_s=lease_s)
     return Decision("routed", message, why="redriven request", outputs=tuple(outbox.outputs))
 
 
@@ -180,7 +184,7 @@ def _too_late(message: Message, facts: Facts, asked: ReturnAddress | None) -> Fa
     expiry = expiry_s(message) if EXPIRY in given else None
     if expiry is not None and expiry <= facts.now_s:
         return Failure("expired", "expired", f"its deadline {message.text('expirytime')} passed before it was decided")
-    until = None if asked is None else asked.until_ms
+    until = None if asked is None or REDRIVE in given else asked.until_ms
     if until is not None and until <= facts.now_s * 1000 and not message.type.endswith(_FAILED):
         reason = f"the answer came {facts.now_s - until / 1000:.1f} s after the deadline of the request"
         return Failure("expired", "expired", reason, agent=message.source)

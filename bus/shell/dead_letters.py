@@ -4,6 +4,10 @@ Reading takes the letters without acknowledging them and lets go of them when th
 the original body to the ingress as the bus, with `redrive` counted up, so that it is a new input to the inbox and
 not a duplicate; the letter is acknowledged only after the broker confirmed that publish. A crash between the two
 leaves the letter where it is, and the second redrive of it is found to be a duplicate.
+
+A deadline that has passed is taken out, or the letter would only expire once more. What is made of a redriven message
+carries its count on, so that a letter that comes back again and again is known as such and stays, whichever of
+the messages on its way is the one that comes back.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ import orjson
 import pika
 from pika.exceptions import NackError, UnroutableError
 
+from bus.core.codec import expiry_s
 from bus.core.errors import BusError, Unreachable
-from bus.core.message import REDRIVE, Json
+from bus.core.message import EXPIRY, REDRIVE, Json, Message
 from bus.core.naming import dead_queue, ingress_exchange, invalid_queue
 from bus.shell.probe import queue_states, user_of
 
@@ -62,6 +67,30 @@ class DeadLetter:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """How letters are sent again.
+
+    Args:
+        now_s: epoch seconds.
+        tries: redrives of one letter at most, those that it came back from included.
+        keep_deadline: leave a deadline that has passed where it is.
+    """
+
+    now_s: float
+    tries: int
+    keep_deadline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is published for a letter: its body and headers, and how often it was redriven then."""
+
+    body: bytes
+    headers: dict[str, Any]
+    count: int
+
+
 def queue_of(namespace: str, channel: Channel) -> str:
     """Name of the queue behind a channel."""
     return dead_queue(namespace) if channel == "dead" else invalid_queue(namespace)
@@ -102,41 +131,57 @@ class DeadLetters:
                 return
             yield _letter(method.delivery_tag, properties, body)
 
-    def redrive(self, letter: DeadLetter) -> None:
+    def redrive(self, letter: DeadLetter, again: Again) -> None:
         """Send a letter that `read` gave through the bus once more, and take it out of the channel.
 
+        Args:
+            again: from `sent_again`.
+
         Raises:
-            BusError: it cannot be sent again; it stays where it is.
+            BusError: the broker did not take it; it stays where it is.
         """
-        if letter.code in _NEVER:
-            raise BusError(f"{letter.id} was refused as {letter.code}: sent again by the bus it would be believed")
         if self._publishing is None:
             self._publishing = self._opened.channel()
             self._publishing.confirm_delivery()
-        body, headers, count = counted_up(letter)
         properties = pika.BasicProperties(
             message_id=letter.id,
             type=letter.type or None,
             user_id=self._user,
             delivery_mode=2,
             content_type=letter.content_type,
-            headers=headers,
+            headers=again.headers,
         )
         try:
             self._publishing.basic_publish(
-                ingress_exchange(self._namespace), letter.conversation or letter.id, body, properties, mandatory=True
+                ingress_exchange(self._namespace),
+                letter.conversation or letter.id,
+                again.body,
+                properties,
+                mandatory=True,
             )
         except (UnroutableError, NackError) as error:
-            raise BusError(f"the broker did not take redrive {count} of {letter.id}; run `bus doctor`") from error
+            raise BusError(f"the broker did not take redrive {again.count} of {letter.id}; run `bus doctor`") from error
         self._taken.basic_ack(letter.tag)
 
 
-def counted_up(letter: DeadLetter) -> tuple[bytes, dict[str, Any], int]:
-    """Body, headers and count of the next redrive of a letter.
+def sent_again(letter: DeadLetter, how: Redrive) -> Again:
+    """Make of a letter what is published when it is redriven.
 
     Raises:
-        BusError: the body is no CloudEvent that could carry the count.
+        BusError: it must not be sent again, was redriven often enough, or is no CloudEvent that could carry the count.
     """
+    if letter.code in _NEVER:
+        raise BusError(f"{letter.id} was refused as {letter.code}: sent again by the bus it would be believed")
+    again = _counted_up(letter, how)
+    if again.count > how.tries:
+        raise BusError(
+            f"{letter.id} was redriven {again.count - 1} times and came back; mend what its reason says, then write "
+            f"--tries {again.count} or more"
+        )
+    return again
+
+
+def _counted_up(letter: DeadLetter, how: Redrive) -> Again:
     if letter.content_type.partition(";")[0].strip() == _STRUCTURED:
         try:
             event = orjson.loads(letter.body)
@@ -145,13 +190,21 @@ def counted_up(letter: DeadLetter) -> tuple[bytes, dict[str, Any], int]:
         if not isinstance(event, dict):
             raise BusError(f"{letter.id} is no CloudEvent and would fail again; have its sender repeat it")
         count = _next(event.get(REDRIVE))
-        return orjson.dumps({**event, REDRIVE: count}), {}, count
+        return Again(orjson.dumps(_in_time({**event, REDRIVE: count}, EXPIRY, how)), {}, count)
     headers = {name: value for name, value in letter.headers.items() if name.startswith(_PREFIXES)}
     if not headers:
         raise BusError(f"{letter.id} has no CloudEvents attributes and would fail again; have its sender repeat it")
     prefix = next(each for each in _PREFIXES if next(iter(headers)).startswith(each))
     count = _next(headers.get(prefix + REDRIVE))
-    return letter.body, {**headers, prefix + REDRIVE: count}, count
+    return Again(letter.body, _in_time({**headers, prefix + REDRIVE: count}, prefix + EXPIRY, how), count)
+
+
+def _in_time(attributes: dict[str, Any], deadline: str, how: Redrive) -> dict[str, Any]:
+    """The same without a deadline that has passed."""
+    expiry = expiry_s(Message({EXPIRY: attributes.get(deadline, "")}, None))
+    if expiry is not None and expiry <= how.now_s and not how.keep_deadline:
+        del attributes[deadline]
+    return attributes
 
 
 def _next(value: object) -> int:

@@ -177,6 +177,8 @@ class MemoryTransport:
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""
+        if self._lost is not None:
+            return
         for queue in queues:
             if not self._broker.subscribe(queue, self):
                 self.lose(f"NOT_FOUND - no queue '{queue}'")
@@ -187,6 +189,8 @@ class MemoryTransport:
         """See `Transport.publish`."""
         if not self._connected:
             raise BusError("the transport is not connected; publish between on_connected and on_lost")
+        if self._lost is not None:
+            return
         for each in batch:
             output = each.output
             delivery = Delivery(
@@ -204,7 +208,7 @@ class MemoryTransport:
 
     def ack(self, upto: Tag) -> None:
         """See `Transport.ack`."""
-        if upto.generation == self._generation:
+        if upto.generation == self._generation and self._lost is None:
             while self._unacked and self._unacked[0][0] <= upto.number:
                 self._unacked.popleft()
             self._wake()

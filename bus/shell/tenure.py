@@ -242,16 +242,19 @@ class Tenure:
 
     def _take(self) -> None:
         batch: list[Received] = []
+        woken = False
         while self._arrived and len(batch) < BATCH:
             received = self._arrived.popleft()
             if received.delivery.content_type == WAKE:
                 self._ledger.free(received.tag)
-                self._wake()
+                woken = True
             elif received.delivery.content_type == MARK:
                 self._ledger.free(received.tag)
                 self._drainage.marked(received.delivery.queue, received.delivery.body)
             else:
                 batch.append(received)
+        if woken:  # once for all tokens: it looks at every row that waits, and each of them has sent one
+            self._wake()
         back, self._came_back = self._came_back, []
         held, self._waiting.hold = self._waiting.hold, []
         self._commit(batch, back, [self._returned(job, outcome) for job, outcome in back], held)

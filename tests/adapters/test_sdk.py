@@ -197,6 +197,32 @@ async def test_a_task_that_comes_again_is_worked_on_only_when_the_bus_says_so() 
     assert calls == ["open"]
 
 
+async def test_what_comes_later_in_the_conversation_does_not_overtake_a_question_to_the_bus() -> None:
+    began: list[str] = []
+    other = asyncio.Event()
+
+    async def handler(asked: Message) -> Json:
+        began.append(asked.id)
+        if asked.conversation == "c2":
+            other.set()
+        return None
+
+    async with running(echo(handler)) as world:
+        for name in ("r1", "r2"):
+            world.put(request(name), replay=True)
+        world.put(request("r3"))
+        world.put(request("r4", conversationid="c2"))
+        await asyncio.wait_for(other.wait(), PATIENCE_S)
+        first, second = [each for each in [await world.sent() for _ in range(3)] if each.type == TASK_CLAIM]
+        world.say(second, "go")
+        assert isinstance(second.data, dict)
+        await world.broker.until(address_queue(NS, str(second.data["inbox"])), (0, 0))
+        assert began == ["r4"]
+        world.say(first, "go")
+        await world.settled()
+    assert began == ["r4", "r1", "r2", "r3"]
+
+
 async def test_an_agent_that_the_bus_refuses_the_task_gives_it_back() -> None:
     async with running(echo(lambda _asked: "never")) as world:
         world.put(request(), replay=True)

@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters import Agent, Context
 from adapters.link import AmqpLink
 from adapters.logs import configure
-from bus.core.message import Json, Message
+from bus.core.message import TASK_CLAIM, Json, Message
+from bus.ports import Handler, Inbound
 from bus.settings import Settings
 from tests.chaos.effects import EffectFile, digest_of_value
 
@@ -41,19 +42,32 @@ def bomb(text: str) -> Callable[[str], None]:
 
 
 class MortalLink(AmqpLink):
-    """A link that may die once a reply is confirmed, before the request is acked."""
+    """A link that may die once a reply is confirmed, before the request is acked.
 
-    def __init__(self, settings: Settings, name: str, passed: Callable[[str], None]) -> None:
+    It notes of each message whether its first delivery in this life was a redelivery.
+    """
+
+    def __init__(self, settings: Settings, name: str, passed: Callable[[str], None], given: dict[str, bool]) -> None:
         super().__init__(settings, name)
-        self._passed = passed
+        self._passed, self._given = passed, given
+
+    async def listen(self, queues: Sequence[str], prefetch: int, handler: Handler) -> None:
+        """Consume, and note what comes."""
+
+        async def noting(inbound: Inbound) -> None:
+            self._given.setdefault(inbound.message.id, inbound.redelivered)
+            await handler(inbound)
+
+        await super().listen(queues, prefetch, noting)
 
     async def send(self, message: Message) -> None:
         """Send, then pass the place."""
         await super().send(message)
-        self._passed("after-reply")
+        if message.type != TASK_CLAIM:
+            self._passed("after-reply")
 
 
-def make(name: str, effects: EffectFile, passed: Callable[[str], None]) -> Agent:
+def make(name: str, effects: EffectFile, passed: Callable[[str], None], given: dict[str, bool]) -> Agent:
     """The agent of this name."""
     agent = Agent(name, concurrency=CONCURRENCY[name])
     life = f"{name}/{os.getpid()}/{time.time():.3f}"
@@ -63,7 +77,7 @@ def make(name: str, effects: EffectFile, passed: Callable[[str], None]) -> Agent
         assert isinstance(data, dict)
         token, number = str(data["token"]), int(str(data["number"]))
         whole = {**message.attributes, "data": data}
-        effects.perform(place, token, number, message.id, digest_of_value(whole), life)
+        effects.perform(place, token, number, message.id, digest_of_value(whole), life, given[message.id])
         passed("before-reply")
         return {"token": token, "number": number}
 
@@ -88,8 +102,9 @@ async def main(name: str) -> None:
     settings = Settings.from_environment()
     configure(settings)
     passed = bomb(os.environ.get("CHAOS_DIE", ""))
-    agent = make(name, EffectFile(Path(os.environ["CHAOS_EFFECTS"])), passed)
-    link = MortalLink(settings, name, passed)
+    given: dict[str, bool] = {}
+    agent = make(name, EffectFile(Path(os.environ["CHAOS_EFFECTS"])), passed, given)
+    link = MortalLink(settings, name, passed, given)
     serving = asyncio.ensure_future(agent.serve(link, settings, lambda: print('{"event": "ready"}', flush=True)))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
     try:

@@ -2,7 +2,8 @@
 
     lost                a confirmed input has no end in the log, or no end at one of its targets
     duplicated_effects  one input was worked on twice: two ids for it at one place, two contents under one id, two
-                        decisions, a target that it must not reach, or a handler called twice for one id in one life
+                        decisions, a target that it must not reach, a handler called twice for one id in one life, or
+                        a request that came again and was worked on without the bus's word
     order_violations    the first delivery of a later input came before the first of an earlier one, same conversation
                         and place
     audit_missing       something was delivered that the log does not hold just so, or the log holds an output that is
@@ -55,6 +56,7 @@ def check(tally: Tally, log: Log, refused: set[str]) -> Verdict:
     swapped = swapped_pairs(tally, refused)
     _check_ends(tally, log, seen, swapped, verdict)
     _check_effects(tally, seen, swapped, verdict)
+    _check_claims(tally, log, verdict)
     _check_order(tally, refused, verdict)
     _check_log(tally, log, verdict)
     return verdict
@@ -111,6 +113,13 @@ def _check_effects(tally: Tally, seen: dict[tuple[str, str], list[Sight]], swapp
             verdict.add("duplicated_effects", f"{token or sights[0].id} ({kind}) came to {place}, where it must not")
 
 
+def _check_claims(tally: Tally, log: Log, verdict: Verdict) -> None:
+    for id_, agent in sorted(tally.reworked - log.go):
+        verdict.add("duplicated_effects", f"{agent} worked on {id_} for the second time without asking")
+    for id_ in sorted(log.late_go):
+        verdict.add("duplicated_effects", f"{id_} was answered, and the bus let an agent work on it again")
+
+
 def _check_order(tally: Tally, refused: set[str], verdict: Verdict) -> None:
     highest: dict[tuple[str, str], tuple[int, str]] = {}
     first: set[tuple[str, str]] = set()
@@ -124,6 +133,8 @@ def _check_order(tally: Tally, refused: set[str], verdict: Verdict) -> None:
         key = sent.conversation, sight.place
         before = highest.get(key, (0, ""))
         if sent.number < before[0]:
+            if sight.again:
+                continue  # it was given out in time, to a connection that died; what is given back comes after others
             verdict.add(
                 "order_violations", f"{sight.token} came to {sight.place} after {before[1]}, {sent.conversation}"
             )

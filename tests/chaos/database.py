@@ -27,16 +27,16 @@ class Database:
     def __init__(self) -> None:
         self.server = PostgresServer()
         self._disk = Path(tempfile.mkdtemp(prefix="agentbus-disk-"))
-        self.can_fill = self._mount(f"size={DISK_MB}m,mode=777")
-        if self.can_fill:
-            space = self._disk / "space"
-            space.mkdir()
-            owner = self.server.folder.stat()
-            os.chown(space, owner.st_uid, owner.st_gid)
-            self.server.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
-            self.server.configure("default_tablespace", "small")
+        self.can_fill = False
 
     def __enter__(self) -> Database:
+        self.can_fill = self._mount(f"size={DISK_MB}m,mode=777")
+        try:
+            if self.can_fill:
+                self._move_tables()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,6 +44,14 @@ class Database:
         if self.can_fill:
             subprocess.run(["umount", str(self._disk)], check=False)
         shutil.rmtree(self._disk, ignore_errors=True)
+
+    def _move_tables(self) -> None:
+        space = self._disk / "space"
+        space.mkdir()
+        owner = self.server.folder.stat()
+        os.chown(space, owner.st_uid, owner.st_gid)
+        self.server.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
+        self.server.configure("default_tablespace", "small")
 
     def fill(self) -> None:
         """Let the disk be full: tables cannot grow. The write-ahead log is elsewhere, so the server runs on."""

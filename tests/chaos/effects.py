@@ -29,6 +29,7 @@ class Effect:
         id, digest: of the message that was handed to the handler.
         life: the process, pid and start: a second call for the same id in one life is the SDK's fault.
         how: `done`, or `again` when the effect was there already.
+        redelivered: the message may have been given to an agent before.
     """
 
     place: str
@@ -38,6 +39,7 @@ class Effect:
     digest: str
     life: str
     how: str
+    redelivered: bool = False
 
 
 def digest_of(body: bytes) -> str:
@@ -63,13 +65,13 @@ class EffectFile:
         self._seen: set[tuple[str, str]] = set()
         self._read = 0
 
-    def perform(self, place: str, token: str, number: int, id_: str, digest: str, life: str) -> bool:
+    def perform(self, place: str, token: str, number: int, id_: str, digest: str, life: str, redelivered: bool) -> bool:
         """Do it unless it was done; durable when this returns. Says whether it was done now."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             self._catch_up()
             first = (place, id_) not in self._seen
-            effect = Effect(place, token, number, id_, digest, life, "done" if first else "again")
+            effect = Effect(place, token, number, id_, digest, life, "done" if first else "again", redelivered)
             line = json.dumps(asdict(effect)).encode() + b"\n"
             self._file.write(line)
             os.fsync(self._file.fileno())

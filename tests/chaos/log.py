@@ -8,10 +8,13 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from bus.audit.record import CONTENT_BYTES, OutputNote, Record
+from bus.core.message import TASK_CLAIM
+from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED
 from bus.ports import Entry
 from bus.shell import history_log
 from bus.shell.store_rules import entries_of
+from tests.chaos.agent import CONCURRENCY
 from tests.chaos.effects import digest_of
 
 SUBSCRIBERS = {
@@ -48,6 +51,8 @@ class Log:
     bounced: ids of messages that the broker gave back.
     decided_s: when the inputs of each partition were decided, epoch seconds, in order.
     ends: how many records ended how.
+    go: (id, agent) of requests that the bus let an agent work on when it asked; `late_go`: after they were answered.
+    answered: ids of requests that have an answer.
     """
 
     decided: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
@@ -57,6 +62,9 @@ class Log:
     bounced: set[str] = field(default_factory=set)
     decided_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    go: set[tuple[str, str]] = field(default_factory=set)
+    late_go: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
 
 
 def read_log(store: history_log.Log) -> Log:
@@ -79,6 +87,7 @@ def _note(record: Record, entry: Entry, log: Log) -> None:
     log.decided_s[record.partition].append(record.decided_s)
     if record.queue.endswith(".bounced"):
         log.bounced.add(record.id)
+    _about_tasks(record, log)
     if record.end != "duplicate" and record.why != REKEYED:
         log.decided[record.content].append(record)
     for index, (note, output) in enumerate(zip(record.outputs, entry.outputs, strict=True)):
@@ -86,9 +95,21 @@ def _note(record: Record, entry: Entry, log: Log) -> None:
         log.published.append(Published(where, note.id, _places(note), digest_of(output.body)))
 
 
+def _about_tasks(record: Record, log: Log) -> None:
+    task = record.correlation or ""
+    if record.type == TASK_CLAIM and record.why.startswith("claim: go"):
+        log.go.add((task, record.source))
+        if task in log.answered:
+            log.late_go.add(task)
+    elif record.type.endswith((".replied", ".failed")) and record.end == "routed" and record.source != BUS:
+        log.answered.add(task)
+
+
 def _places(note: OutputNote) -> tuple[str, ...]:
     if note.kind == "event":
         return SUBSCRIBERS.get(note.name, ())
     if note.kind in ("dead", "invalid", "ingress"):
         return (note.kind,)
+    if note.kind == "client" or (note.kind == "agent" and note.name in CONCURRENCY):
+        return ()  # what the bus tells the SDK, which no sink sees
     return (note.name,)

@@ -16,6 +16,7 @@ from bus.shell.history import History
 from tests.chaos.check import Verdict, check, summary, swapped_pairs
 from tests.chaos.children import PATIENCE_S
 from tests.chaos.faults import FAULTS
+from tests.chaos.faults.stores import UNREACHABLE
 from tests.chaos.log import content_of, read_log
 from tests.chaos.node import Node
 from tests.chaos.options import Options
@@ -156,6 +157,7 @@ def _judge(world: World, tally: Tally) -> Report:
         world.remarks.append(
             f"{len(surprises)} processes ended by themselves, codes {[s.code for s in surprises][:20]}"
         )
+    crashed = sum(1 for bus in world.buses for each in bus.ends if not each.asked and each.code != UNREACHABLE)
     accepted = world.counts.pop("second-store accepted", 0)
     shown = {
         **summary(tally),
@@ -166,11 +168,19 @@ def _judge(world: World, tally: Tally) -> Report:
         "fenced": sum(bus.log.read_text(errors="replace").count(FENCED) for bus in world.buses),
         "faults": dict(sorted(world.counts.items())),
         "ends": dict(sorted(log.ends.items())),
+        "crashed": crashed,
         "stores_accepted": accepted,
         "refused": len(_refused(world)),
         "seed": world.options.seed,
     }
-    return Report(verdict, shown, dict(verdict.examples), world.folder, verdict.good and not accepted, world.remarks)
+    return Report(
+        verdict,
+        shown,
+        dict(verdict.examples),
+        world.folder,
+        verdict.good and not accepted and not crashed,
+        world.remarks,
+    )
 
 
 def _refused(world: World) -> set[str]:

@@ -37,6 +37,7 @@ class Arrival:
         digest: of what it says.
         body: its bytes.
         headers: its headers.
+        redelivered: a connection that has died was given it before.
     """
 
     place: str
@@ -45,6 +46,7 @@ class Arrival:
     digest: str
     body: bytes
     headers: Mapping[str, Any]
+    redelivered: bool = False
 
     @property
     def data(self) -> Any:
@@ -120,9 +122,8 @@ class Sinks:
     def _noting(self, place: str) -> Any:
         def note(channel: Any, method: Any, properties: Any, body: bytes) -> None:
             headers = dict(properties.headers or {})
-            self.arrivals.append(
-                Arrival(place, properties.message_id or "", properties.type or "", digest_of(body), body, headers)
-            )
+            known = properties.message_id or "", properties.type or "", digest_of(body), body, headers
+            self.arrivals.append(Arrival(place, *known, method.redelivered))
             self.last_s = self.seen_s[place] = time.monotonic()
             self._held[place].append(method.delivery_tag)
             if place not in self._paused:

@@ -13,17 +13,22 @@ from tests.chaos.load import PRODUCER, Sent
 from tests.chaos.sinks import Arrival
 
 ASIDE = ("dead", "invalid")  # places that get the original, byte for byte
+CAPABILITIES = ("work", "single")
 AGENT_PLACES = ("work", "single", "stepper")
 
 
 class Sight(NamedTuple):
-    """One arrival or effect. `token` is "" where it goes back to no input of ours; `life` is "" at raw sinks."""
+    """One arrival or effect. `token` is "" where it goes back to no input of ours; `life` is "" at raw sinks.
+
+    `again`: the broker had given it to a connection of the sink that has died, and whose end of it nobody saw.
+    """
 
     token: str
     place: str
     id: str
     digest: str
     life: str
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -32,11 +37,13 @@ class Tally:
     sent: every input that was published, confirmed or not, by token.
     confirmed: tokens that the broker confirmed.
     sights: all that was seen, in order.
+    reworked: (id, agent) of requests that an agent worked on though another one may have had them.
     """
 
     sent: dict[str, Sent] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     sights: list[Sight] = field(default_factory=list)
+    reworked: set[tuple[str, str]] = field(default_factory=set)
     unmet: set[tuple[str, str]] = field(default_factory=set)
     _met: set[tuple[str, str]] = field(default_factory=set)
     _by_body: dict[str, str] = field(default_factory=dict)
@@ -64,11 +71,13 @@ class Tally:
     def arrived(self, arrivals: Iterable[Arrival]) -> None:
         """Deliveries at raw sinks."""
         for each in arrivals:
-            self._see(Sight(self._token(each), each.place, each.id, each.digest, ""))
+            self._see(Sight(self._token(each), each.place, each.id, each.digest, "", each.redelivered))
 
     def performed(self, effects: Iterable[Effect]) -> None:
         """Handler calls of agents."""
         for each in effects:
+            if each.redelivered and each.place in CAPABILITIES:
+                self.reworked.add((each.id, each.life.partition("/")[0]))
             self._see(Sight(each.token, each.place, each.id, each.digest, each.life))
 
     def _see(self, sight: Sight) -> None:

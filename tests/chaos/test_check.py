@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bus.audit.record import Record
 from tests.chaos.check import check
+from tests.chaos.effects import Effect
 from tests.chaos.load import Expected, Mix, Sent
 from tests.chaos.log import Log, Published, content_of
 from tests.chaos.takeover import quantile_ms, takeovers
@@ -51,6 +52,12 @@ def test_a_second_delivery_of_one_id_is_no_fault() -> None:
     assert judged([*SEEN, SEEN[0]], DECIDED) == {}
 
 
+def test_what_comes_late_is_a_fault_unless_it_was_given_to_a_connection_that_died() -> None:
+    late = [SEEN[1], SEEN[0], SEEN[2]]
+    assert judged(late, DECIDED) == {"order_violations": 1}
+    assert judged([SEEN[1], SEEN[0]._replace(again=True), SEEN[2]], DECIDED) == {}
+
+
 def test_an_input_that_is_nowhere() -> None:
     assert judged(SEEN[:2], DECIDED) == {"lost": 1, "audit_missing": 1}
 
@@ -75,6 +82,16 @@ def test_a_handler_that_one_process_called_twice() -> None:
     twice = [sight(1, life="pid"), sight(1, life="pid"), *SEEN[1:]]
     assert judged(twice, DECIDED) == {"duplicated_effects": 1}
     assert judged([sight(1, life="pid"), sight(1, life="other"), *SEEN[1:]], DECIDED) == {}
+
+
+def test_a_request_that_was_worked_on_again_without_asking_or_after_its_answer() -> None:
+    tally, log = Tally(), Log()
+    tally.performed([Effect("work", "t1", 1, "r1", "d", "worker_one/7/1.0", "again", redelivered=True)])
+    counts = check(tally, log, set()).counts
+    log.go.add(("r1", "worker_one"))
+    assert counts["duplicated_effects"] - check(tally, log, set()).counts["duplicated_effects"] == 1
+    log.late_go.add("r1")
+    assert check(tally, log, set()).counts["duplicated_effects"] == counts["duplicated_effects"]
 
 
 def test_a_place_that_it_must_not_reach() -> None:

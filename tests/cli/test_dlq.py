@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from bus.core.ingress import Ingress
 from bus.core.naming import dead_queue, ingress_queue
 from bus.core.route import Catalog
+from bus.shell.dead_letters import DeadLetters, Redrive, sent_again
 from bus.shell.probe import connection, queue_states
 from bus.shell.topology import apply, plan
 from tests.cli.conftest import Bus
@@ -108,10 +110,75 @@ def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker,
 
 def test_what_cannot_be_sent_again_stays(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
     put(opened, dead_queue(namespace), b"{", {"bus-id": "bad", "bus-code": "not-json"}, "application/cloudevents+json")
-    ran = bus("dlq", "redrive", "bad", *flags(broker, namespace))
-    assert ran.code == 1
-    assert "is not JSON" in ran.rows[0]["problem"]
+    for dry in ([], ["--dry-run"]):
+        ran = bus("dlq", "redrive", "bad", *dry, *flags(broker, namespace))
+        assert ran.code == 1
+        assert "is not JSON" in ran.rows[0]["problem"]
     eventually("what was read and left is back", lambda: depth(opened, dead_queue(namespace)) == 1)
+
+
+def test_at_most_so_many_are_redriven(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
+    for number in range(3):
+        letter(opened, namespace, f"m{number}", "no_route")
+    for dry in (["--dry-run"], []):
+        ran = bus("dlq", "redrive", "--all", "--max", "2", *dry, *flags(broker, namespace))
+        assert [row["id"] for row in ran.rows] == ["m0", "m1"]
+    eventually("the third is back", lambda: depth(opened, dead_queue(namespace)) == 1)
+    assert depth(opened, ingress_queue(namespace, 0)) == 2
+
+
+def test_a_deadline_that_has_passed_is_taken_out(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
+    past, future = "2026-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
+    letter(opened, namespace, "m0", "expired", expirytime=past)
+    assert bus("dlq", "redrive", "m0", "--keep-deadline", *flags(broker, namespace)).code == 0
+    letter(opened, namespace, "m1", "expired", expirytime=past)
+    letter(opened, namespace, "m2", "no_route", expirytime=future)
+    headers = {"bus-id": "m3", "bus-type": "t", "ce-id": "m3", "ce-type": "t", "ce-expirytime": past}
+    put(opened, dead_queue(namespace), b"{}", headers, "application/json")
+    assert bus("dlq", "redrive", "--all", *flags(broker, namespace)).code == 0
+    with contextlib.closing(opened.channel()) as channel:
+        waiting = channel.consume(ingress_queue(namespace, 0), inactivity_timeout=10)
+        found = [next(waiting) for _ in range(4)]
+    assert [json.loads(body).get("expirytime") for _, _, body in found] == [past, None, future, None]
+    assert found[3][1].headers == {"ce-id": "m3", "ce-type": "t", "ce-redrive": 1}
+
+
+def test_a_letter_that_comes_back_again_and_again_stays(
+    bus: Bus, broker: TestBroker, namespace: str, opened: Any
+) -> None:
+    letter(opened, namespace, "m1", "no_route", redrive=3)
+    for dry in ([], ["--dry-run"]):
+        ran = bus("dlq", "redrive", "--all", *dry, *flags(broker, namespace))
+        assert (ran.code, ran.rows[0]["redriven"]) == (1, False)
+        assert (
+            "redriven 3 times and came back; mend what its reason says, then write --tries 4" in ran.rows[0]["problem"]
+        )
+    eventually("it is back", lambda: depth(opened, dead_queue(namespace)) == 1)
+    assert bus("dlq", "redrive", "m1", "--tries", "4", *flags(broker, namespace)).code == 0
+    assert json.loads(take(opened, ingress_queue(namespace, 0))[2])["redrive"] == 4
+
+
+def test_a_letter_that_comes_back_at_once_is_sent_again_once(broker: TestBroker, namespace: str, opened: Any) -> None:
+    for name in ("m0", "m1"):
+        letter(opened, namespace, name, "no_route")
+    letters = DeadLetters(opened, broker.bus_url, namespace, "dead")
+    seen = []
+    for each in letters.read():
+        letters.redrive(each, sent_again(each, Redrive(0.0, 3)))
+        letter(opened, namespace, each.id, "no_route", redrive=1)
+        seen.append(each.id)
+    assert seen == ["m0", "m1"]
+
+
+def test_a_letter_that_the_broker_does_not_take_stays(
+    bus: Bus, broker: TestBroker, namespace: str, opened: Any
+) -> None:
+    letter(opened, namespace, "m1", "no_route")
+    opened.channel().queue_delete(ingress_queue(namespace, 0))
+    ran = bus("dlq", "redrive", "m1", *flags(broker, namespace))
+    assert (ran.code, ran.rows[0]["redriven"]) == (1, False)
+    assert "did not take redrive 1 of m1" in ran.rows[0]["problem"]
+    eventually("it is back", lambda: depth(opened, dead_queue(namespace)) == 1)
 
 
 def test_a_binary_event_counts_in_its_header(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:

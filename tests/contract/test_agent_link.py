@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -218,6 +219,30 @@ async def test_sends_in_flight_at_a_loss_arrive_once_or_more_with_their_ids(rabb
     async with asyncio.timeout(PATIENCE_S):
         while arrived != set(ids):
             arrived.add((await rabbit.sent()).id)
+
+
+@pytest.mark.broker
+async def test_after_it_stood_still_all_that_comes_on_the_line_counts_as_redelivered(
+    rabbit: RabbitWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.line._STILL_S", 2.0)
+    queue, taken, link = capability_queue(rabbit.namespace, "greeting"), Taken(), rabbit.link()
+    await rabbit.declare(queue)
+    await link.open()
+    await link.listen([queue], 10, taken)
+    for stop_s, redelivered in ((0.0, False), (2.1, True), (0.0, True)):
+        await rabbit.put(queue, message("m1"))
+        time.sleep(stop_s)  # noqa: ASYNC251 - as SIGSTOP does
+        inbound = await taken.next()
+        assert inbound.redelivered == redelivered
+        await inbound.settle(True)
+    await rabbit.lose()
+    await rabbit.put(queue, message("m2"))
+    inbound = await taken.next()
+    while inbound.message.id == "m1":  # its ack may have been lost with the line
+        inbound = await taken.next()
+    assert not inbound.redelivered  # on a new line all is well again
+    await link.close()
 
 
 @pytest.mark.broker

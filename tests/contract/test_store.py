@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -116,7 +117,7 @@ def test_a_failing_commit_leaves_nothing(bench: Bench, broken: Commit) -> None:
 def test_a_claim_after_a_commit_that_found_the_disk_full_fails_until_it_could_be_written(bench: Bench) -> None:
     store = bench.restart()
     store.claim(2)
-    large = log(entry(1, outputs=[output("o" * 20_000)]))
+    large = log(entry(1)._replace(input=Random(1).randbytes(400_000)))  # which no compression makes smaller
     bench.fill(True)
     with pytest.raises(StoreDown, match="full"):
         store.commit(large)

@@ -294,13 +294,18 @@ def test_a_restart_keeps_what_was_acked_and_published_and_gives_back_the_rest_in
     link.consume(inbox, prefetch=20)
     link.publish(outgoing(inbox, range(10)))
     link.settle(10)
-    old = link.receive(10)[4].tag
+    received = link.receive(10)
+    old, again_not_acked = received[4].tag, received[9].tag
 
     def leave() -> None:
         link.transport.publish(outgoing(link.inbox("b"), range(100, 103)))
         link.transport.ack(old)
         link.transport.restart("a test wants it")
         link.transport.restart("twice is once")
+        # Until `on_lost` its user cannot know: a commit may come back in between.
+        link.transport.publish(outgoing(link.inbox("b"), range(200, 203)))
+        link.transport.ack(again_not_acked)
+        link.transport.consume([inbox], 20)
 
     link.call(leave)
     events.wait(lambda: events.connected == 2)

@@ -315,8 +315,22 @@ def test_a_redriven_request_goes_to_its_capability_and_answers_the_first_asker()
     again = run(redriven(carried(request)), catalog(GRADE))
     assert (again.end, targets(again)) == ("routed", ["capability:grade"])
     assert again.outputs[0].id != request.id
+    assert opened(again.outputs[0])["redrive"] == 1  # or nobody would know, were this one to come back
     answer = run(reply_to(opened(again.outputs[0]), {"text": "x"}), catalog(GRADE))
     assert (targets(answer), opened(answer.outputs[0])["correlationid"]) == (["agent:desk"], "m1")
+
+
+def test_what_is_redriven_without_its_deadline_is_answered_after_it() -> None:
+    asked = structured("asked", {}, replyto="agent:desk", expirytime="2027-01-15T08:00:01Z")
+    late = replace(FACTS, now_s=FACTS.now_s + 60)
+    request = run(asked, catalog(GRADE)).outputs[0]
+    kept = opened(request)
+    answer = reply_to(kept, {"text": "x"})
+    assert run(answer, catalog(GRADE), late).end == "expired"
+    assert targets(run(redriven(answer), catalog(GRADE), late)) == ["agent:desk"]
+    body = orjson.dumps({name: value for name, value in kept.items() if name != "expirytime"})
+    again = run(redriven(carried(request)._replace(body=body)), catalog(GRADE), late).outputs[0]
+    assert targets(run(reply_to(opened(again), {"text": "x"}), catalog(GRADE), late)) == ["agent:desk"]
 
 
 def test_a_redrive_makes_no_stranger_known() -> None:

@@ -95,6 +95,11 @@ def test_a_worker_needs_no_right_to_change_its_log(store: PostgresStore, namespa
     worker.commit(log(entry(1101), done=1101))
     assert worker.prune(1) == 1
     assert worker.seen(0, 1, key_of(1101).key) is not None
+    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", role)
+    with pytest.raises(StoreDown):
+        worker.commit(log(entry(1102)))
+    worker.claim(2)  # which first writes as much, and takes it back
+    assert server.execute(f'SELECT DISTINCT partition FROM "{namespace}".segment') == [(0,)]
     worker.release("w")
     worker.close()
     with psycopg.connect(url, autocommit=True) as db:

@@ -21,8 +21,10 @@ from bus.core.work import Target
 from bus.shell.memory_broker import MemoryBroker
 from bus.shell.memory_store import MemoryStore
 from bus.shell.memory_transport import MemoryTransport
+from bus.shell.outflow import Job
 from bus.shell.telemetry.metrics import NullMeter
 from bus.shell.topology import plan
+from bus.shell.waiting import Waiting
 from bus.shell.worker import Plan, Worker
 from tests.core.world import FACTS, catalog, flow, route, structured, to_capability
 
@@ -161,6 +163,25 @@ def test_a_full_target_holds_its_key_in_order_and_stops_nobody_else() -> None:
 
 def _drain(world: World) -> list[Any]:
     return list(world.broker.take(f"{NS}.capability.grade", 100))
+
+
+def test_many_tokens_at_once_are_one_look_at_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, due = [], Waiting.due
+
+    def spied(self: Waiting, now_s: float) -> list[Job]:
+        looks.append(now_s)
+        return due(self, now_s)
+
+    monkeypatch.setattr(Waiting, "due", spied)
+    world = World({f"{NS}.capability.grade": 0})
+    for number in range(18):
+        world.send(f"m{number}", f"c{number}")
+    world.steps(200)
+    looks.clear()
+    world.broker.advance(1.0)
+    assert len(world.queue("ingress.00") + world.queue("ingress.01")) == 18  # a token each
+    world.steps(200)
+    assert 1 <= len(looks) < 6
 
 
 def test_held_rows_survive_a_crash() -> None:

@@ -77,6 +77,7 @@ class PikaTransport:
         self._was_up = False
         self._deadline = math.inf  # of the first connection
         self._stopping = False
+        self._connected = False  # from `on_connected` to `on_lost`
         self._restarting = ""  # why, from `restart` until the connections are gone
         self._failure: BaseException | None = None
         self._ended = False
@@ -126,11 +127,13 @@ class PikaTransport:
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
         """See `Transport.consume`."""
-        self._up().consume(queues, prefetch)
+        if self._up().ready:
+            self._up().consume(queues, prefetch)
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """See `Transport.publish`."""
-        self._up().publish(batch)
+        if self._up().ready:
+            self._up().publish(batch)
 
     def ack(self, upto: Tag) -> None:
         """See `Transport.ack`."""
@@ -148,6 +151,7 @@ class PikaTransport:
     def _on_ready(self, session: Session) -> None:
         self._attempts = 0
         self._was_up, self._deadline = True, math.inf
+        self._connected = True
         self._logger.info("connected to the broker", extra={"generation": session.generation, "host": session.host})
         self._guard(self._handler().on_connected)
 
@@ -155,6 +159,7 @@ class PikaTransport:
         if session is not self._session:
             return
         self._session = None
+        self._connected = False
         error = _cause(error)
         if self._failure is not None:
             self._loop.stop()
@@ -248,7 +253,8 @@ class PikaTransport:
             self._loop.deactivate_poller()
 
     def _up(self) -> Session:
-        if self._session is None or not self._session.ready:
+        """The session that `on_connected` was told of; not ready any more while it ends and `on_lost` is still due."""
+        if self._session is None or not self._connected:
             raise BusError("the transport is not connected; publish and consume between on_connected and on_lost")
         return self._session
 

@@ -100,7 +100,10 @@ class _Server:
             signal.signal(number, signal.SIG_IGN)
         gc.disable()  # a collection would write to every object, and so unshare all memory
         while True:
-            word, sockets, _, _ = socket.recv_fds(self._link, 1, 1)
+            try:
+                word, sockets, _, _ = socket.recv_fds(self._link, 1, 1)
+            except ConnectionResetError:  # the worker was killed with our last answer unread
+                word, sockets = b"", []
             if not word:
                 self._end()
                 return
