@@ -129,7 +129,11 @@ class Transport(Protocol):
         the broker has done all of it, never after `on_lost`."""
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
-        """Start consuming; `prefetch` unacked deliveries at most on the whole connection."""
+        """Start consuming; `prefetch` unacked deliveries at most of each queue.
+
+        What a lost connection had unacked comes first to the next consumer, and in order, if that one has no smaller a
+        prefetch: RabbitMQ puts what is given back behind what was given back before and is not taken again yet.
+        """
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """Publish in order. Only between `on_connected` and `on_lost`."""

@@ -29,7 +29,7 @@ class Settings:
     home: folder for the private broker, the store and the run's state.
     store: SQLite file, or `postgresql://...`; None is `home/bus.db`.
     partitions: ingress partitions of a namespace that has none yet; None is 4. Later the store says how many there are.
-    prefetch: unacked deliveries at most, of the whole worker.
+    prefetch: unacked deliveries at most, of all partitions together; each has its part, whoever owns it.
     identity: `broker` (verified user = source agent) or `shared`; None: shared on a private node, else broker.
     bus_user: broker user of the bus.
     metrics_port: Prometheus endpoint; 0 picks a free one, -1 turns it off.

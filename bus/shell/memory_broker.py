@@ -35,6 +35,7 @@ class _Queue:
     limit: int | None
     single: bool
     messages: deque[Stored] = field(default_factory=deque)
+    returned: int = 0  # how many of them, at the head, were given back
     consumers: list[object] = field(default_factory=list)
 
 
@@ -172,14 +173,21 @@ class MemoryBroker:
             known = self._queues[queue]
             if consumer is not None and known.single and known.consumers[0] is not consumer:
                 return ()
-            return [known.messages.popleft() for _ in range(min(most, len(known.messages)))]
+            count = max(min(most, len(known.messages)), 0)
+            known.returned = max(known.returned - count, 0)
+            return [known.messages.popleft() for _ in range(count)]
 
     def give_back(self, messages: Sequence[Stored]) -> None:
-        """Put unacked messages back at the heads of their queues, in order, each delivered once more than before."""
+        """Put unacked messages back, in order, each delivered once more than before.
+
+        They come before what was never taken, but behind what was given back earlier and is not taken again yet.
+        """
         with self.lock:
-            for stored in reversed(messages):
+            for stored in messages:
                 again = stored.delivery._replace(redelivered=stored.delivery.redelivered + 1)
-                self._queues[again.queue].messages.appendleft(replace(stored, delivery=again))
+                queue = self._queues[again.queue]
+                queue.messages.insert(queue.returned, replace(stored, delivery=again))
+                queue.returned += 1
         self._wake()
 
     def limit(self, queue: str, most: int | None) -> None:
@@ -218,6 +226,7 @@ class MemoryBroker:
                 if expires_at is None or expires_at > self.now_s:
                     break
                 expired = queue.messages.popleft()
+                queue.returned = max(queue.returned - 1, 0)
                 if queue.dead_letter_exchange is not None:
                     self.publish(queue.dead_letter_exchange, expired.delivery)
 

@@ -47,7 +47,7 @@ class MemoryTransport:
         self._generation = 0
         self._connected = False
         self._lost: str | None = None
-        self._queues: dict[str, int] = {}  # consumed queue -> its share of the prefetch
+        self._queues: dict[str, int] = {}  # consumed queue -> its prefetch
         self._unacked: deque[tuple[int, Stored]] = deque()
         self._next_tag = 1
         self._outcomes: list[Outcome] = []
@@ -183,7 +183,7 @@ class MemoryTransport:
             if not self._broker.subscribe(queue, self):
                 self.lose(f"NOT_FOUND - no queue '{queue}'")
                 return
-            self._queues[queue] = max(1, prefetch // len(queues))
+            self._queues[queue] = prefetch
 
     def publish(self, batch: Sequence[Outgoing]) -> None:
         """See `Transport.publish`."""

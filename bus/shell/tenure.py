@@ -54,7 +54,8 @@ class Kit:
     """What a tenure works with; `submit` and `later` forget what outlives it.
 
     Args:
-        namespace, prefetch, window: as in the worker's plan.
+        namespace, window: as in the worker's plan.
+        prefetch: unacked deliveries at most of one queue.
         clock: epoch seconds.
         reach: passes failpoints.
         settled: told whenever nothing is open, while replaying and leaving.

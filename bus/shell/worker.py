@@ -305,14 +305,17 @@ class Worker:
     def _entered(self, taken: Taken) -> None:
         if self.state == "draining":
             return
-        self._tenure = Tenure(self._kit(), taken)
+        self._tenure = Tenure(self._kit(taken), taken)
         self._set("replaying")
         self._tenure.turn()
 
-    def _kit(self) -> Kit:
+    def _kit(self, taken: Taken) -> Kit:
         plan = self._plan
+        # The same for each queue, and as long as the namespace lives, however many partitions a worker owns: see
+        # `Transport.consume`. One more than the first partitions is for what the broker gives up on.
+        share = max(1, plan.prefetch // (taken.ingress.sizes[0] + 1))
         return Kit(
-            self._transport, self._store, self._meter, self._judge, plan.namespace, plan.prefetch, plan.window,
+            self._transport, self._store, self._meter, self._judge, plan.namespace, share, plan.window,
             self._clock, self._submit, self._in_this_life, self._settled, self._lead_again,
             self._tenancy.drained, self._reach, self._refusals, self._anew, self._on_finished,
         )  # fmt: skip

@@ -334,6 +334,31 @@ def test_a_drained_worker_gives_back_at_once_what_it_leased(state: str) -> None:
     assert set(fleet.owners()) == {0, 1, 2, 3}
 
 
+def test_what_comes_back_twice_comes_in_order_whatever_share_of_the_partitions_its_takers_have() -> None:
+    """RabbitMQ puts what is given back behind what was given back before and not taken since."""
+    fleet = Fleet(limit=None)
+    crashing = [fleet.start(), fleet.start()]
+    fleet.rest(TTL_S + 1.0)
+    assert [len(each.worker.owned) for each in crashing] == [2, 2]
+    for each in crashing:
+        each.store.full = "the disk is full"
+    for number in range(12):
+        for conversation in range(8):
+            fleet.send(f"{conversation}/{number:02}", f"c{conversation}", "asked")
+    fleet.rest(0.5)
+    for each in crashing:
+        fleet.kill(each)
+    alone = fleet.start()
+    alone.store.full = "the disk is full"
+    fleet.rest(TTL_S + 1.0)
+    fleet.kill(alone)
+    fleet.start()
+    fleet.settle()
+    got = [message["data"]["n"] for message in fleet.taken]
+    assert sorted(got, key=lambda each: each[0]) == sorted(got)
+    assert len(got) == 96
+
+
 def test_a_namespace_grows_and_goes_over_to_the_new_partitions() -> None:
     fleet = Fleet(None)
     members = [fleet.start(), fleet.start()]

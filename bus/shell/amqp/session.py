@@ -179,8 +179,8 @@ class Session:
     # --- Traffic ----------------------------------------------------------------------------------------------------
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
-        """Consume each queue with its share of `prefetch`, at least 1."""
-        self._hot.basic_qos(prefetch_count=max(1, prefetch // max(1, len(queues))))
+        """Consume queues, `prefetch` deliveries ahead of each."""
+        self._hot.basic_qos(prefetch_count=prefetch)
         for queue in queues:
             self._consumers += 1
             tag = f"agentbus-{self._consumers}"

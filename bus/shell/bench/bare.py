@@ -36,7 +36,7 @@ class BareRelay(Quiet):
     def on_connected(self) -> None:
         self.clock.start()
         queues = [naming.ingress_queue(self.namespace, number) for number in range(self.partitions)]
-        self.transport.consume(queues, self.prefetch)
+        self.transport.consume(queues, max(1, self.prefetch // len(queues)))
 
     def on_batch(self, batch: Sequence[Received]) -> None:
         queue = naming.capability_queue(self.namespace, SINK)

@@ -136,7 +136,7 @@ class Consumer(Quiet):
         self.arrived_s = [0.0] * self.pace.count
         self._left = self.pace.count
         self._last_s = time.monotonic()
-        self.transport.consume(self.pace.queues, 2000)
+        self.transport.consume(self.pace.queues, max(1, 2000 // len(self.pace.queues)))
         self.begun()
         self.transport.call_later(1.0, self._look)
 
