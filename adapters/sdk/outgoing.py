@@ -21,6 +21,7 @@ from bus.core.message import (
     HOPS,
     ID,
     REPLYTO,
+    REQUESTED,
     SOURCE,
     SPECVERSION,
     TASK_CLAIM,
@@ -64,10 +65,18 @@ def caused(agent: str, task: Message, index: int, type_: str, data: Json) -> Mes
     for name in (HOPS, *CARRIED):
         if name in given:
             attributes[name] = given[name]
+    if index and task.type.endswith(REQUESTED):
+        attributes.update(_of(task))  # shows the bus in the course of which task it is published
     trace = given.get(TRACEPARENT)
     if isinstance(trace, str) and len(trace) == _TRACEPARENT_CHARS:
         attributes[TRACEPARENT] = f"{trace[:36]}{identity[:16]}{trace[52:]}"
     return Message(attributes, data)
+
+
+def _of(task: Message) -> dict[str, Attribute]:
+    """What names a task to the bus, and proves that it was given to us."""
+    given = task.attributes
+    return {CORRELATION: task.id, **{name: given[name] for name in (REPLYTO, FENCE) if name in given}}
 
 
 def reply(agent: str, request: Message, type_: str, data: Json) -> Message:
@@ -98,12 +107,9 @@ def claim(agent: str, task: Message, capability: str, inbox: str, accept: bool) 
         TYPE: TASK_CLAIM,
         DATACONTENTTYPE: "application/json",
         CONVERSATION: task.conversation,
-        CORRELATION: task.id,
         CAUSATION: task.id,
+        **_of(task),
     }
-    for name in (REPLYTO, FENCE):
-        if name in task.attributes:
-            attributes[name] = task.attributes[name]
     data: dict[str, Json] = {"capability": capability, "inbox": inbox}
     return Message(attributes, {**data, "lease": True} if accept else data)
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-from bus.core.message import Attribute
+from bus.core.message import CORRELATION, REPLYTO, Attribute, Message
 
 _MAC_BYTES = 12  # 96 bits: forging needs more tries than any broker could carry
 
@@ -54,6 +54,12 @@ def seal(key: bytes, back: ReturnAddress, request: str, type_: str, conversation
     """
     address = f"{back.address}!{back.asked}!{'' if back.until_ms is None else back.until_ms}"
     return f"{address}!{_mac(key, address, request, type_, conversation, fence)}"
+
+
+def brought_back(message: Message) -> bool:
+    """Whether an agent's message brings back a sealed address, not its own to be answered at: it belongs to a task."""
+    text = message.attributes.get(REPLYTO)
+    return isinstance(text, str) and "!" in text and CORRELATION in message.attributes
 
 
 def unseal(

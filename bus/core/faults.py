@@ -58,7 +58,7 @@ def _asker(delivery: Delivery, message: Message, table: RouteTable, facts: Facts
     answers = None if message.source == BUS else found.answers
     if not answers and REPLYTO not in message.attributes:
         return None
-    return who_waits(message, delivery, answers, facts)
+    return who_waits(message, delivery, answers, table, facts)
 
 
 def _unread(delivery: Delivery, table: RouteTable, facts: Facts, failure: Failure) -> Decision:

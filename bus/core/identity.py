@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from bus.core.actions import Delivery
-from bus.core.address import ReturnAddress, unseal
+from bus.core.address import ReturnAddress, brought_back, unseal
 from bus.core.errors import Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, FENCE, REDRIVE, REPLYTO, TASK_CLAIM, Message
+from bus.core.message import ATTEMPT, CORRELATION, FENCE, REDRIVE, REPLYTO, REQUESTED, TASK_CLAIM, Message
 from bus.core.outputs import BUS, NOBODY
+from bus.core.route import Agent
 from bus.core.table import Found, RouteTable
 
 _RESERVED = (REDRIVE, ATTEMPT, FENCE)
@@ -58,7 +59,7 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
         said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
         raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
     for name in _RESERVED:
-        if name == FENCE and (found.answers is not None or message.type == TASK_CLAIM):
+        if name == FENCE and (found.answers is not None or message.type == TASK_CLAIM or brought_back(message)):
             continue  # comes back as it went out: the seal of the return address proves it
         if not trusted and message.attributes.get(name):
             raise Refused("reserved-attribute", f"only the bus sets `{name}`; leave it out")
@@ -73,7 +74,15 @@ def _undeclared(type_: str, agent: str, capability: str | None) -> str:
     return f"agent `{agent}` does not declare `{type_}`; write `publishes: [{type_}]` in its entry under `agents:`"
 
 
-def return_address(message: Message, delivery: Delivery, facts: Facts) -> ReturnAddress | None:
+def _of_a_task(message: Message, agent: Agent, facts: Facts) -> bool:
+    """Whether the agent was given the task in the course of which it says that it publishes this."""
+    given, task = message.attributes, message.text(CORRELATION) or ""
+    text, fence = given[REPLYTO], given.get(FENCE, 0)
+    types = (capability + REQUESTED for capability in agent.capabilities)
+    return any(unseal(facts.seal, text, task, type_, message.conversation, fence) is not None for type_ in types)
+
+
+def return_address(message: Message, delivery: Delivery, table: RouteTable, facts: Facts) -> ReturnAddress | None:
     """Who asked, or None: sealed when the bus carried the message, plain from the asker itself.
 
     Raises:
@@ -88,6 +97,9 @@ def return_address(message: Message, delivery: Delivery, facts: Facts) -> Return
         # A redriven message keeps the asker's plain address: check it as if the asker had sent it.
         if back is not None or message.source == BUS:
             return None if back == NOBODY else back
+    agent = table.catalog.agents.get(message.source)
+    if agent is not None and brought_back(message) and _of_a_task(message, agent, facts):
+        return None
     allowed = f"agent:{message.source}"
     if text == allowed or (message.source == CLIENT and CLIENT_ADDRESS.fullmatch(str(text))):
         return ReturnAddress(str(text), message.id)

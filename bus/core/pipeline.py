@@ -98,7 +98,7 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
             return _about_task(delivery, message, table, facts)
         answers = None if source == BUS else found.answers
         if REPLYTO in attributes or answers:
-            back = who_waits(message, delivery, answers, facts)
+            back = who_waits(message, delivery, answers, table, facts)
         if (late := _too_late(message, facts, back if answers else None)) is not None:
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
@@ -118,7 +118,9 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
     return _matched(found, delivery, message, facts, table, back, None)
 
 
-def who_waits(message: Message, delivery: Delivery, answers: str | None, facts: Facts) -> ReturnAddress | None:
+def who_waits(
+    message: Message, delivery: Delivery, answers: str | None, table: RouteTable, facts: Facts
+) -> ReturnAddress | None:
     """Whom the message's return address names: the asker that it answers, or the one who asks; None for nobody.
 
     Args:
@@ -127,7 +129,7 @@ def who_waits(message: Message, delivery: Delivery, answers: str | None, facts: 
     Raises:
         Refused: the address is not one that this sender may use.
     """
-    back = asker(message, answers, facts) if answers else return_address(message, delivery, facts)
+    back = asker(message, answers, facts) if answers else return_address(message, delivery, table, facts)
     return None if back == NOBODY else back
 
 

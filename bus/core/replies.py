@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from bus.core.actions import Decision, Delivery, Failure
-from bus.core.address import ReturnAddress, unseal
+from bus.core.address import ReturnAddress, brought_back, unseal
 from bus.core.errors import FailureClass, Refused
 from bus.core.facts import Facts
 from bus.core.message import (
@@ -27,7 +27,7 @@ from bus.core.message import (
     Attribute,
     Message,
 )
-from bus.core.outputs import NOBODY, Outbox, set_aside
+from bus.core.outputs import BUS, NOBODY, Outbox, set_aside
 from bus.core.route import Capability
 from bus.core.telling import place, tell
 
@@ -114,6 +114,9 @@ def identity_of(message: Message, answers: bool) -> str:
     if answers:
         return answer_identity(str(given.get(CORRELATION)), given.get(FENCE, 0))
     identity = given[ID]
-    conversation = given.get(CONVERSATION) or identity
     tries = f"{given.get(ATTEMPT, 0)!s}\0{given.get(REDRIVE, 0)!s}"
+    if REPLYTO in given and brought_back(message) and given[SOURCE] != BUS:
+        # Whichever agent publishes it: another one that is given the task again would publish it once more.
+        return f"\0sent\0{given[CORRELATION]!s}\0{given.get(FENCE, 0)!s}\0{identity!s}\0{tries}"
+    conversation = given.get(CONVERSATION) or identity
     return f"{given[SOURCE]!s}\0{conversation!s}\0{identity!s}\0{tries}"

@@ -17,18 +17,29 @@ from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
 from bus.core import naming
 from bus.core.actions import Decision, Delivery, Output
+from bus.core.address import brought_back
 from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
 from bus.core.leases import lapsed, lease_of, moved
-from bus.core.message import CORRELATION, FENCE, TASK_CLAIM, TASK_LAPSE, TASK_MOVE, Json, Message
+from bus.core.message import (
+    CORRELATION,
+    FENCE,
+    REDRIVE,
+    REPLYTO,
+    TASK_CLAIM,
+    TASK_LAPSE,
+    TASK_MOVE,
+    Json,
+    Message,
+)
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.ports import Claim, Entry, InboxKey, Received, Store
-from bus.shell.inbox import Elders, Inbox, answer_key, inbox_key, raw_key
+from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
 from bus.shell.trial.place import SUSPECT, Here, Place
@@ -183,6 +194,9 @@ class Judge:
         answers = self.table.find(type_, source).answers is not None and source != BUS
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
+        sent = not answers and REPLYTO in understood.attributes and source != BUS and brought_back(understood)
+        if earlier is None and sent and type_ != TASK_CLAIM and REDRIVE not in understood.attributes:
+            earlier = self._after_its_answer(understood, partition)
         if earlier is None:
             came = delivery
             if partition in self._retired:
@@ -198,11 +212,18 @@ class Judge:
             if self.leases.used:
                 self._keep_leases(understood, decision, partition, facts, answers)
             return decision, key, None
-        decision = repeated(delivery, understood, self.table, facts, earlier.seq, same=earlier.same, answers=answers)
+        same, once = earlier.same, answers or sent
+        decision = repeated(delivery, understood, self.table, facts, earlier.seq, same=same, answers=once)
         if decision.end == "invalid":
             # An input of its own, known by its bytes: without an identity a redelivery would be refused once more.
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
+
+    def _after_its_answer(self, message: Message, partition: int) -> Earlier | None:
+        """The answer that ended the task in the course of which a message was published; then it is not wanted."""
+        task, fence = message.text(CORRELATION) or "", message.attributes.get(FENCE, 0)
+        answer = self._inboxes[partition].earlier(answer_key(task, fence))
+        return None if answer is None else answer._replace(same=False)
 
     def _of_its_task(self, claim: Message, partition: int, facts: Facts) -> Facts:
         """Add what the store says of the task that a claim names."""

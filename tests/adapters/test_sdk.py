@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -16,82 +14,10 @@ from adapters.memory_link import MemoryBroker, MemoryLink
 from adapters.sdk.outgoing import derived_id
 from adapters.sdk.replies import Recorded, ReplyCache
 from bus.core.errors import BusError
-from bus.core.message import FAILED, TASK_CLAIM, TASK_CLAIMED
-from bus.core.naming import address_queue, agent_queue, capability_queue
+from bus.core.message import FAILED
+from bus.core.naming import agent_queue, capability_queue
 from bus.settings import Settings
-
-NS = "agentbus"
-PATIENCE_S = 5
-
-
-def request(identity: str = "r1", capability: str = "echo", data: Json = None, **attributes: str | int) -> Message:
-    given = {
-        "specversion": "1.0",
-        "id": identity,
-        "source": "bus",
-        "type": f"{capability}.requested",
-        "conversationid": "c1",
-        "replyto": "client:ab!m0!seal",
-        "hopsleft": 5,
-        **attributes,
-    }
-    return Message(given, data)
-
-
-class Running:
-    """An agent at work, with what it sends."""
-
-    def __init__(self, agent: Agent, broker: MemoryBroker) -> None:
-        self.agent, self.broker = agent, broker
-
-    def put(self, message: Message, capability: str | None = "echo", replay: bool = False) -> None:
-        queue = capability_queue(NS, capability) if capability else agent_queue(NS, self.agent.name)
-        self.broker.put(queue, message, replay)
-
-    async def claimed(self) -> Message:
-        """Take the agent's question whether a task is still to be done."""
-        claim = await self.sent()
-        assert (claim.type, claim.source, claim.conversation) == (TASK_CLAIM, "tester", "c1")
-        return claim
-
-    def say(self, claim: Message, verdict: str, **more: Json) -> None:
-        """Answer such a question, as the bus does."""
-        assert isinstance(claim.data, dict)
-        attributes = {**request("v").attributes, "type": TASK_CLAIMED, "correlationid": claim.id}
-        queue = address_queue(NS, str(claim.data["inbox"]))
-        self.broker.put(queue, Message(attributes, {"verdict": verdict, **more}))
-
-    async def sent(self) -> Message:
-        return await asyncio.wait_for(self.broker.sent.get(), PATIENCE_S)
-
-    async def settled(self, queue: str = capability_queue(NS, "echo")) -> None:
-        await asyncio.wait_for(self.broker.until(queue, (0, 0)), PATIENCE_S)
-
-    async def ask(self, message: Message) -> Message:
-        self.put(message)
-        return await self.sent()
-
-
-@contextlib.asynccontextmanager
-async def running(agent: Agent) -> AsyncIterator[Running]:
-    broker = MemoryBroker(NS)
-    for queue in (agent_queue(NS, agent.name), *(capability_queue(NS, each) for each in agent.capabilities)):
-        await broker.declare(queue)
-    ready = asyncio.Event()
-    task = asyncio.ensure_future(agent.serve(MemoryLink(broker), Settings(), ready.set))
-    await asyncio.wait_for(ready.wait(), PATIENCE_S)
-    try:
-        yield Running(agent, broker)
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def echo(function: Callable[..., Any], **limits: Any) -> Agent:
-    agent = Agent("tester", **limits)
-    agent.capability("echo")(function)
-    return agent
+from tests.adapters.sdk_world import NS, PATIENCE_S, echo, request, running
 
 
 async def test_a_reply_copies_what_the_bus_needs_to_take_it_home() -> None:
@@ -145,7 +71,8 @@ async def test_a_duplicate_gets_the_recorded_reply_and_computes_nothing() -> Non
     assert calls == ["r1"]
     assert [each.type for each in first] == ["seen.it", "echo.replied"]
     assert first[0].id == derived_id(request(), 1)
-    assert (first[0].conversation, first[0].text("causationid"), first[0].text("replyto")) == ("c1", "r1", None)
+    named = {name: first[0].text(name) for name in ("conversationid", "causationid", "correlationid", "replyto")}
+    assert named == dict(zip(named, ("c1", "r1", "r1", "client:ab!m0!seal"), strict=True))  # proves whose task it was
 
 
 async def test_a_duplicate_waits_for_the_one_that_is_being_worked_on() -> None:
@@ -165,171 +92,6 @@ async def test_a_duplicate_waits_for_the_one_that_is_being_worked_on() -> None:
         assert (await world.sent()) == (await world.sent())
         await world.settled()
     assert calls == 1
-
-
-async def test_a_task_that_comes_again_is_worked_on_only_when_the_bus_says_so() -> None:
-    calls: list[str] = []
-
-    async def handler(asked: Message) -> Json:
-        calls.append(asked.id)
-        return "computed"
-
-    async with running(echo(handler)) as world:
-        world.put(request("done", fence=2), replay=True)
-        claim = await world.claimed()
-        assert isinstance(claim.data, dict)
-        assert (claim.text("correlationid"), claim.text("replyto"), claim.text("fence"), claim.data["capability"]) == (
-            "done", "client:ab!m0!seal", "2", "echo",
-        )  # fmt: skip
-        world.say(claim, "answered")
-        await world.settled()
-        world.put(request("done", fence=2))  # known now: neither asked about nor worked on
-        await world.settled()
-        world.put(request("open"), replay=True)
-        claim = await world.claimed()
-        assert calls == []
-        world.say(claim, "go")
-        assert (await world.sent()).data == "computed"
-        await world.settled()
-        world.put(request("open"), replay=True)  # the own reply is known: nothing to ask
-        assert (await world.sent()).type == "echo.replied"
-        await world.settled()
-    assert calls == ["open"]
-
-
-async def test_what_comes_later_in_the_conversation_does_not_overtake_a_question_to_the_bus() -> None:
-    began: list[str] = []
-    other = asyncio.Event()
-
-    async def handler(asked: Message) -> Json:
-        began.append(asked.id)
-        if asked.conversation == "c2":
-            other.set()
-        return None
-
-    async with running(echo(handler)) as world:
-        for name in ("r1", "r2"):
-            world.put(request(name), replay=True)
-        world.put(request("r3"))
-        world.put(request("r4", conversationid="c2"))
-        await asyncio.wait_for(other.wait(), PATIENCE_S)
-        first, second = [each for each in [await world.sent() for _ in range(3)] if each.type == TASK_CLAIM]
-        world.say(second, "go")
-        assert isinstance(second.data, dict)
-        await world.broker.until(address_queue(NS, str(second.data["inbox"])), (0, 0))
-        assert began == ["r4"]
-        world.say(first, "go")
-        later = [f"s{number:02}" for number in range(50)]
-        for name in later:  # some come when the question is answered, and who waited for that has not gone on yet
-            world.put(request(name))
-            await asyncio.sleep(0)
-        await world.settled()
-    assert began == ["r4", "r1", "r2", "r3", *later]
-
-
-async def test_an_agent_that_the_bus_refuses_the_task_gives_it_back() -> None:
-    async with running(echo(lambda _asked: "never")) as world:
-        world.put(request(), replay=True)
-        claim = await world.claimed()
-        attributes = {**request("f").attributes, "type": FAILED, "correlationid": claim.id}
-        world.put(Message(attributes, {"class": "contract", "reason": "not yours"}), None)
-        again = await world.claimed()
-        assert again.id != claim.id
-        world.say(again, "answered")
-        await world.settled()
-        assert world.broker.sent.empty()
-
-
-async def test_stopping_waits_for_no_verdict() -> None:
-    async with running(echo(lambda _asked: "never")) as world:
-        world.put(request(), replay=True)
-        await world.claimed()
-    assert world.broker.depth(capability_queue(NS, "echo")) == (1, 0)
-
-
-def accepting(claim: Message) -> bool:
-    assert isinstance(claim.data, dict)
-    return claim.data.get("lease") is True
-
-
-async def test_long_work_is_accepted_then_settled_then_renewed_until_it_is_answered() -> None:
-    go, gone = asyncio.Event(), asyncio.Event()
-
-    async def handler(asked: Message) -> Json:
-        gone.set()
-        await go.wait()
-        return asked.id
-
-    async with running(echo(handler, concurrency=1)) as world:
-        for name in ("r1", "r2"):
-            world.put(request(name, lease=3))
-        claim = await world.claimed()
-        assert accepting(claim)
-        assert not gone.is_set()
-        world.say(claim, "go", lease=3)
-        await asyncio.wait_for(gone.wait(), PATIENCE_S)
-        await world.broker.until(capability_queue(NS, "echo"), (0, 1))  # the second is not accepted, for want of a slot
-        for _ in range(2):
-            renewal = await world.claimed()
-            assert accepting(renewal)
-            assert renewal.text("correlationid") == "r1"
-            world.say(renewal, "go", lease=3)
-        go.set()
-        assert (await world.sent()).data == "r1"
-        second = await world.claimed()
-        world.say(second, "taken")  # another agent's, by now
-        await world.settled()
-        assert world.broker.sent.empty()
-
-
-async def test_work_whose_lease_is_lost_is_stopped_and_answers_nothing() -> None:
-    stopped = asyncio.Event()
-
-    async def handler(_asked: Message, context: Context) -> None:
-        await context.send("never.leaves")
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            stopped.set()
-
-    async with running(echo(handler)) as world:
-        world.put(request(lease=1))
-        world.say(await world.claimed(), "go", lease=1)
-        world.say(await world.claimed(), "answered")
-        await asyncio.wait_for(stopped.wait(), PATIENCE_S)
-    assert world.broker.sent.empty()
-
-
-async def test_accepted_work_may_take_as_long_as_it_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.sdk.inbox.HOLD_S", 0.3)
-
-    async def handler(_asked: Message, context: Context) -> Json:
-        for _ in range(5):
-            await context.progress()
-            await asyncio.sleep(0.1)
-        return "done"
-
-    async with running(echo(handler, timeout_s=0.25)) as world:
-        world.put(request("long", lease=60))
-        world.say(await world.claimed(), "go", lease=60)
-        assert (await world.sent()).data == "done"
-        world.put(request("short"))
-        answer = await world.sent()
-        assert isinstance(answer.data, dict)
-        assert answer.data["class"] == "timeout"
-
-
-async def test_an_event_that_comes_again_is_not_asked_about() -> None:
-    agent, seen = Agent("tester"), asyncio.Event()
-
-    @agent.on("order.placed")
-    async def placed(_event: Message) -> None:
-        seen.set()
-
-    async with running(agent) as world:
-        world.put(Message({**request("e1").attributes, "type": "order.placed"}, None), None, replay=True)
-        await asyncio.wait_for(seen.wait(), PATIENCE_S)
-        assert world.broker.sent.empty()
 
 
 async def test_plain_functions_run_in_threads_and_may_use_the_context() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bus.core.actions import Delivery
 from bus.core.message import TASK_CLAIM, Json
-from bus.core.route import Capability, Catalog
+from bus.core.route import Agent, Capability, Catalog, MessageType
 from bus.core.table import RouteTable
 from bus.core.work import Target
 from bus.ports import Commit, Received, Store, Tag
@@ -35,6 +35,7 @@ class Desk:
     def __init__(self, store: Store, made: Catalog = CATALOG) -> None:
         facts = replace(FACTS, seal=store.secret)
         self.now_s = FACTS.now_s
+        self.ends: list[str] = []
         self._store = store
         self._judge = Judge(store, RouteTable(made), facts, "ns", 1000, lambda: self.now_s)
         claims = store.claim(1)
@@ -58,6 +59,7 @@ class Desk:
         hold, release = self._judge.leases.changes()
         self._store.commit(Commit(judged.entries, hold=list(hold), release=list(release)))
         self._judge.committed(judged.keys)
+        self.ends = [decision.end for decision in judged.decisions]
         return [[opened(output) for output in decision.outputs] for decision in judged.decisions]
 
     def verdict(self, task: dict[str, Any], id_: str, **more: Any) -> str:
@@ -90,6 +92,36 @@ def test_a_task_is_to_be_done_until_its_answer_is_recorded(bench: Bench) -> None
         ]  # fmt: skip
         desk = Desk(bench.restart())
     assert desk.decide(claim(first, "k1")) == [[]]  # the same question twice is a duplicate, as of any message
+
+
+GROUP = replace(
+    CATALOG,
+    agents={
+        **CATALOG.agents,
+        **{name: Agent(name, "sdk", ("grade",), publishes=("noted",)) for name in ("grader", "grader2")},
+    },
+    types={"noted": MessageType("noted", None, unrouted=True)},
+)
+
+
+def test_what_a_handler_publishes_is_taken_once_whoever_publishes_it_and_not_after_the_answer(bench: Bench) -> None:
+    desk = Desk(bench.store, GROUP)
+    ((task,),) = desk.decide(structured("asked", {}, replyto="agent:desk", conversationid="c"))
+
+    def noted(source: str, id_: str, **more: Any) -> Delivery:
+        return structured("noted", {"by": source}, source=source, id_=id_, **{**named(task), **more})
+
+    desk.decide(noted("grader", "s1", replyto="agent:desk!m1!!00"), noted("other", "s1"))
+    assert desk.ends == ["invalid", "invalid"]  # and have not taken its place
+    desk.decide(noted("grader", "s1"), noted("grader2", "s1"), noted("grader", "s1"), noted("grader", "s2"))
+    assert desk.ends == ["filtered", "superseded", "duplicate", "filtered"]
+    desk.decide(structured("grade.replied", {"text": "a"}, source="grader2", id_="r1", **named(task)))
+    desk = Desk(bench.restart(), GROUP)
+    desk.decide(noted("grader", "s3"), noted("grader", "s2"), noted("grader", "s2", redrive=1))
+    assert desk.ends == ["superseded", "duplicate", "invalid"]  # only the bus redrives
+    redriven = noted("grader", "s4", redrive=1)._replace(user_id=FACTS.bus_user)
+    desk.decide(redriven, redriven)
+    assert desk.ends == ["filtered", "duplicate"]
 
 
 LONG = replace(

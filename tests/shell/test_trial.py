@@ -204,6 +204,8 @@ def lethal(link: socket.socket) -> None:
     mine, theirs = socket.socketpair()
     if os.fork():
         relayed()
+    mine.close()  # so that this one ends with the relay
+    link.close()
     serve(theirs, TABLE, BOUNDS)
 
 
