@@ -146,7 +146,9 @@ class Inbox:
             if verdict is None or not verdict.go:
                 return None if verdict is None else _NOTHING
         elif self._turns and task.conversation in self._turns:
-            await asyncio.shield(self._turns[task.conversation])
+            with self._turn(task) as before:
+                if before is not None:
+                    await asyncio.shield(before)
         async with self._slots:
             if self._stopping:
                 return None
@@ -161,14 +163,23 @@ class Inbox:
             return await self._under_lease(task, capability, verdict.lease_s)
 
     async def _ask_in_turn(self, task: Message, capability: str) -> Verdict | None:
-        """Ask; what comes later in the conversation goes on after this, or it would overtake."""
-        before = self._turns.get(task.conversation)
-        turn = self._turns[task.conversation] = asyncio.get_running_loop().create_future()
-        try:
+        with self._turn(task) as before:
             verdict = await self._ask(task, capability)
             if before is not None:
                 await asyncio.shield(before)
             return verdict
+
+    @contextlib.contextmanager
+    def _turn(self, task: Message) -> Iterator[asyncio.Future[None] | None]:
+        """Have what comes later in the conversation wait until the block is left, or it would overtake.
+
+        Gives what to wait for in the block. What only waits has a turn, too: when the one before it is over it goes on
+        a moment later, and something might come in that moment.
+        """
+        before = self._turns.get(task.conversation)
+        turn = self._turns[task.conversation] = asyncio.get_running_loop().create_future()
+        try:
+            yield before
         finally:
             turn.set_result(None)
             if self._turns[task.conversation] is turn:

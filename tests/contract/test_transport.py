@@ -336,7 +336,7 @@ def test_the_ingress_is_led_elsewhere_under_load_and_nothing_is_lost_doubled_or_
     """Bound or not at any moment, a message comes to one queue, and a conversation goes over once."""
     new = Ingress((2, 3))
     names = [naming.ingress_queue(link.ns, each) for each in range(5)]
-    link.consume(*names, prefetch=100_000)
+    link.consume(*names, prefetch=20_000)
     led, sent = threading.Event(), 0
     exchange = naming.ingress_exchange(link.ns)
     while not led.is_set() or sent < 2000:
