@@ -112,4 +112,4 @@ def test_a_claim_reads_the_identities_as_a_stream(tmp_path: Path) -> None:
         tracemalloc.stop()
         store.close()
     assert next(seen) == keys
-    assert peak < 1_000_000  # all of them in a list are ten times as much
+    assert peak < 2_000_000  # all of them in a list are five times as much; half of it is the last segment
