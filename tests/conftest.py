@@ -1,6 +1,6 @@
 """Fixtures that every area shares: one private RabbitMQ node for the whole run, and a namespace for each test.
 
-`AGENTBUS_TEST_BROKER=<bus_url>,<agent_url>` uses a broker that is already there (it needs the consistent-hash plugin
+`AGENTBUS_TEST_BROKER=<bus_url>,<agent_url>` uses a broker that is already there (it needs the rabbitmq_sharding plugin
 and the policies of `bus topology export`). `bus_url` needs every right.
 """
 

@@ -1,6 +1,6 @@
 """The ingress of a namespace as a value: generations of partitions, and which of them is worked on.
 
-A consistent-hash exchange that gets or loses a queue moves conversations between the others, so a namespace never
+A hash exchange that gets or loses a queue moves conversations between the others, so a namespace never
 changes the partitions that it has. It grows by a whole new generation, with an exchange and queues of its own, and goes
 over to it once and for good:
 

@@ -18,7 +18,7 @@ def ingress_exchange(ns: str) -> str:
 
 
 def generation_exchange(ns: str, generation: int) -> str:
-    """Consistent-hash exchange of one generation of partitions, behind `NS.in`; nobody publishes to it directly."""
+    """Hash exchange of one generation of partitions, behind `NS.in`; nobody publishes to it directly."""
     return f"{ns}.in.{generation}"
 
 

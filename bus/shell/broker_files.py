@@ -20,8 +20,8 @@ from bus.core.message import Json
 from bus.shell.broker_install import link_server
 from bus.shell.policies import policies
 
-PLUGINS = ("rabbitmq_consistent_hash_exchange", "rabbitmq_shovel")
-"""The hash exchange partitions the ingress; the shovel is what `bus bench` compares with."""
+PLUGINS = ("rabbitmq_sharding", "rabbitmq_shovel")
+"""The first has the hash exchange that partitions the ingress; the shovel is what `bus bench` compares with."""
 
 AGENTS_CONFIGURE = r"^[^.]+\.client\..*"
 AGENTS_WRITE = r"^[^.]+\.in$"

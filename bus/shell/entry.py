@@ -1,6 +1,6 @@
 """Where `NS.in` leads: to the exchange of the newest generation, and how it is led to the next one.
 
-`NS.in` is a consistent-hash exchange with other exchanges behind it. That makes a change safe which AMQP cannot make
+`NS.in` is a hash exchange with other exchanges behind it. That makes a change safe which AMQP cannot make
 at once: first the new generation's exchange is bound, then the old one unbound. In between both are bound, and a hash
 exchange gives each message to just one of them, so nothing is doubled; something is bound at every moment, so nothing
 is returned or lost; and a conversation either stays where it was or goes to the place that it will have from then on,

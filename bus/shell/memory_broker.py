@@ -132,14 +132,14 @@ class MemoryBroker:
             return [key] if key in self._queues else []
         bindings = self._bindings.get(exchange, [])
         kind = self._kinds.get(exchange)
-        if kind == "x-consistent-hash":
-            behind = self._behind.get(exchange, [])
-            places = len(behind) + len(bindings)
+        if kind == "x-modulus-hash":
+            behind = sorted(self._behind.get(exchange, []))
+            queues = sorted({each.queue for each in bindings})
+            places = len(behind) + len(queues)
             if not places:
                 return []
-            # Each exchange hashes in its own way, so that one's choice says nothing of the next one's.
-            at = zlib.crc32(f"{exchange}/{key}".encode()) % places
-            return self._route(behind[at], key) if at < len(behind) else [bindings[at - len(behind)].queue]
+            at = zlib.crc32(key.encode()) % places
+            return self._route(behind[at], key) if at < len(behind) else [queues[at - len(behind)]]
         if kind == "topic":
             words = key.split(".")
             fitting = [each for each in bindings if topic_fits(each.routing_key.split("."), words)]

@@ -124,7 +124,7 @@ class RabbitWorld:
         self._line = Line(self._bus_url, "test")
         await self._line.open()
         exchange = ingress_exchange(self.namespace)
-        await self._line.call("exchange_declare", exchange=exchange, exchange_type="x-consistent-hash", durable=True)
+        await self._line.call("exchange_declare", exchange=exchange, exchange_type="x-modulus-hash", durable=True)
         await self.declare(ingress_queue(self.namespace, 0))
         await self._line.call("queue_bind", queue=ingress_queue(self.namespace, 0), exchange=exchange, routing_key="1")
         await self._line.call(

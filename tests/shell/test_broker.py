@@ -14,9 +14,14 @@ from pathlib import Path
 import orjson
 import pytest
 
+from bus.core import naming
 from bus.core.errors import Unreachable
+from bus.core.ingress import Ingress
+from bus.core.route import Catalog
+from bus.shell import probe
 from bus.shell.broker import Process, start_broker
 from bus.shell.broker_install import link_server, server_script
+from bus.shell.topology import apply, plan
 
 _OWNER = """
 import os, signal, sys
@@ -64,6 +69,43 @@ def test_a_node_outlives_a_killed_owner_and_is_adopted_once(home: Path) -> None:
     assert (home / "broker.json").stat().st_mode & 0o077 == 0
 
 
+def _places(url: str, ingress: Ingress) -> dict[str, str]:
+    """Publish a message of each of 200 conversations; returns the queue that each came to."""
+    found: dict[str, str] = {}
+    with probe.connection(url) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number in range(200):
+            channel.basic_publish(naming.ingress_exchange("ring"), f"conv-{number}", b"%d" % number, mandatory=True)
+        for partition in range(sum(ingress.sizes)):
+            queue = naming.ingress_queue("ring", partition)
+            for method, _, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.5):
+                if method is None:
+                    break
+                found[body.decode()] = queue
+            channel.cancel()
+    return found
+
+
+@pytest.mark.broker
+def test_a_conversation_keeps_its_partition_when_the_broker_starts_again(home: Path) -> None:
+    """Otherwise what is sent after it would overtake what waits, and repeats would not be known as such."""
+    ingress = Ingress((8,))
+    node = start_broker(home, progress=print)
+    try:
+        with probe.connection(node.bus_url) as connection:
+            apply(connection.channel(), plan("ring", ingress, Catalog("0", {}, {}, {}, ())))
+        before = _places(node.bus_url, ingress)
+        assert (len(before), len(set(before.values()))) == (200, 8)
+        for _ in range(2):  # where places depend on the order in which a broker recovers, one start may keep them
+            node.stop()
+            node = start_broker(home, progress=print)
+            assert _places(node.bus_url, ingress) == before
+    finally:
+        node.stop()
+
+
+@pytest.mark.broker
 def test_a_folder_with_blanks_starts_from_the_installation_itself(tmp_path: Path) -> None:
     """RabbitMQ's scripts do not quote the folder that they are started from."""
     script = tmp_path / "rabbitmq_server-1" / "sbin" / "rabbitmq-server"
