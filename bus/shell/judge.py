@@ -93,6 +93,11 @@ class Judge:
         self._inboxes: dict[int, Inbox] = {}
         self._next: dict[int, int] = {}
 
+    @property
+    def bus_user(self) -> str:
+        """The broker user that only the bus has."""
+        return self._facts.bus_user
+
     def claimed(
         self,
         claims: Iterable[Claim],
