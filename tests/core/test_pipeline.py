@@ -346,6 +346,17 @@ def test_another_routing_key_costs_one_recorded_hop() -> None:
     assert run(carried(hop.outputs[0]), catalog(GRADE)).route == "t/grade"
 
 
+def test_an_id_is_its_senders_own() -> None:
+    made = catalog(route("grade", "asked", flow(to=(to_capability("grade"),))))
+    sent = [
+        structured("asked", {"n": 1}, source=source, id_="order-1", conversationid=conversation)
+        for source, conversation in (("desk", "c1"), ("desk", "c2"), ("cli", "c1"))
+    ]
+    ids = [run(each, made).outputs[0].id for each in sent]
+    assert len(set(ids)) == 3  # an agent drops what comes under an id that it knows
+    assert ids == [run(each, made).outputs[0].id for each in sent]
+
+
 def test_the_trace_goes_on() -> None:
     parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
     output = run(structured("asked", {}, traceparent=parent), catalog(GRADE)).outputs[0]
