@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bus.core import naming
 from bus.core.ingress import grown
-from bus.core.message import TASK_CLAIM
+from bus.core.message import TASK_CLAIM, TASK_MOVE, Json
 from bus.core.route import Agent, Capability, Catalog
 from bus.core.work import Target
 from bus.ports import Commit, Entry
@@ -336,3 +336,14 @@ def test_whatever_fails_each_question_gets_one_answer(script: list[tuple[str, st
     assert [len(each) for each in answers.values()] == [1] * asked
     assert held(world) == []
     assert world.queue("invalid") == []
+
+
+def test_word_of_a_lease_that_names_none_ends_no_worker() -> None:
+    world = Long()
+    words: list[Json] = [{}, [], None, {"partition": 0, "seq": 999, "index": 0}, {"partition": "x"}]
+    for number, data in enumerate(words):
+        said = structured(TASK_MOVE, data, source="bus", id_=f"w{number}")
+        world.broker.publish(naming.ingress_exchange(NS), said._replace(user_id="bus"))
+    world.ask("c")
+    world.calm()
+    assert len(world.queue("capability.grade")) == 1
