@@ -48,7 +48,7 @@ def dlq() -> None:
 def list_letters(channel: str, reason: str | None, most: int, printer: Printer, **flags: Any) -> int:
     """List letters, oldest first: when, what, from whom, and why."""
     shown = 0
-    with _open(flags, channel) as letters:
+    with _open(flags, channel) as (letters, _):
         for letter in letters.read():
             if _wanted(letter, (), reason):
                 printer.emit(_record(letter), _line(letter))
@@ -69,7 +69,7 @@ def show(message_id: str, channel: str, printer: Printer, **flags: Any) -> int:
 
     ID is the message's id or the beginning of it, as `bus dlq list` shows it.
     """
-    with _open(flags, channel) as letters:
+    with _open(flags, channel) as (letters, _):
         for letter in letters.read():
             if _wanted(letter, (message_id,), None):
                 body = letter.body.decode("utf-8", "backslashreplace")
@@ -112,9 +112,9 @@ def redrive(
 
     if not (message_ids or reason or everything):
         raise click.UsageError("name ids, or write --reason TEXT, or --all")
-    how = Redrive(time.time(), tries, keep_deadline)
     done = failed = 0
-    with _open(flags, channel) as letters:
+    with _open(flags, channel) as (letters, verified):
+        how = Redrive(time.time(), tries, keep_deadline, verified)
         for letter in letters.read():
             if not _wanted(letter, message_ids, reason):
                 continue
@@ -148,7 +148,8 @@ def _redriven(letters: DeadLetters, letter: DeadLetter, how: Redrive, dry_run: b
 
 
 @contextlib.contextmanager
-def _open(flags: dict[str, Any], channel: str) -> Iterator[DeadLetters]:
+def _open(flags: dict[str, Any], channel: str) -> Iterator[tuple[DeadLetters, bool]]:
+    """A channel, and whether the broker verifies who sends."""
     from bus import bootstrap
     from bus.shell.dead_letters import DeadLetters
     from bus.shell.probe import connection
@@ -156,7 +157,8 @@ def _open(flags: dict[str, Any], channel: str) -> Iterator[DeadLetters]:
     settings = bootstrap.running(settings_of(flags))
     url = bootstrap.bus_url(settings)
     with connection(url) as opened:
-        yield DeadLetters(opened, url, settings.namespace, cast("Channel", channel))
+        letters = DeadLetters(opened, url, settings.namespace, cast("Channel", channel))
+        yield letters, settings.identity == "broker"
 
 
 def _wanted(letter: DeadLetter, ids: tuple[str, ...], reason: str | None) -> bool:

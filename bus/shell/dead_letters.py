@@ -22,8 +22,10 @@ from pika.exceptions import NackError, UnroutableError
 
 from bus.core.codec import expiry_s
 from bus.core.errors import BusError, Unreachable
-from bus.core.message import EXPIRY, REDRIVE, Json, Message
+from bus.core.identity import AT_THE_DOOR
+from bus.core.message import EXPIRY, REDRIVE, SOURCE, Json, Message
 from bus.core.naming import dead_queue, ingress_exchange, invalid_queue
+from bus.core.outputs import BUS
 from bus.shell.probe import queue_states, user_of
 
 Channel = Literal["dead", "invalid"]
@@ -75,11 +77,13 @@ class Redrive:
         now_s: epoch seconds.
         tries: redrives of one letter at most, those that it came back from included.
         keep_deadline: leave a deadline that has passed where it is.
+        verified: a source must be the broker user that sent it, as with BUS_IDENTITY=broker.
     """
 
     now_s: float
     tries: int
     keep_deadline: bool = False
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,7 @@ def sent_again(letter: DeadLetter, how: Redrive) -> Again:
     """
     if letter.code in _NEVER:
         raise BusError(f"{letter.id} was refused as {letter.code}: sent again by the bus it would be believed")
+    _check_source(letter, how)
     again = _counted_up(letter, how)
     if again.count > how.tries:
         raise BusError(
@@ -181,8 +186,37 @@ def sent_again(letter: DeadLetter, how: Redrive) -> Again:
     return again
 
 
+def _check_source(letter: DeadLetter, how: Redrive) -> None:
+    """What the bus sends is believed, so a letter may not say that it is from somebody who has not sent it.
+
+    A letter that was understood was checked for that, unless it was refused at the door; of one that was not, `source`
+    is the broker user that sent it.
+    """
+    for said in _said_sources(letter):
+        as_the_bus = said == BUS and (letter.source != BUS or letter.code in AT_THE_DOOR)
+        if as_the_bus or (how.verified and said != letter.source):
+            raise BusError(
+                f"{letter.id} says that it is from `{said!s:.100}`, which has not sent it: sent again by the bus it "
+                "would be believed"
+            )
+
+
+def _said_sources(letter: DeadLetter) -> list[object]:
+    if not _structured(letter):
+        return [letter.headers[name] for name in (each + SOURCE for each in _PREFIXES) if name in letter.headers]
+    try:
+        event = orjson.loads(letter.body)
+    except orjson.JSONDecodeError:
+        return []
+    return [event[SOURCE]] if isinstance(event, dict) and SOURCE in event else []
+
+
+def _structured(letter: DeadLetter) -> bool:
+    return letter.content_type.partition(";")[0].strip().lower() == _STRUCTURED
+
+
 def _counted_up(letter: DeadLetter, how: Redrive) -> Again:
-    if letter.content_type.partition(";")[0].strip() == _STRUCTURED:
+    if _structured(letter):
         try:
             event = orjson.loads(letter.body)
         except orjson.JSONDecodeError as error:

@@ -90,7 +90,7 @@ def test_list_and_show_take_nothing_out(bus: Bus, broker: TestBroker, namespace:
     (shown,) = bus("dlq", "show", "m2", *flags(broker, namespace)).rows
     assert json.loads(shown["body"])["data"] == {"name": "Ada"}
     assert bus("dlq", "show", "m9", *flags(broker, namespace)).code == 2
-    assert depth(opened, dead_queue(namespace)) == 3
+    eventually("what was read is back", lambda: depth(opened, dead_queue(namespace)) == 3)
 
 
 def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
@@ -179,6 +179,40 @@ def test_a_letter_that_the_broker_does_not_take_stays(
     assert (ran.code, ran.rows[0]["redriven"]) == (1, False)
     assert "did not take redrive 1 of m1" in ran.rows[0]["problem"]
     eventually("it is back", lambda: depth(opened, dead_queue(namespace)) == 1)
+
+
+BINARY = {"ce-id": "f1", "ce-type": "bus.task.move", "cloudEvents:source": "bus"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "event", "content_type"),
+    [
+        ({"bus-code": "unknown-agent", "bus-source": "bus"}, {"source": "bus"}, "application/cloudevents+json"),
+        ({"bus-code": "property-mismatch", "bus-source": "agents"}, {"source": "bus"}, "application/CloudEvents+JSON"),
+        ({"bus-code": "property-mismatch", "bus-source": "agents", **BINARY}, {}, "application/json"),
+        (
+            {"bus-code": "property-mismatch", "bus-source": "mallory"},
+            {"source": "desk"},
+            "application/cloudevents+json",
+        ),
+    ],
+)
+def test_what_says_that_somebody_else_sent_it_stays(
+    bus: Bus,
+    broker: TestBroker,
+    namespace: str,
+    opened: Any,
+    headers: dict[str, str],
+    event: dict[str, str],
+    content_type: str,
+) -> None:
+    body = json.dumps({**EVENT, **event}).encode()
+    put(opened, dead_queue(namespace), body, {"bus-id": "f1", **headers}, content_type)
+    for dry in ([], ["--dry-run"]):
+        ran = bus("dlq", "redrive", "f1", *dry, *flags(broker, namespace))
+        assert (ran.code, ran.rows[0]["redriven"]) == (1, False)
+        assert "which has not sent it" in ran.rows[0]["problem"]
+    assert depth(opened, ingress_queue(namespace, 0)) == 0
 
 
 def test_a_binary_event_counts_in_its_header(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:

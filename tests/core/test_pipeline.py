@@ -203,6 +203,9 @@ def test_strict_identity_believes_only_the_broker() -> None:
     assert run(mine, catalog(GRADE), facts).end == "routed"
     for user in (None, "grader", "agents"):
         assert run(mine._replace(user_id=user), catalog(GRADE), facts).why == "not-you"
+    stranger = structured("asked", {}, source="mallory")  # who may be declared by the time it is redriven
+    assert run(stranger._replace(user_id="desk"), catalog(GRADE), facts).why == "not-you"
+    assert run(stranger._replace(user_id="mallory"), catalog(GRADE), facts).why == "unknown-agent"
 
 
 def test_hops_count_down_to_an_end() -> None:
