@@ -49,13 +49,15 @@ def list_letters(channel: str, reason: str | None, most: int, printer: Printer, 
     """List letters, oldest first: when, what, from whom, and why."""
     shown = 0
     with _open(flags, channel) as (letters, _):
+        depth = letters.depth()
         for letter in letters.read():
             if _wanted(letter, (), reason):
                 printer.emit(_record(letter), _line(letter))
                 shown += 1
                 if shown == most:
                     break
-    printer.note(f"{shown} in {channel}" if shown else f"nothing in {channel}")
+    count = f"{shown} of {depth}" if shown == most < depth else str(shown)
+    printer.note(f"{count} in {channel}" if shown else f"nothing in {channel}")
     return 0
 
 

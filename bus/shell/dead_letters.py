@@ -32,6 +32,7 @@ Channel = Literal["dead", "invalid"]
 
 _STRUCTURED = "application/cloudevents+json"
 _NEVER = ("not-you", "unsolicited-reply")  # refused for who published it, which a redrive would hide
+_AT_ONCE, _OCTETS_AT_ONCE = 5000, 64 * 1024 * 1024  # letters in memory, to sort them
 _PREFIXES = ("ce-", "cloudEvents:", "cloudEvents_")
 
 
@@ -121,6 +122,26 @@ class DeadLetters:
     def read(self) -> Iterator[DeadLetter]:
         """Yield the letters, oldest first, without taking them out: they return when the connection closes.
 
+        The broker returns more than 32 of them in no order (seen on 3.10.8), so they are sorted, as many as fit memory.
+
+        Raises:
+            Unreachable: the queue does not exist: no bus has run in this namespace.
+        """
+        left, more = self.depth(), True
+        while left > 0 and more:
+            letters, octets = list[DeadLetter](), 0
+            while more and len(letters) < min(left, _AT_ONCE) and octets < _OCTETS_AT_ONCE:
+                method, properties, body = self._taken.basic_get(self._queue, auto_ack=False)
+                more = method is not None
+                if more:
+                    letters.append(_letter(method.delivery_tag, properties, body))
+                    octets += len(body)
+            left -= len(letters)
+            yield from sorted(letters, key=lambda each: each.at)
+
+    def depth(self) -> int:
+        """How many letters there are.
+
         Raises:
             Unreachable: the queue does not exist: no bus has run in this namespace.
         """
@@ -129,11 +150,7 @@ class DeadLetters:
             raise Unreachable(
                 f"there is no queue `{self._queue}`; has `bus run` been started in namespace `{self._namespace}`?"
             )
-        for _ in range(state.depth):
-            method, properties, body = self._taken.basic_get(self._queue, auto_ack=False)
-            if method is None:
-                return
-            yield _letter(method.delivery_tag, properties, body)
+        return state.depth
 
     def redrive(self, letter: DeadLetter, again: Again) -> None:
         """Send a letter that `read` gave through the bus once more, and take it out of the channel.

@@ -53,7 +53,7 @@ def letter(opened: Any, namespace: str, name: str, code: str, **attributes: Any)
         "bus-class": "unavailable",
         "bus-code": code,
         "bus-reason": f"nobody wants it: {code}",
-        "bus-at": "2026-01-01T00:00:00.000Z",
+        "bus-at": f"2026-01-01T00:00:00.{int(name[1:]):03}Z",
         "bus-source": "cli",
         "bus-type": "hello.asked",
         "bus-conversation": "c1",
@@ -91,6 +91,18 @@ def test_list_and_show_take_nothing_out(bus: Bus, broker: TestBroker, namespace:
     assert json.loads(shown["body"])["data"] == {"name": "Ada"}
     assert bus("dlq", "show", "m9", *flags(broker, namespace)).code == 2
     eventually("what was read is back", lambda: depth(opened, dead_queue(namespace)) == 3)
+
+
+def test_letters_are_listed_oldest_first_however_often(
+    bus: Bus, broker: TestBroker, namespace: str, opened: Any
+) -> None:
+    names = [f"m{number}" for number in range(60)]
+    for name in names:
+        letter(opened, namespace, name, "no_route")
+    for _ in range(3):
+        assert [row["id"] for row in bus("dlq", "list", *flags(broker, namespace)).rows] == names
+        eventually("what was read is back", lambda: depth(opened, dead_queue(namespace)) == 60)
+    assert "2 of 60 in dead" in bus("dlq", "list", "--max", "2", "--output", "text", *flags(broker, namespace)).err
 
 
 def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
@@ -133,7 +145,7 @@ def test_a_deadline_that_has_passed_is_taken_out(bus: Bus, broker: TestBroker, n
     assert bus("dlq", "redrive", "m0", "--keep-deadline", *flags(broker, namespace)).code == 0
     letter(opened, namespace, "m1", "expired", expirytime=past)
     letter(opened, namespace, "m2", "no_route", expirytime=future)
-    headers = {"bus-id": "m3", "bus-type": "t", "ce-id": "m3", "ce-type": "t", "ce-expirytime": past}
+    headers = {"bus-id": "m3", "bus-type": "t", "ce-id": "m3", "ce-type": "t", "ce-expirytime": past, "bus-at": future}
     put(opened, dead_queue(namespace), b"{}", headers, "application/json")
     assert bus("dlq", "redrive", "--all", *flags(broker, namespace)).code == 0
     with contextlib.closing(opened.channel()) as channel:
