@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from bus.core import naming
 from bus.core.ingress import grown
 from bus.core.message import TASK_CLAIM, TASK_MOVE, Json
 from bus.core.route import Agent, Capability, Catalog
+from bus.core.times import rfc3339
 from bus.core.work import Target
 from bus.ports import Commit, Entry
 from bus.shell.memory_broker import Stored
@@ -159,6 +161,24 @@ def test_who_is_heard_of_keeps_the_task_and_its_answer_ends_the_lease() -> None:
     ((answer,),) = world.told().values()
     assert answer["data"] == {"text": "g1"}
     assert (held(world), world.queue("capability.grade")) == ([], [])
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_nobody_keeps_a_task_beyond_its_deadline(crash: bool) -> None:
+    world = Long()
+    world.say("asked", {}, "desk", "c", replyto="agent:desk", expirytime=rfc3339(1_800_000_000.0 + 40))
+    world.calm()
+    world.take("g1")
+    world.calm()
+    assert world.hear("g1") == ["go"]
+    if crash:
+        world.crash()
+    for _ in range(15):
+        world.calm(3.0)
+        world.renew("g1")
+        world.calm()
+    ((told,),) = world.told().values()
+    assert (told["type"], told["data"]["code"]) == ("bus.failed", "expired")
 
 
 def test_who_is_silent_loses_the_task_and_its_late_answer_goes_nowhere() -> None:
