@@ -77,7 +77,7 @@ def show(message_id: str, channel: str, printer: Printer, **flags: Any) -> int:
                 body = letter.body.decode("utf-8", "backslashreplace")
                 printer.emit({**_record(letter), "body": body}, _page(letter, body))
                 return 0
-    raise BusError(f"there is no letter `{message_id}` in {channel}; `bus dlq list --channel {channel}` shows them")
+    raise _no_letter(message_id, channel)
 
 
 @dlq.command()
@@ -115,11 +115,13 @@ def redrive(
     if not (message_ids or reason or everything):
         raise click.UsageError("name ids, or write --reason TEXT, or --all")
     done = failed = 0
+    unknown = list(message_ids)
     with _open(flags, channel) as (letters, verified):
         how = Redrive(time.time(), tries, keep_deadline, verified)
         for letter in letters.read():
             if not _wanted(letter, message_ids, reason):
                 continue
+            unknown = [each for each in unknown if not letter.id.startswith(each)]
             problem = _redriven(letters, letter, how, dry_run)
             failed, done = failed + bool(problem), done + (not problem)
             verb = "not redriven" if problem else "would redrive" if dry_run else "redriven"
@@ -130,6 +132,8 @@ def redrive(
             if done == most:
                 break
     printer.note(f"{done} {'to redrive' if dry_run else 'redriven'}, {failed} left where they are")
+    if unknown and done != most:
+        raise _no_letter(unknown[0], channel)
     return 1 if failed else 0
 
 
@@ -161,6 +165,10 @@ def _open(flags: dict[str, Any], channel: str) -> Iterator[tuple[DeadLetters, bo
     with connection(url) as opened:
         letters = DeadLetters(opened, url, settings.namespace, cast("Channel", channel))
         yield letters, settings.identity == "broker"
+
+
+def _no_letter(message_id: str, channel: str) -> BusError:
+    return BusError(f"there is no letter `{message_id}` in {channel}; `bus dlq list --channel {channel}` shows them")
 
 
 def _wanted(letter: DeadLetter, ids: tuple[str, ...], reason: str | None) -> bool:

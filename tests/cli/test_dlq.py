@@ -111,6 +111,8 @@ def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker,
     tried = bus("dlq", "redrive", "--all", "--dry-run", *flags(broker, namespace))
     assert [row["redriven"] for row in tried.rows] == [False, False]
     assert depth(opened, ingress_queue(namespace, 0)) == 0
+    missed = bus("dlq", "redrive", "m9", *flags(broker, namespace))
+    assert (missed.code, "there is no letter `m9` in dead" in missed.err) == (2, True)
     done = bus("dlq", "redrive", "m1", *flags(broker, namespace))
     assert (done.code, [row["id"] for row in done.rows]) == (0, ["m1"])
     eventually("what was read and left is back", lambda: depth(opened, dead_queue(namespace)) == 1)
