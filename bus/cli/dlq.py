@@ -117,7 +117,7 @@ def redrive(
     done = failed = 0
     unknown = list(message_ids)
     with _open(flags, channel) as (letters, verified):
-        how = Redrive(time.time(), tries, keep_deadline, verified)
+        how = Redrive(time.time(), tries, keep_deadline, verified, letters.user)
         for letter in letters.read():
             if not _wanted(letter, message_ids, reason):
                 continue

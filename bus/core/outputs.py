@@ -199,6 +199,7 @@ def set_aside(
         "bus-reason": failure.reason[:1000],
         "bus-at": facts.now,
         "bus-source": str(known.get(SOURCE, delivery.user_id or "")),
+        "bus-user": delivery.user_id or "",
         "bus-type": str(known.get(TYPE, delivery.type or "")),
         "bus-conversation": conversation,
         "bus-route": why,

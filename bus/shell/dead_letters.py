@@ -79,12 +79,14 @@ class Redrive:
         tries: redrives of one letter at most, those that it came back from included.
         keep_deadline: leave a deadline that has passed where it is.
         verified: a source must be the broker user that sent it, as with BUS_IDENTITY=broker.
+        bus_user: broker user of the bus.
     """
 
     now_s: float
     tries: int
     keep_deadline: bool = False
     verified: bool = False
+    bus_user: str = "bus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +111,16 @@ class DeadLetters:
         url: what it was opened with; the broker wants the user's name with each publish.
         namespace: the bus's namespace.
         channel: `dead` or `invalid`.
+
+    Attributes:
+        user: broker user of the bus.
     """
 
     def __init__(self, opened: Any, url: str, namespace: str, channel: Channel) -> None:
         self._opened = opened
         self._namespace = namespace
         self._queue = queue_of(namespace, channel)
-        self._user = user_of(url)
+        self.user = user_of(url)
         self._taken = opened.channel()
         self._publishing: Any = None
 
@@ -167,7 +172,7 @@ class DeadLetters:
         properties = pika.BasicProperties(
             message_id=letter.id,
             type=letter.type or None,
-            user_id=self._user,
+            user_id=self.user,
             delivery_mode=2,
             content_type=letter.content_type,
             headers=again.headers,
@@ -206,12 +211,14 @@ def sent_again(letter: DeadLetter, how: Redrive) -> Again:
 def _check_source(letter: DeadLetter, how: Redrive) -> None:
     """What the bus sends is believed, so a letter may not say that it is from somebody who has not sent it.
 
-    A letter that was understood was checked for that, unless it was refused at the door; of one that was not, `source`
-    is the broker user that sent it.
+    What was refused at the door, was not understood, or expired in an ingress queue has not been checked for that.
     """
+    user = letter.headers.get("bus-user")  # that published it; letters of early versions do not tell
     for said in _said_sources(letter):
-        as_the_bus = said == BUS and (letter.source != BUS or letter.code in AT_THE_DOOR)
-        if as_the_bus or (how.verified and said != letter.source):
+        by_the_bus = user == how.bus_user if user is not None else letter.source == BUS
+        as_the_bus = said == BUS and (not by_the_bus or letter.code in AT_THE_DOOR)
+        as_another = how.verified and not by_the_bus and said != (letter.source if user is None else user)
+        if as_the_bus or as_another:
             raise BusError(
                 f"{letter.id} says that it is from `{said!s:.100}`, which has not sent it: sent again by the bus it "
                 "would be believed"

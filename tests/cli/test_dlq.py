@@ -195,6 +195,7 @@ def test_a_letter_that_the_broker_does_not_take_stays(
     eventually("it is back", lambda: depth(opened, dead_queue(namespace)) == 1)
 
 
+EXPIRED = {"bus-source": "bus", "bus-user": "mallory"}  # in an ingress queue, before anybody looked at who says so
 BINARY = {"ce-id": "f1", "ce-type": "bus.task.move", "cloudEvents:source": "bus"}
 
 

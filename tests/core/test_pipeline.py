@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bus.core.actions import Decision, Delivery
 from bus.core.facts import Limits
 from bus.core.pipeline import decide
+from bus.core.redelivery import bounced
 from bus.core.route import MessageType
 from bus.core.steps import fail, filter, recipient_list, wire_tap
 from bus.core.table import RouteTable
@@ -340,6 +341,12 @@ def test_a_redrive_makes_no_stranger_known() -> None:
     assert run(redriven(structured("asked", {}, source="mallory")), catalog(GRADE)).why == "unknown-agent"
     assert run(redriven(structured("forged", {})), catalog(GRADE)).why == "not-published"
     assert run(redriven(structured("asked", {}, replyto="agent:desk")), catalog(GRADE)).end == "routed"
+
+
+def test_a_letter_tells_who_sent_what_expired_before_anybody_looked() -> None:
+    forged = structured("asked", {}, source="bus")._replace(headers={"x-first-death-reason": "expired"})
+    aside = bounced(forged, FACTS).outputs[0]
+    assert (aside.kind, aside.headers["bus-source"], aside.headers["bus-user"]) == ("dead", "bus", "agents")
 
 
 def test_another_routing_key_costs_one_recorded_hop() -> None:
