@@ -126,5 +126,6 @@ def _convert(name: str, kind: str, text: str) -> Any:
         if kind == "float":
             return float(text)
     except ValueError as error:
-        raise BusError(f"BUS_{name.upper()} is `{text}`; write a {kind}") from error
+        wanted = "a whole number" if kind.startswith("int") else "a number"
+        raise BusError(f"BUS_{name.upper()} is `{text}`; write {wanted}") from error
     return text

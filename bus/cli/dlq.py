@@ -48,14 +48,16 @@ def dlq() -> None:
 def list_letters(channel: str, reason: str | None, most: int, printer: Printer, **flags: Any) -> int:
     """List letters, oldest first: when, what, from whom, and why."""
     shown = 0
-    with _open(flags, channel) as letters:
+    with _open(flags, channel) as (letters, _):
+        depth = letters.depth()
         for letter in letters.read():
             if _wanted(letter, (), reason):
                 printer.emit(_record(letter), _line(letter))
                 shown += 1
                 if shown == most:
                     break
-    printer.note(f"{shown} in {channel}" if shown else f"nothing in {channel}")
+    count = f"{shown} of {depth}" if shown == most < depth else str(shown)
+    printer.note(f"{count} in {channel}" if shown else f"nothing in {channel}")
     return 0
 
 
@@ -69,13 +71,13 @@ def show(message_id: str, channel: str, printer: Printer, **flags: Any) -> int:
 
     ID is the message's id or the beginning of it, as `bus dlq list` shows it.
     """
-    with _open(flags, channel) as letters:
+    with _open(flags, channel) as (letters, _):
         for letter in letters.read():
             if _wanted(letter, (message_id,), None):
                 body = letter.body.decode("utf-8", "backslashreplace")
                 printer.emit({**_record(letter), "body": body}, _page(letter, body))
                 return 0
-    raise BusError(f"there is no letter `{message_id}` in {channel}; `bus dlq list --channel {channel}` shows them")
+    raise _no_letter(message_id, channel)
 
 
 @dlq.command()
@@ -112,12 +114,14 @@ def redrive(
 
     if not (message_ids or reason or everything):
         raise click.UsageError("name ids, or write --reason TEXT, or --all")
-    how = Redrive(time.time(), tries, keep_deadline)
     done = failed = 0
-    with _open(flags, channel) as letters:
+    unknown = list(message_ids)
+    with _open(flags, channel) as (letters, verified):
+        how = Redrive(time.time(), tries, keep_deadline, verified, letters.user)
         for letter in letters.read():
             if not _wanted(letter, message_ids, reason):
                 continue
+            unknown = [each for each in unknown if not letter.id.startswith(each)]
             problem = _redriven(letters, letter, how, dry_run)
             failed, done = failed + bool(problem), done + (not problem)
             verb = "not redriven" if problem else "would redrive" if dry_run else "redriven"
@@ -128,6 +132,8 @@ def redrive(
             if done == most:
                 break
     printer.note(f"{done} {'to redrive' if dry_run else 'redriven'}, {failed} left where they are")
+    if unknown and done != most:
+        raise _no_letter(unknown[0], channel)
     return 1 if failed else 0
 
 
@@ -148,7 +154,8 @@ def _redriven(letters: DeadLetters, letter: DeadLetter, how: Redrive, dry_run: b
 
 
 @contextlib.contextmanager
-def _open(flags: dict[str, Any], channel: str) -> Iterator[DeadLetters]:
+def _open(flags: dict[str, Any], channel: str) -> Iterator[tuple[DeadLetters, bool]]:
+    """A channel, and whether the broker verifies who sends."""
     from bus import bootstrap
     from bus.shell.dead_letters import DeadLetters
     from bus.shell.probe import connection
@@ -156,7 +163,12 @@ def _open(flags: dict[str, Any], channel: str) -> Iterator[DeadLetters]:
     settings = bootstrap.running(settings_of(flags))
     url = bootstrap.bus_url(settings)
     with connection(url) as opened:
-        yield DeadLetters(opened, url, settings.namespace, cast("Channel", channel))
+        letters = DeadLetters(opened, url, settings.namespace, cast("Channel", channel))
+        yield letters, settings.identity == "broker"
+
+
+def _no_letter(message_id: str, channel: str) -> BusError:
+    return BusError(f"there is no letter `{message_id}` in {channel}; `bus dlq list --channel {channel}` shows them")
 
 
 def _wanted(letter: DeadLetter, ids: tuple[str, ...], reason: str | None) -> bool:

@@ -20,6 +20,7 @@ from bus.core.message import (
     REPLYTO,
     SOURCE,
     SPECVERSION,
+    TASK_CLAIMED,
     TIME,
     TYPE,
     Attribute,
@@ -116,8 +117,10 @@ async def exchange(link: AgentLink, message: Message, limit_s: float | None) -> 
     answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
     async def hear(inbound: Inbound) -> None:
-        if inbound.message.text(CORRELATION) == message.id and not answered.done():
-            answered.set_result(inbound.message)
+        said = inbound.message
+        # A verdict on a claim is no answer, though an agent may have it sent here, under an id that it chose.
+        if said.text(CORRELATION) == message.id and said.type != TASK_CLAIMED and not answered.done():
+            answered.set_result(said)
         await inbound.settle(True)
 
     await link.open()

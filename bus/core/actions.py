@@ -58,7 +58,7 @@ class Output(NamedTuple):
         kind, name: where to; the shell knows the exchange and routing key of each kind. `event` goes to NS.events,
             `ingress` back into the bus under the conversation's partition. `lease` is not published but kept, as a row
             that watches over a request.
-        id: message id; a hash of (in-id, route, target, index), so that a redelivery repeats it.
+        id: message id; a hash of (sender, conversation, in-id, route, target, index), so that a redelivery repeats it.
         type: the message's type, for AMQP's `type` property.
         conversation: the ordering key, together with the target.
         body: the encoded message, content type `content_type`.

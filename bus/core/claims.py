@@ -37,8 +37,8 @@ def claimed(message: Message, table: RouteTable, facts: Facts) -> Decision:
             `bad-return-address`: not an inbox of its own.
     """
     data = message.data if isinstance(message.data, dict) else {}
-    asker(message, _capability(message.source, data.get("capability"), table), facts)
-    address = _inbox(message.source, data.get("inbox"))
+    back = asker(message, _capability(message.source, data.get("capability"), table), facts)
+    address = _inbox(message.source, data.get("inbox"), back.address)
     verdict = _verdict(message, facts)
     said: dict[str, Json] = {"task": message.text(CORRELATION), "verdict": verdict}
     if accepts(message, facts) and facts.leased is not None:
@@ -87,10 +87,11 @@ def _capability(source: str, name: Json, table: RouteTable) -> str:
     )
 
 
-def _inbox(source: str, text: Json) -> str:
+def _inbox(source: str, text: Json, asking: str) -> str:
+    """Where the verdict goes: not to whoever asked, who could take it for the answer, as the agent chooses its ids."""
     own = f"agent:{source}"
     if text is None or text == own:
         return own
-    if isinstance(text, str) and CLIENT_ADDRESS.fullmatch(text):
+    if isinstance(text, str) and text != asking and CLIENT_ADDRESS.fullmatch(text):
         return text
     raise Refused("bad-return-address", f"inbox `{text!s:.100}` is not this agent's; write `{own}` or `client:ID`")

@@ -51,13 +51,13 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
     trusted = from_the_bus(delivery, facts)
     if trusted and source == BUS:
         return
+    if not trusted and facts.identity == "broker" and delivery.user_id != source:
+        said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
+        raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
     if source != CLIENT and source not in table.catalog.agents:
         raise Refused(
             "unknown-agent", f"no agent `{source}` is declared; write it under `agents:`, or correct the source"
         )
-    if not trusted and facts.identity == "broker" and delivery.user_id != source:
-        said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
-        raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
     for name in _RESERVED:
         if name == FENCE and (found.answers is not None or message.type == TASK_CLAIM or brought_back(message)):
             continue  # comes back as it went out: the seal of the return address proves it

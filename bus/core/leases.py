@@ -41,6 +41,11 @@ def lease_of(output: Output) -> Lease:
     return Lease(output.name, int(output.headers["bus-fence"]), int(output.headers["bus-lease"]))
 
 
+def deadline_s(output: Output) -> float | None:
+    """When the request behind a lease expires, in epoch seconds, or None when it never does."""
+    return expiry_s(_request(output.body))
+
+
 def lapsed(output: Output, facts: Facts, reason: str) -> tuple[Delivery, Decision]:
     """Decide what follows when a lease has run out: the request again under the next fence, or the end of it.
 

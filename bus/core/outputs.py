@@ -115,7 +115,10 @@ class Outbox:
         outputs, facts, given = self.outputs, self.facts, self.message.attributes
         cause = given[ID]
         conversation: str = given.get(CONVERSATION) or cause  # type: ignore[assignment] # the codec has checked both
-        text = f"{cause!s}\0{self.route}\0{kind}:{name}\0{len(outputs)}"
+        # Senders choose ids, and an id is theirs alone: the same one of another sender, or in another conversation, is
+        # another input (bus.core.replies.identity_of), and agents drop what comes under an id that they know.
+        who = f"{given[SOURCE]!s}\0{conversation}\0{cause!s}"
+        text = f"{who}\0{self.route}\0{kind}:{name}\0{len(outputs)}"
         identity = blake2b(text.encode(), digest_size=16).hexdigest()
         event: dict[str, Any] = {
             SPECVERSION: "1.0",
@@ -196,6 +199,7 @@ def set_aside(
         "bus-reason": failure.reason[:1000],
         "bus-at": facts.now,
         "bus-source": str(known.get(SOURCE, delivery.user_id or "")),
+        "bus-user": delivery.user_id or "",
         "bus-type": str(known.get(TYPE, delivery.type or "")),
         "bus-conversation": conversation,
         "bus-route": why,

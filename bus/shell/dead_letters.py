@@ -22,14 +22,17 @@ from pika.exceptions import NackError, UnroutableError
 
 from bus.core.codec import expiry_s
 from bus.core.errors import BusError, Unreachable
-from bus.core.message import EXPIRY, REDRIVE, Json, Message
+from bus.core.identity import AT_THE_DOOR
+from bus.core.message import EXPIRY, REDRIVE, SOURCE, Json, Message
 from bus.core.naming import dead_queue, ingress_exchange, invalid_queue
+from bus.core.outputs import BUS
 from bus.shell.probe import queue_states, user_of
 
 Channel = Literal["dead", "invalid"]
 
 _STRUCTURED = "application/cloudevents+json"
 _NEVER = ("not-you", "unsolicited-reply")  # refused for who published it, which a redrive would hide
+_AT_ONCE, _OCTETS_AT_ONCE = 5000, 64 * 1024 * 1024  # letters in memory, to sort them
 _PREFIXES = ("ce-", "cloudEvents:", "cloudEvents_")
 
 
@@ -75,11 +78,15 @@ class Redrive:
         now_s: epoch seconds.
         tries: redrives of one letter at most, those that it came back from included.
         keep_deadline: leave a deadline that has passed where it is.
+        verified: a source must be the broker user that sent it, as with BUS_IDENTITY=broker.
+        bus_user: broker user of the bus.
     """
 
     now_s: float
     tries: int
     keep_deadline: bool = False
+    verified: bool = False
+    bus_user: str = "bus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +111,41 @@ class DeadLetters:
         url: what it was opened with; the broker wants the user's name with each publish.
         namespace: the bus's namespace.
         channel: `dead` or `invalid`.
+
+    Attributes:
+        user: broker user of the bus.
     """
 
     def __init__(self, opened: Any, url: str, namespace: str, channel: Channel) -> None:
         self._opened = opened
         self._namespace = namespace
         self._queue = queue_of(namespace, channel)
-        self._user = user_of(url)
+        self.user = user_of(url)
         self._taken = opened.channel()
         self._publishing: Any = None
 
     def read(self) -> Iterator[DeadLetter]:
         """Yield the letters, oldest first, without taking them out: they return when the connection closes.
+
+        The broker returns more than 32 of them in no order (seen on 3.10.8), so they are sorted, as many as fit memory.
+
+        Raises:
+            Unreachable: the queue does not exist: no bus has run in this namespace.
+        """
+        left, more = self.depth(), True
+        while left > 0 and more:
+            letters, octets = list[DeadLetter](), 0
+            while more and len(letters) < min(left, _AT_ONCE) and octets < _OCTETS_AT_ONCE:
+                method, properties, body = self._taken.basic_get(self._queue, auto_ack=False)
+                more = method is not None
+                if more:
+                    letters.append(_letter(method.delivery_tag, properties, body))
+                    octets += len(body)
+            left -= len(letters)
+            yield from sorted(letters, key=lambda each: each.at)
+
+    def depth(self) -> int:
+        """How many letters there are.
 
         Raises:
             Unreachable: the queue does not exist: no bus has run in this namespace.
@@ -125,11 +155,7 @@ class DeadLetters:
             raise Unreachable(
                 f"there is no queue `{self._queue}`; has `bus run` been started in namespace `{self._namespace}`?"
             )
-        for _ in range(state.depth):
-            method, properties, body = self._taken.basic_get(self._queue, auto_ack=False)
-            if method is None:
-                return
-            yield _letter(method.delivery_tag, properties, body)
+        return state.depth
 
     def redrive(self, letter: DeadLetter, again: Again) -> None:
         """Send a letter that `read` gave through the bus once more, and take it out of the channel.
@@ -146,7 +172,7 @@ class DeadLetters:
         properties = pika.BasicProperties(
             message_id=letter.id,
             type=letter.type or None,
-            user_id=self._user,
+            user_id=self.user,
             delivery_mode=2,
             content_type=letter.content_type,
             headers=again.headers,
@@ -172,6 +198,7 @@ def sent_again(letter: DeadLetter, how: Redrive) -> Again:
     """
     if letter.code in _NEVER:
         raise BusError(f"{letter.id} was refused as {letter.code}: sent again by the bus it would be believed")
+    _check_source(letter, how)
     again = _counted_up(letter, how)
     if again.count > how.tries:
         raise BusError(
@@ -181,8 +208,39 @@ def sent_again(letter: DeadLetter, how: Redrive) -> Again:
     return again
 
 
+def _check_source(letter: DeadLetter, how: Redrive) -> None:
+    """What the bus sends is believed, so a letter may not say that it is from somebody who has not sent it.
+
+    What was refused at the door, was not understood, or expired in an ingress queue has not been checked for that.
+    """
+    user = letter.headers.get("bus-user")  # that published it; letters of early versions do not tell
+    for said in _said_sources(letter):
+        by_the_bus = user == how.bus_user if user is not None else letter.source == BUS
+        as_the_bus = said == BUS and (not by_the_bus or letter.code in AT_THE_DOOR)
+        as_another = how.verified and not by_the_bus and said != (letter.source if user is None else user)
+        if as_the_bus or as_another:
+            raise BusError(
+                f"{letter.id} says that it is from `{said!s:.100}`, which has not sent it: sent again by the bus it "
+                "would be believed"
+            )
+
+
+def _said_sources(letter: DeadLetter) -> list[object]:
+    if not _structured(letter):
+        return [letter.headers[name] for name in (each + SOURCE for each in _PREFIXES) if name in letter.headers]
+    try:
+        event = orjson.loads(letter.body)
+    except orjson.JSONDecodeError:
+        return []
+    return [event[SOURCE]] if isinstance(event, dict) and SOURCE in event else []
+
+
+def _structured(letter: DeadLetter) -> bool:
+    return letter.content_type.partition(";")[0].strip().lower() == _STRUCTURED
+
+
 def _counted_up(letter: DeadLetter, how: Redrive) -> Again:
-    if letter.content_type.partition(";")[0].strip() == _STRUCTURED:
+    if _structured(letter):
         try:
             event = orjson.loads(letter.body)
         except orjson.JSONDecodeError as error:

@@ -104,6 +104,11 @@ class Judge:
         self._inboxes: dict[int, Inbox] = {}
         self._next: dict[int, int] = {}
 
+    @property
+    def bus_user(self) -> str:
+        """The broker user that only the bus has."""
+        return self._facts.bus_user
+
     def claimed(
         self,
         claims: Iterable[Claim],
@@ -246,8 +251,11 @@ class Judge:
     def _lease_arrived(self, word: Message, decision: Decision, partition: int) -> Decision:
         """Take over a lease from the partition that its conversation had before; nothing, if its task is answered."""
         data = cast("dict[str, Any]", word.data)
-        output = self._store.entry(data["partition"], data["seq"]).outputs[data["index"]]
-        lease = lease_of(output)
+        try:
+            output = self._store.entry(data["partition"], data["seq"]).outputs[data["index"]]
+            lease = lease_of(output)
+        except (KeyError, IndexError, TypeError):  # nothing that comes in may end the worker, over and over again
+            return decision._replace(reason="it names no lease")
         if self._inboxes[partition].earlier(answer_key(lease.task, lease.fence)) is not None:
             return decision
         self.leases.arrive(partition, lease, data["due_s"], data["attempts"], data["reason"])

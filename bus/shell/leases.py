@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from bus.core.actions import Output
 from bus.core.facts import Leased
-from bus.core.leases import Lease, lease_of
+from bus.core.leases import Lease, deadline_s, lease_of
 from bus.core.message import Attribute
 from bus.ports import Held
 
 _UNACCEPTED = "nobody has accepted it yet"
 _ACCEPTED = "accepted by "
-_AFTER_S = 1.0  # how long after its deadline a request is looked for that nobody has accepted
+_AFTER_S = 1.0  # how long after its deadline a request is looked for that nobody has answered
 _LOOK_AGAIN_S = 86_400.0  # a request that nobody has accepted waits in its queue, for as long as it takes
 
 
@@ -27,6 +27,7 @@ _LOOK_AGAIN_S = 86_400.0  # a request that nobody has accepted waits in its queu
 class _Watched:
     lease: Lease
     row: Held
+    deadline_s: float | None  # past it nobody can renew: who asked must hear of it, whatever the holder says
 
     @property
     def holder(self) -> str:
@@ -72,7 +73,7 @@ class Leases:
     def load(self, row: Held, output: Output) -> None:
         """Take in a row that the store already holds."""
         lease = lease_of(output)
-        self._tasks[lease.task] = _Watched(lease, row)
+        self._tasks[lease.task] = _Watched(lease, row, deadline_s(output))
         self.used = True
 
     def begin(self, partition: int, seq: int, index: int, output: Output, now_s: float) -> None:
@@ -81,7 +82,7 @@ class Leases:
         due = now_s + (_LOOK_AGAIN_S if output.expires_ms is None else output.expires_ms / 1000 + _AFTER_S)
         due, attempts, reason = self._arriving.pop(lease.task, (due, 0, _UNACCEPTED))
         row = Held(partition, seq, index, f"{output.conversation}\0{output.target}", due, attempts, reason)
-        self._tasks[lease.task] = _Watched(lease, row)
+        self._tasks[lease.task] = _Watched(lease, row, deadline_s(output))
         self._write(row)
 
     def find(self, partition: int, task: str, fence: Attribute) -> Leased | None:
@@ -94,6 +95,8 @@ class Leases:
         watched = self._find(partition, task, fence)
         if watched is not None:
             row, due = watched.row, now_s + watched.lease.seconds
+            if watched.deadline_s is not None:
+                due = min(due, watched.deadline_s + _AFTER_S)
             self._write_to(watched, replace(row, due_s=due, attempts=row.attempts + 1, reason=_ACCEPTED + holder))
 
     def lose(self, partition: int, task: str, fence: Attribute, reason: str) -> None:

@@ -77,7 +77,10 @@ def _open(url: str) -> Any:
             with _quiet(logging.getLogger("pika")):
                 return pika.BlockingConnection(parameters)
         except (ProbableAuthenticationError, ProbableAccessDeniedError) as error:
-            raise Unreachable(f"the broker at {shown(each)} turns us away: {_words(error)}") from error
+            raise Unreachable(
+                f"the broker at {shown(each)} turns us away: {_words(error)}; check user, password and virtual host in "
+                "the URL (BUS_AMQP_URL)"
+            ) from error
         except (AMQPError, OSError) as error:
             failed = error
     assert failed is not None
@@ -97,7 +100,7 @@ def _parameters(url: str) -> Any:
 def _words(error: Exception) -> str:
     """The broker's own words, which pika wraps."""
     said = re.search(r"'([A-Z_]+ - [^']*)'", str(error))
-    return said.group(1) if said else _why(error)
+    return said.group(1).split(". ")[0].rstrip(".") if said else _why(error)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH = 512  # inputs per commit at most: past it a batch adds latency and saves no more system calls
+OWN = (WAKE, MARK)  # what the bus says to itself; from anybody else it is a message like others, so that none vanishes
 IDLE_FLUSH_S = 0.2  # how long a risen watermark may wait for a commit to ride on
 SWEEP_S = 1.0  # how often held rows are looked at when no token wakes them
 CONFIRM_S = (
@@ -94,6 +95,7 @@ class Tenure:
     def __init__(self, kit: Kit, taken: Taken) -> None:
         self._kit = kit
         self._transport, self._meter, self._judge = kit.transport, kit.meter, kit.judge
+        self._bus_user = kit.judge.bus_user
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
         self._addresses = Addresses(kit.namespace, kit.judge.table.catalog.subscriptions)
@@ -171,7 +173,7 @@ class Tenure:
             self._arrived.extend(batch)
             if self._drainage:
                 for each in batch:
-                    if each.delivery.content_type not in (WAKE, MARK):
+                    if each.delivery.content_type not in OWN or each.delivery.user_id != self._bus_user:
                         self._drainage.arrived(each.delivery.queue)
             self.turn()
 
@@ -246,14 +248,15 @@ class Tenure:
         woken = False
         while self._arrived and len(batch) < BATCH:
             received = self._arrived.popleft()
-            if received.delivery.content_type == WAKE:
-                self._ledger.free(received.tag)
-                woken = True
-            elif received.delivery.content_type == MARK:
-                self._ledger.free(received.tag)
-                self._drainage.marked(received.delivery.queue, received.delivery.body)
-            else:
+            delivery = received.delivery
+            if delivery.content_type not in OWN or delivery.user_id != self._bus_user:
                 batch.append(received)
+                continue
+            self._ledger.free(received.tag)
+            if delivery.content_type == WAKE:
+                woken = True
+            else:
+                self._drainage.marked(delivery.queue, delivery.body)
         if woken:  # once for all tokens: it looks at every row that waits, and each of them has sent one
             self._wake()
         back, self._came_back = self._came_back, []

@@ -107,7 +107,7 @@ def test_a_bus_waits_for_its_database_and_a_tap_goes_on(bus: LiveBus, server: Po
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("password", "ACCESS_REFUSED"),
+        ("password", "check user, password and virtual host in the URL"),
         ("vhost", "vhost nope not found"),
         ("url", "write amqp://USER:PASSWORD@HOST"),
         ("user", 'role "nobody" does not exist'),

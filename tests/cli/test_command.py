@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bus.cli import COMMANDS
+from bus.core.errors import BusError
+from bus.settings import Settings
 from tests.cli.conftest import Bus
 
 
@@ -29,6 +31,12 @@ def test_help_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(("name", "says"), [("partitions", "a whole number"), ("stall_s", "a number")])
+def test_a_setting_that_is_no_number_says_what_to_write(name: str, says: str) -> None:
+    with pytest.raises(BusError, match=f"BUS_{name.upper()} is `abc`; write {says}$"):
+        Settings.from_environment({f"BUS_{name.upper()}": "abc"})
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def letter(opened: Any, namespace: str, name: str, code: str, **attributes: Any)
         "bus-class": "unavailable",
         "bus-code": code,
         "bus-reason": f"nobody wants it: {code}",
-        "bus-at": "2026-01-01T00:00:00.000Z",
+        "bus-at": f"2026-01-01T00:00:00.{int(name[1:]):03}Z",
         "bus-source": "cli",
         "bus-type": "hello.asked",
         "bus-conversation": "c1",
@@ -90,7 +90,19 @@ def test_list_and_show_take_nothing_out(bus: Bus, broker: TestBroker, namespace:
     (shown,) = bus("dlq", "show", "m2", *flags(broker, namespace)).rows
     assert json.loads(shown["body"])["data"] == {"name": "Ada"}
     assert bus("dlq", "show", "m9", *flags(broker, namespace)).code == 2
-    assert depth(opened, dead_queue(namespace)) == 3
+    eventually("what was read is back", lambda: depth(opened, dead_queue(namespace)) == 3)
+
+
+def test_letters_are_listed_oldest_first_however_often(
+    bus: Bus, broker: TestBroker, namespace: str, opened: Any
+) -> None:
+    names = [f"m{number}" for number in range(60)]
+    for name in names:
+        letter(opened, namespace, name, "no_route")
+    for _ in range(3):
+        assert [row["id"] for row in bus("dlq", "list", *flags(broker, namespace)).rows] == names
+        eventually("what was read is back", lambda: depth(opened, dead_queue(namespace)) == 60)
+    assert "2 of 60 in dead" in bus("dlq", "list", "--max", "2", "--output", "text", *flags(broker, namespace)).err
 
 
 def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:
@@ -99,6 +111,8 @@ def test_redrive_sends_the_original_with_its_count(bus: Bus, broker: TestBroker,
     tried = bus("dlq", "redrive", "--all", "--dry-run", *flags(broker, namespace))
     assert [row["redriven"] for row in tried.rows] == [False, False]
     assert depth(opened, ingress_queue(namespace, 0)) == 0
+    missed = bus("dlq", "redrive", "m9", *flags(broker, namespace))
+    assert (missed.code, "there is no letter `m9` in dead" in missed.err) == (2, True)
     done = bus("dlq", "redrive", "m1", *flags(broker, namespace))
     assert (done.code, [row["id"] for row in done.rows]) == (0, ["m1"])
     eventually("what was read and left is back", lambda: depth(opened, dead_queue(namespace)) == 1)
@@ -133,7 +147,7 @@ def test_a_deadline_that_has_passed_is_taken_out(bus: Bus, broker: TestBroker, n
     assert bus("dlq", "redrive", "m0", "--keep-deadline", *flags(broker, namespace)).code == 0
     letter(opened, namespace, "m1", "expired", expirytime=past)
     letter(opened, namespace, "m2", "no_route", expirytime=future)
-    headers = {"bus-id": "m3", "bus-type": "t", "ce-id": "m3", "ce-type": "t", "ce-expirytime": past}
+    headers = {"bus-id": "m3", "bus-type": "t", "ce-id": "m3", "ce-type": "t", "ce-expirytime": past, "bus-at": future}
     put(opened, dead_queue(namespace), b"{}", headers, "application/json")
     assert bus("dlq", "redrive", "--all", *flags(broker, namespace)).code == 0
     with contextlib.closing(opened.channel()) as channel:
@@ -179,6 +193,41 @@ def test_a_letter_that_the_broker_does_not_take_stays(
     assert (ran.code, ran.rows[0]["redriven"]) == (1, False)
     assert "did not take redrive 1 of m1" in ran.rows[0]["problem"]
     eventually("it is back", lambda: depth(opened, dead_queue(namespace)) == 1)
+
+
+EXPIRED = {"bus-source": "bus", "bus-user": "mallory"}  # in an ingress queue, before anybody looked at who says so
+BINARY = {"ce-id": "f1", "ce-type": "bus.task.move", "cloudEvents:source": "bus"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "event", "content_type"),
+    [
+        ({"bus-code": "unknown-agent", "bus-source": "bus"}, {"source": "bus"}, "application/cloudevents+json"),
+        ({"bus-code": "property-mismatch", "bus-source": "agents"}, {"source": "bus"}, "application/CloudEvents+JSON"),
+        ({"bus-code": "property-mismatch", "bus-source": "agents", **BINARY}, {}, "application/json"),
+        (
+            {"bus-code": "property-mismatch", "bus-source": "mallory"},
+            {"source": "desk"},
+            "application/cloudevents+json",
+        ),
+    ],
+)
+def test_what_says_that_somebody_else_sent_it_stays(
+    bus: Bus,
+    broker: TestBroker,
+    namespace: str,
+    opened: Any,
+    headers: dict[str, str],
+    event: dict[str, str],
+    content_type: str,
+) -> None:
+    body = json.dumps({**EVENT, **event}).encode()
+    put(opened, dead_queue(namespace), body, {"bus-id": "f1", **headers}, content_type)
+    for dry in ([], ["--dry-run"]):
+        ran = bus("dlq", "redrive", "f1", *dry, *flags(broker, namespace))
+        assert (ran.code, ran.rows[0]["redriven"]) == (1, False)
+        assert "which has not sent it" in ran.rows[0]["problem"]
+    assert depth(opened, ingress_queue(namespace, 0)) == 0
 
 
 def test_a_binary_event_counts_in_its_header(bus: Bus, broker: TestBroker, namespace: str, opened: Any) -> None:

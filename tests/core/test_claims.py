@@ -39,6 +39,15 @@ def test_the_verdict_may_go_to_a_private_inbox_and_nowhere_else() -> None:
         assert run(claim({"capability": "grade", "inbox": inbox}), CATALOG).why == "bad-return-address"
 
 
+def test_the_verdict_does_not_go_to_the_asker_who_could_take_it_for_the_answer() -> None:
+    asked = structured("asked", {}, source="cli", replyto="client:ab12", conversationid="c")
+    request = opened(run(asked, CATALOG).outputs[0])
+    said = claim(
+        {"capability": "grade", "inbox": "client:ab12"}, correlationid=request["id"], replyto=request["replyto"]
+    )
+    assert run(said, CATALOG).why == "bad-return-address"
+
+
 @pytest.mark.parametrize(
     ("made", "why"),
     [

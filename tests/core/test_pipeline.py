@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bus.core.actions import Decision, Delivery
 from bus.core.facts import Limits
 from bus.core.pipeline import decide
+from bus.core.redelivery import bounced
 from bus.core.route import MessageType
 from bus.core.steps import fail, filter, recipient_list, wire_tap
 from bus.core.table import RouteTable
@@ -203,6 +204,9 @@ def test_strict_identity_believes_only_the_broker() -> None:
     assert run(mine, catalog(GRADE), facts).end == "routed"
     for user in (None, "grader", "agents"):
         assert run(mine._replace(user_id=user), catalog(GRADE), facts).why == "not-you"
+    stranger = structured("asked", {}, source="mallory")  # who may be declared by the time it is redriven
+    assert run(stranger._replace(user_id="desk"), catalog(GRADE), facts).why == "not-you"
+    assert run(stranger._replace(user_id="mallory"), catalog(GRADE), facts).why == "unknown-agent"
 
 
 def test_hops_count_down_to_an_end() -> None:
@@ -339,11 +343,28 @@ def test_a_redrive_makes_no_stranger_known() -> None:
     assert run(redriven(structured("asked", {}, replyto="agent:desk")), catalog(GRADE)).end == "routed"
 
 
+def test_a_letter_tells_who_sent_what_expired_before_anybody_looked() -> None:
+    forged = structured("asked", {}, source="bus")._replace(headers={"x-first-death-reason": "expired"})
+    aside = bounced(forged, FACTS).outputs[0]
+    assert (aside.kind, aside.headers["bus-source"], aside.headers["bus-user"]) == ("dead", "bus", "agents")
+
+
 def test_another_routing_key_costs_one_recorded_hop() -> None:
     stray = structured("asked", {}, conversationid="c1")._replace(routing_key="elsewhere")
     hop = run(stray, catalog(GRADE))
     assert (hop.why, targets(hop), hop.outputs[0].conversation) == ("re-keyed", ["ingress:asked"], "c1")
     assert run(carried(hop.outputs[0]), catalog(GRADE)).route == "t/grade"
+
+
+def test_an_id_is_its_senders_own() -> None:
+    made = catalog(route("grade", "asked", flow(to=(to_capability("grade"),))))
+    sent = [
+        structured("asked", {"n": 1}, source=source, id_="order-1", conversationid=conversation)
+        for source, conversation in (("desk", "c1"), ("desk", "c2"), ("cli", "c1"))
+    ]
+    ids = [run(each, made).outputs[0].id for each in sent]
+    assert len(set(ids)) == 3  # an agent drops what comes under an id that it knows
+    assert ids == [run(each, made).outputs[0].id for each in sent]
 
 
 def test_the_trace_goes_on() -> None:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bus.core import naming
 from bus.core.ingress import grown
-from bus.core.message import TASK_CLAIM
+from bus.core.message import TASK_CLAIM, TASK_MOVE, Json
 from bus.core.route import Agent, Capability, Catalog
+from bus.core.times import rfc3339
 from bus.core.work import Target
 from bus.ports import Commit, Entry
 from bus.shell.memory_broker import Stored
@@ -159,6 +161,24 @@ def test_who_is_heard_of_keeps_the_task_and_its_answer_ends_the_lease() -> None:
     ((answer,),) = world.told().values()
     assert answer["data"] == {"text": "g1"}
     assert (held(world), world.queue("capability.grade")) == ([], [])
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_nobody_keeps_a_task_beyond_its_deadline(crash: bool) -> None:
+    world = Long()
+    world.say("asked", {}, "desk", "c", replyto="agent:desk", expirytime=rfc3339(1_800_000_000.0 + 40))
+    world.calm()
+    world.take("g1")
+    world.calm()
+    assert world.hear("g1") == ["go"]
+    if crash:
+        world.crash()
+    for _ in range(15):
+        world.calm(3.0)
+        world.renew("g1")
+        world.calm()
+    ((told,),) = world.told().values()
+    assert (told["type"], told["data"]["code"]) == ("bus.failed", "expired")
 
 
 def test_who_is_silent_loses_the_task_and_its_late_answer_goes_nowhere() -> None:
@@ -336,3 +356,14 @@ def test_whatever_fails_each_question_gets_one_answer(script: list[tuple[str, st
     assert [len(each) for each in answers.values()] == [1] * asked
     assert held(world) == []
     assert world.queue("invalid") == []
+
+
+def test_word_of_a_lease_that_names_none_ends_no_worker() -> None:
+    world = Long()
+    words: list[Json] = [{}, [], None, {"partition": 0, "seq": 999, "index": 0}, {"partition": "x"}]
+    for number, data in enumerate(words):
+        said = structured(TASK_MOVE, data, source="bus", id_=f"w{number}")
+        world.broker.publish(naming.ingress_exchange(NS), said._replace(user_id="bus"))
+    world.ask("c")
+    world.calm()
+    assert len(world.queue("capability.grade")) == 1

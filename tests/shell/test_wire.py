@@ -13,12 +13,16 @@ from pika import BasicProperties, frame, spec
 from pika import data as pika_data
 
 from bus.core.actions import Delivery, Output
+from bus.core.codec import decode
+from bus.core.errors import Refused
+from bus.core.facts import Limits
 from bus.core.message import Attribute
 from bus.ports import Outcome, Outgoing
 from bus.shell.amqp.confirms import Confirms
 from bus.shell.amqp.encode import Encoder, ack
 from bus.shell.amqp.table import LazyHeaders, Malformed, decode_table, encode_table
 from bus.shell.amqp.wire import Confirm, Return, Scan, Scanner, WireFault
+from tests.core.world import structured
 
 HOT, OTHER = 1, 2
 TAG, QUEUE = "agentbus-1", "ns.agent.a"
@@ -229,6 +233,29 @@ def test_a_broken_protocol_is_named(raw: bytes, why: str) -> None:
 
 def test_a_protocol_mismatch_is_left_to_pika() -> None:
     assert scanner().feed(b"AMQP\x00\x00\x09\x01").foreign == b"AMQP\x00\x00\x09\x01"
+
+
+def told(key: bytes, flags: int = 0) -> bytes:
+    """A delivery with this routing key, and more flags than there are properties."""
+    method = b"\x00\x3c\x00\x3c" + bytes([len(TAG)]) + TAG.encode() + (1).to_bytes(8) + b"\0\0" + bytes([len(key)])
+    header = (60).to_bytes(2) + bytes(2) + (2).to_bytes(8) + (1 << 12 | flags).to_bytes(2) + b"\x02"
+    frames = ((1, method + key), (2, header), (3, b"{}"))
+    return b"".join(bytes([kind]) + HOT.to_bytes(2) + len(each).to_bytes(4) + each + b"\xce" for kind, each in frames)
+
+
+@pytest.mark.parametrize("cut", [0, 20])
+def test_flags_without_a_meaning_mean_nothing(cut: int) -> None:
+    made, raw = scanner(), told(b"c", 3)
+    found, _, _ = joined([made.feed(raw[:cut]), made.feed(raw[cut:])])
+    assert [(each.routing_key, each.body) for _, each in found] == [("c", b"{}")]
+
+
+@pytest.mark.parametrize("cut", [0, 20])
+def test_a_key_that_is_no_utf8_is_the_key_of_no_conversation(cut: int) -> None:
+    made, raw = scanner(), told(b"\xff")
+    ((_, delivery),), _, _ = joined([made.feed(raw[:cut]), made.feed(raw[cut:])])
+    with pytest.raises(Refused, match="control characters"):
+        decode(structured("asked", {}, conversationid=delivery.routing_key), Limits())
 
 
 def test_a_forged_delivery_count_is_not_believed() -> None:

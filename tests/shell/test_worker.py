@@ -23,6 +23,7 @@ from bus.shell.memory_store import MemoryStore
 from bus.shell.memory_transport import MemoryTransport
 from bus.shell.outflow import Job
 from bus.shell.telemetry.metrics import NullMeter
+from bus.shell.tenure import OWN
 from bus.shell.topology import plan
 from bus.shell.waiting import Waiting
 from bus.shell.worker import Plan, Worker
@@ -182,6 +183,15 @@ def test_many_tokens_at_once_are_one_look_at_what_waits(monkeypatch: pytest.Monk
     assert len(world.queue("ingress.00") + world.queue("ingress.01")) == 18  # a token each
     world.steps(200)
     assert 1 <= len(looks) < 6
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_what_only_the_bus_says_to_itself_does_not_vanish_when_an_agent_says_it(kind: str) -> None:
+    world = World()
+    said = structured("asked", {}, id_="m1")._replace(content_type=kind, user_id="agents")
+    assert world.broker.publish(naming.ingress_exchange(NS), said) == "confirmed"
+    world.settle()
+    assert world.broker.bodies(f"{NS}.invalid") == [said.body]
 
 
 def test_held_rows_survive_a_crash() -> None:

@@ -36,7 +36,6 @@ _BASIC = 60
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
 _PRIORITY, _CORRELATION_ID, _REPLY_TO, _EXPIRATION = 1 << 11, 1 << 10, 1 << 9, 1 << 8
 _MESSAGE_ID, _TIMESTAMP, _TYPE, _USER_ID = 1 << 7, 1 << 6, 1 << 5, 1 << 4
-_MORE_FLAGS = 1
 
 _new = tuple.__new__  # half the time of a NamedTuple's own constructor
 
@@ -209,7 +208,7 @@ class Scanner:
             return 0
         content_type, table, reply_to, message_id, type_, user = _read_properties(buffer, header + 21, stop, flags)
         headers = LazyHeaders(table) if table else NO_HEADERS
-        routing_key = buffer[key + 1 : key_end].decode("utf-8", "replace")
+        routing_key = _routing_key(buffer[key + 1 : key_end])
         delivery = _new(
             Delivery,
             (buffer[body:last], content_type, headers, user, message_id, type_, routing_key, queue, 0, reply_to),
@@ -256,7 +255,7 @@ class Scanner:
         key_end = at + 1 + buffer[at]
         if key_end > stop:
             raise WireFault("a delivery is cut off")
-        key = buffer[at + 1 : key_end].decode("utf-8", "replace")
+        key = _routing_key(buffer[at + 1 : key_end])
         return _Content(DELIVER, tag, queue, redelivered, 0, "", "", key)
 
     def _finish(
@@ -276,6 +275,15 @@ class Scanner:
             body, content_type, headers, user_id, message_id, kind, content.routing_key, content.queue, count, reply_to
         )
         deliveries.append((content.tag, delivery))
+
+
+def _routing_key(raw: bytes) -> str:
+    """The key as text. One that is no UTF-8 ends in what no conversation may have: it must be the key of none, or a
+    conversation would come to several partitions."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "replace") + "\ufffe"
 
 
 def _read_return(buffer: bytes, start: int, stop: int) -> _Content:
@@ -313,9 +321,11 @@ def _read_body(content: _Content, buffer: bytes, start: int, stop: int) -> None:
 
 
 def _read_properties(buffer: bytes, at: int, stop: int, flags: int) -> _Properties:
-    """Decode the few properties that the bus needs; they stand in the order of their flags, highest bit first."""
-    if flags & _MORE_FLAGS:
-        raise WireFault("content with more properties than AMQP 0-9-1 knows")
+    """Decode the few properties that the bus needs; they stand in the order of their flags, highest bit first.
+
+    The two lowest bits mean nothing to RabbitMQ, which hands them on as a publisher has set them (seen on 3.10.8, from
+    classic queues). So they mean nothing here: a fault would drop the connection, and the message would come again.
+    """
     content_type = reply_to = message_id = kind = user_id = None
     table = b""
     if flags & _CONTENT_TYPE:
