@@ -111,6 +111,7 @@ class Line:
             custom_ioloop=loop,
         )
         await self._or_lost(opened)
+        self._looked_s = loop.time()  # opening may take long, and nothing was given to us before
         self._look()
 
     def stood_still(self) -> bool:
