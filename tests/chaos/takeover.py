@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 
+ACTIVE_S = 30.0
+
+
 class Takeover(NamedTuple):
     """Seconds from an end, epoch seconds, until the last partition decided something again; which partition."""
 
@@ -23,14 +26,15 @@ def takeovers(ends_s: Iterable[float], decided_s: Mapping[int, Sequence[float]])
     Args:
         ends_s: when processes ended, epoch seconds.
         decided_s: by partition, when its inputs were decided, in ascending order; a partition that decides nothing
-            any more does not count.
+            any more does not count, nor does one that had nothing to decide for `ACTIVE_S` before the end: it is yet to
+            be served, or is retired.
     """
     found = []
     for end in ends_s:
         after = [
             Takeover(times[at] - end, end, partition)
             for partition, times in decided_s.items()
-            if (at := bisect_right(times, end)) < len(times)
+            if 0 < (at := bisect_right(times, end)) < len(times) and times[at - 1] > end - ACTIVE_S
         ]
         if after:
             found.append(max(after))

@@ -112,7 +112,8 @@ def test_a_delivery_without_a_record_and_a_record_without_a_delivery() -> None:
 
 
 def test_a_takeover_lasts_until_the_last_partition_decides_again() -> None:
-    decided = {0: [1.0, 2.0, 2.1, 9.0], 1: [1.9, 5.0], 2: [1.5]}  # the last one has nothing more to do
+    # Partition 2 has nothing more to do, 3 is not served before the last of them, 4 was retired long ago.
+    decided = {0: [1.0, 2.0, 2.1, 9.0], 1: [1.9, 5.0], 2: [1.5], 3: [30.0], 4: [-40.0, 50.0]}
     found = takeovers([2.0, 4.0, 10.0], decided)
     assert found == [(3.0, 2.0, 1), (5.0, 4.0, 0)]
     assert quantile_ms(found, 0.4) == 3000

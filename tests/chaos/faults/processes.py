@@ -48,7 +48,8 @@ def grow_partitions(world: World) -> None:
         wanted = ingress.last.size + (0 if ingress.growing else 2)
         words = ["topology", "grow", "--partitions", str(wanted), "--despite-held", "--no-wait", "--output", "json"]
         store = {} if world.database is None else {"BUS_STORE": world.database.server.url}
-        subprocess.run([sys.executable, "-m", "bus", *words], env={**world.environment, **store}, cwd=ROOT, check=True)
+        command, quiet = [sys.executable, "-m", "bus", *words], subprocess.DEVNULL
+        subprocess.run(command, stdout=quiet, env={**world.environment, **store}, cwd=ROOT, check=True)
         if world.chance.random() < 0.5:
             time.sleep(world.chance.uniform(0.0, 5.0))
             bus = world.a_bus()
