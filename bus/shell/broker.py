@@ -220,7 +220,7 @@ def _spawn(argv: list[str], environment: dict[str, str], folder: Path) -> subpro
 
 def _wait_ready(home: Path, state: _State, progress: Progress) -> None:
     began = told = time.monotonic()
-    while not _answers(state.identity):
+    while not answers(state.identity):
         now = time.monotonic()
         if state.server is None or not state.server.alive or _reaped(state.server.pid):
             raise Unreachable(f"the private broker ended while starting{_log_tail(home)}")
@@ -232,7 +232,7 @@ def _wait_ready(home: Path, state: _State, progress: Progress) -> None:
         time.sleep(POLL_S)
 
 
-def _answers(identity: Identity) -> bool:
+def answers(identity: Identity) -> bool:
     """Whether the node accepts a log-in. A bare connect comes first, for pika logs every refusal as an error."""
     try:
         socket.create_connection(("127.0.0.1", identity.port), timeout=1.0).close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.crew import Crew
 from tests.acceptance.live import HELLO, LiveBus
 from tests.conftest import TestBroker
 
@@ -18,3 +19,11 @@ def live(broker: TestBroker, namespace: str, tmp_path: Path) -> Iterator[LiveBus
     bus.start()
     yield bus
     bus.stop()
+
+
+@pytest.fixture
+def crew(live: LiveBus) -> Iterator[Crew]:
+    """Starts workers; all of them are stopped at the end."""
+    made = Crew(live)
+    yield made
+    made.stop()

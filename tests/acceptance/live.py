@@ -156,6 +156,18 @@ def event(type_: str, data: Json, id_: str, **attributes: Any) -> bytes:
     return orjson.dumps({"specversion": "1.0", "id": id_, "source": "desk", "type": type_, **attributes, "data": data})
 
 
+def ask_by_turns(live: LiveBus, count: int) -> dict[str, list[str]]:
+    """Ask for greetings numbered from 0 in three conversations; returns what each must bring, as `arrivals` does."""
+    asked: dict[str, list[str]] = {}
+    for number in range(count):
+        conversation = f"c{number % 3}"
+        live.publish(
+            event("hello.asked", {"name": str(number)}, f"m{number}", conversationid=conversation), key=conversation
+        )
+        asked.setdefault(conversation, []).append(str(number))
+    return asked
+
+
 def arrivals(live: LiveBus, count: int) -> dict[str, list[str]]:
     """Take `count` requests from the capability `greeting`: names by conversation, the first of each id, in order."""
     first: dict[str, tuple[str, str]] = {}

@@ -16,7 +16,7 @@ from bus.core.message import Json, Message
 from bus.shell.broker_ctl import rabbitmqctl
 from bus.shell.history import History
 from bus.shell.sqlite_log import SqliteLog
-from tests.acceptance.live import LiveBus, arrivals, event, playing
+from tests.acceptance.live import LiveBus, arrivals, ask_by_turns, event, playing
 from tests.conftest import TestBroker
 
 TIMEOUT_MS, TICK_MS = 2000, 500
@@ -55,12 +55,7 @@ def test_a_bus_that_stood_still_for_too_long_loses_doubles_and_reorders_nothing(
     live.publish(event("hello.asked", {"name": "first"}, "first"), key="first")
     assert arrivals(live, 1)  # it consumes
     os.kill(live.pid, signal.SIGSTOP)
-    asked: dict[str, list[str]] = {}
-    for number in range(60):
-        conversation = f"c{number % 3}"
-        body = event("hello.asked", {"name": str(number)}, f"m{number}", conversationid=conversation)
-        live.publish(body, key=conversation)
-        asked.setdefault(conversation, []).append(str(number))
+    asked = ask_by_turns(live, 60)
     time.sleep(2 * TIMEOUT_MS / 1000)
     os.kill(live.pid, signal.SIGCONT)
     assert arrivals(live, 60) == asked

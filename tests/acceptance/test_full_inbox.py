@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bus.shell.broker_ctl import rabbitmqctl
-from tests.acceptance.live import LiveBus, arrivals, event
+from tests.acceptance.live import LiveBus, arrivals, ask_by_turns, event
 from tests.conftest import TestBroker
 
 LIMIT = 3
@@ -23,12 +23,7 @@ def test_what_a_full_inbox_refuses_waits_in_order_and_stops_nobody_else(broker: 
     words = ("set_policy", "--priority", "9", "--apply-to", "queues", queue, f"^{re.escape(queue)}$", json.dumps(rules))
     rabbitmqctl(broker.home, *words)
     try:
-        asked: dict[str, list[str]] = {}
-        for number in range(30):
-            conversation = f"c{number % 3}"
-            body = event("hello.asked", {"name": str(number)}, f"m{number}", conversationid=conversation)
-            live.publish(body, key=conversation)
-            asked.setdefault(conversation, []).append(str(number))
+        asked = ask_by_turns(live, 30)
         live.publish(event("hello.noted", {}, "other", conversationid="c0"), key="c0")
         deadline = time.monotonic() + 30
         while not (noted := live.queue("agent.desk")) and time.monotonic() < deadline:

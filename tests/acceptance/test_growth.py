@@ -19,8 +19,8 @@ from bus.shell.history import History
 from bus.shell.postgres_log import PostgresLog
 from bus.shell.probe import connection, queue_states
 from bus.shell.sqlite_log import SqliteLog
+from tests.acceptance.crew import Crew, passing, traffic, wait_for
 from tests.acceptance.live import HELLO, LiveBus, event
-from tests.acceptance.test_workers import Crew, passing, traffic, wait_for
 from tests.conftest import TestBroker
 from tests.postgres_server import shared_server
 
@@ -33,13 +33,6 @@ def live(request: pytest.FixtureRequest, broker: TestBroker, namespace: str, tmp
     bus = LiveBus(HELLO, tmp_path / "home", namespace, broker.bus_url, broker.agent_url, store=store)
     bus.home.mkdir()
     return bus
-
-
-@pytest.fixture
-def crew(live: LiveBus) -> Iterator[Crew]:
-    made = Crew(live)
-    yield made
-    made.stop()
 
 
 def history(live: LiveBus) -> History:

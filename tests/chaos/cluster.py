@@ -17,10 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pika
-from pika.exceptions import AMQPError
-
-from bus.shell.broker import Broker
+from bus.shell.broker import Broker, answers
 from bus.shell.broker_files import Identity, node_environment, write_files
 from bus.shell.broker_install import port_mapper, server_script
 from tests.chaos.children import PATIENCE_S, poll
@@ -95,7 +92,7 @@ class Cluster(Node):
                 start_new_session=True,
             )  # fmt: skip
         self._processes[number] = process
-        came = poll(lambda: process.poll() is not None or _answers(identity), BOOT_S, 0.2)
+        came = poll(lambda: process.poll() is not None or answers(identity), BOOT_S, 0.2)
         assert came, f"node {number + 1} did not come up; see {folder}/log"
         assert process.poll() is None, f"node {number + 1} ended while starting; see {folder}/log"
 
@@ -165,13 +162,3 @@ def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(each.getsockname()[1]) for each in probes]
-
-
-def _answers(identity: Identity) -> bool:
-    parameters = pika.URLParameters(identity.bus_url)
-    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = 10.0
-    try:
-        pika.BlockingConnection(parameters).close()
-    except (AMQPError, OSError):
-        return False
-    return True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from bus.cli.bench.relaying import by_bus
-from bus.cli.bench.stage import Stage, in_turns, middle, stage
+from bus.cli.bench.stage import Stage, counts_up_to, in_turns, middle, stage
 from bus.cli.common import Printer, output_option, settings_options
 
 if TYPE_CHECKING:
@@ -19,18 +19,15 @@ if TYPE_CHECKING:
 _MOST = 100_000
 
 
-def _counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
-    try:
-        counts = [int(each) for each in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"`{text}` is no list of numbers; write for example 10,100,1000") from None
-    if any(not 1 <= each <= _MOST for each in counts) or len(set(counts)) != len(counts):
-        raise click.BadParameter(f"write different numbers from 1 to {_MOST}, such as 10,100,1000")
-    return counts
-
-
 @click.command()
-@click.option("--routes", "counts", default="10,100,1000,10000", show_default=True, callback=_counts, help="How many.")
+@click.option(
+    "--routes",
+    "counts",
+    default="10,100,1000,10000",
+    show_default=True,
+    callback=counts_up_to(_MOST, "10,100,1000"),
+    help="How many.",
+)
 @click.option("--messages", type=click.IntRange(100, 5_000_000), default=10_000, show_default=True, help="In each run.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds of all runs.")
 @settings_options

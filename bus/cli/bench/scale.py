@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from bus.cli.bench.relaying import by_shovel
-from bus.cli.bench.stage import NO_SHOVEL, Stage, in_turns, middle, stage
+from bus.cli.bench.stage import NO_SHOVEL, Stage, counts_up_to, in_turns, middle, stage
 from bus.cli.common import Printer, count, output_option, settings_of, settings_options
 from bus.core import naming
 
@@ -18,18 +18,15 @@ _MOST = 32
 _SPREAD_S = 3.0  # a lease's time: by then every worker has its share of the partitions
 
 
-def _counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
-    try:
-        counts = [int(each) for each in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"`{text}` is no list of numbers; write for example 1,2,4") from None
-    if any(not 1 <= each <= _MOST for each in counts) or len(set(counts)) != len(counts):
-        raise click.BadParameter(f"write different numbers from 1 to {_MOST}, such as 1,2,4")
-    return counts
-
-
 @click.command()
-@click.option("--workers", "counts", default="1,2,3", show_default=True, callback=_counts, help="How many, in turns.")
+@click.option(
+    "--workers",
+    "counts",
+    default="1,2,3",
+    show_default=True,
+    callback=counts_up_to(_MOST, "1,2,4"),
+    help="How many, in turns.",
+)
 @click.option("--messages", type=click.IntRange(100, 5_000_000), default=20_000, show_default=True, help="In each run.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds of all runs.")
 @settings_options

@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import rich_click as click
+
 from bus.cli.common import Printer, settings_of, terminable
 from bus.core import naming
 
@@ -103,6 +105,22 @@ def stage(flags: Mapping[str, Any], printer: Printer, write: Callable[[Path], Pa
                 pass  # says at once that nobody is there; the transport would try for a minute
             left.callback(bootstrap.remove_namespace, broker.settings, routes)
             yield Stage(broker.settings, broker.private, Path(folder), integration, routes, printer)
+
+
+def counts_up_to(most: int, example: str) -> Callable[[click.Context, click.Parameter, str], list[int]]:
+    """Make the callback of an option that is a list of different numbers from 1 to `most`; what is no such list is
+    answered with `example`."""
+
+    def read(_ctx: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
+        try:
+            counts = [int(each) for each in text.split(",")]
+        except ValueError:
+            raise click.BadParameter(f"`{text}` is no list of numbers; write for example {example}") from None
+        if any(not 1 <= each <= most for each in counts) or len(set(counts)) != len(counts):
+            raise click.BadParameter(f"write different numbers from 1 to {most}, such as {example}")
+        return counts
+
+    return read
 
 
 def in_turns(rounds: int, sides: list[Callable[[int], None]]) -> None:
