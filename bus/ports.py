@@ -69,13 +69,12 @@ class Way(NamedTuple):
     Args:
         source: the exchange.
         to: the exchange behind it.
-        no_exchanges, no_queues: what is not behind it, or no more.
+        no_exchanges: what is not behind it, or no more.
     """
 
     source: str
     to: str
     no_exchanges: tuple[str, ...] = ()
-    no_queues: tuple[str, ...] = ()
 
 
 class TransportEvents(Protocol):

@@ -24,10 +24,9 @@ from bus.ports import Way
 
 
 def way_of(namespace: str, ingress: Ingress) -> Way:
-    """Where `NS.in` has to lead. Queues of the first generation stood behind it directly in early versions."""
+    """Where `NS.in` has to lead."""
     return Way(
         naming.ingress_exchange(namespace),
         naming.generation_exchange(namespace, ingress.last.number),
         tuple(naming.generation_exchange(namespace, each.number) for each in ingress.generations[:-1]),
-        tuple(naming.ingress_queue(namespace, each) for each in ingress.generations[0].partitions),
     )

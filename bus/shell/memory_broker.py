@@ -88,8 +88,6 @@ class MemoryBroker:
         """Unbind what `way` does not lead to."""
         with self.lock:
             self._behind[way.source] = [each for each in self._behind[way.source] if each not in way.no_exchanges]
-            here = self._bindings[way.source]
-            self._bindings[way.source] = [each for each in here if each.queue not in way.no_queues]
 
     def _declare_exchange(self, exchange: Exchange) -> None:
         self._kinds[exchange.name] = exchange.kind

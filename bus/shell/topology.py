@@ -35,8 +35,8 @@ from bus.shell.policies import policies
 
 Argument: TypeAlias = "str | int | bool"
 
-WEIGHT = "1"
-"""A hash exchange does not look at the key of a binding; early versions of the bus bound with this one."""
+ANY = ""
+"""A hash exchange does not look at the key of a binding."""
 
 _HASH = "x-modulus-hash"
 """Picks by hash of the routing key and number of bindings alone, in the order of their names. An `x-consistent-hash`
@@ -156,7 +156,7 @@ def _bindings(ns: str, ingress: Ingress, catalog: Catalog) -> Iterator[Binding]:
     for generation in ingress.generations:
         exchange = naming.generation_exchange(ns, generation.number)
         for number in generation.partitions:
-            yield Binding(exchange, naming.ingress_queue(ns, number), WEIGHT)
+            yield Binding(exchange, naming.ingress_queue(ns, number), ANY)
     for step in range(1, len(naming.WAKE_STEPS_S) + 1):
         yield Binding(naming.retry_queue(ns, step), naming.retry_queue(ns, step), "")
     events = naming.subscriptions_exchange(ns, catalog.subscriptions)
@@ -180,11 +180,9 @@ def apply(channel: Any, topology: Topology) -> None:
 
 def lead(channel: Any, way: Way) -> None:
     """Lead the ingress to its newest generation, on either kind of channel; the order matters."""
-    channel.exchange_bind(destination=way.to, source=way.source, routing_key=WEIGHT)
+    channel.exchange_bind(destination=way.to, source=way.source, routing_key=ANY)
     for exchange in way.no_exchanges:
-        channel.exchange_unbind(destination=exchange, source=way.source, routing_key=WEIGHT)
-    for queue in way.no_queues:
-        channel.queue_unbind(queue=queue, exchange=way.source, routing_key=WEIGHT)
+        channel.exchange_unbind(destination=exchange, source=way.source, routing_key=ANY)
 
 
 def declare(channel: Any, topology: Topology) -> None:
@@ -274,7 +272,7 @@ def export(topology: Topology, vhost: str = "/") -> dict[str, Json]:
             "vhost": vhost,
             "destination": topology.way.to,
             "destination_type": "exchange",
-            "routing_key": WEIGHT,
+            "routing_key": ANY,
             "arguments": {},
         }
     )
