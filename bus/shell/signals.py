@@ -1,17 +1,24 @@
-"""How a bus takes SIGTERM and SIGINT: it drains when it works, and ends at once while it waits to begin."""
+"""How a bus takes SIGTERM and SIGINT: it drains when it works, and ends at once while it waits to begin.
+
+A handler interrupts the main thread anywhere, also where that has a lock, as pika's loop has one to wake itself: asked
+to wake it then, the handler would wait for ever. So it only puts a word into a queue that may be put to from a
+handler, and a thread of its own asks for the drain.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import FrameType
 
 
 @dataclass(slots=True)
 class Graceful:
-    """`drain` is called at the first signal, once it is set; before that there is nothing to drain."""
+    """`drain` is called at the first signal, on another thread; before it is set there is nothing to drain."""
 
     drain: Callable[[], None] | None = None
 
@@ -25,13 +32,20 @@ def graceful() -> Iterator[Graceful]:
     """
     asked: list[int] = []
     it = Graceful()
+    words: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def wait() -> None:
+        while (drain := words.get()) is not None:
+            drain()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         asked.append(number)
         if it.drain is None or len(asked) > 1:
             raise KeyboardInterrupt
-        it.drain()
+        words.put(it.drain)
 
+    waiter = threading.Thread(target=wait, name="signals", daemon=True)
+    waiter.start()
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield it
@@ -41,5 +55,7 @@ def graceful() -> Iterator[Graceful]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        words.put(None)
+        waiter.join()
     if signal.SIGINT in asked:
         raise KeyboardInterrupt
