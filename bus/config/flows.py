@@ -10,7 +10,7 @@ from bus.config.names import check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, Names, merged, unknown, unsure, with_error, written
+from bus.config.places import AFTER, COPIES, WITHIN, Names, TypeOf, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
@@ -23,7 +23,7 @@ from bus.core.work import Flow, OnError, Placed, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "call", "scatter_gather", "split", "aggregate", "resequence", "idempotent", "loop", "load_balance", "sample",
+    "call", "scatter_gather", "aggregate", "resequence", "idempotent", "loop", "load_balance", "sample",
     "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
     "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
 )  # fmt: skip
@@ -46,6 +46,7 @@ class FlowReader:
     targets: TargetReader
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
+    _copies: list[str] = field(default_factory=list)
 
     def flow(self, node: MappingNode, names: Names) -> tuple[Flow, FlowRead]:
         """Compile the `steps` and `to` of a mapping.
@@ -65,6 +66,9 @@ class FlowReader:
                 steps.append(placed)
         to = node.get("to")
         targets = () if to is None else self.targets.read_to(to, names)
+        if self._copies and to is not None and any(target.kind == "reply" for target in targets):
+            what = f"a copy made by `{self._copies[-1]}` carries no return address, so nobody gets this reply"
+            self.slots.reader.report(to, "bad-target", what, "an agent, capability or event")
         return Flow(tuple(steps), targets), FlowRead(names, to is not None)
 
     def _step(self, node: Node, names: Names) -> tuple[Placed | None, Names]:
@@ -79,8 +83,12 @@ class FlowReader:
         when_node = body.get("when")
         when = None if when_node is None else self.slots.expression(when_node, "when", names, "bool")
         spec = self.steps[kind.text]
-        shape = ShapeReader(self.slots, names, self.flow, self.targets.read)
+        shape = ShapeReader(self.slots, names, self.flow, self.targets.read, WITHIN.get(spec.kind, _as_it_is))
+        if spec.kind in COPIES:
+            self._copies.append(spec.kind)
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
+        if spec.kind in COPIES:
+            self._copies.pop()
         rules_node = body.get("on_error")
         rules = () if rules_node is None else self.rules(rules_node, names)
         if parsed is BAD:
@@ -199,6 +207,10 @@ class FlowReader:
         if then is None or None in classes:
             return None
         return OnError(tuple(cast(FailureClass, each) for each in classes), when, then)
+
+
+def _as_it_is(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return names
 
 
 def _together(names: Names, flows: list[FlowRead]) -> Names:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
-from bus.config.places import Names, written
+from bus.config.places import Names, TypeOf, written
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of
 from bus.config.types import ANY, Type
@@ -45,6 +45,7 @@ class ShapeReader:
         slots: compiles expressions, values and files.
         names: the scope; within a map of paths, each value also sees what those before it wrote.
         flow, target: read a nested flow (of a mapping's `steps` and `to`) and a target.
+        within: the scope of a nested flow, by this one and the fields that stand beside the flow.
         flows: the nested flows, as they are read.
     """
 
@@ -52,6 +53,7 @@ class ShapeReader:
     names: Names
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
     target: Callable[[Node, Names], Target | None]
+    within: Callable[[Names, Any, TypeOf], Names]
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
@@ -79,7 +81,8 @@ class ShapeReader:
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
         reader = self.slots.reader
         if isinstance(shape, spec.Expr):
-            return self.slots.expression(node, slot, self.names, shape.type)
+            compiled = self.slots.compiled(node, slot, self.names, shape.type)
+            return None if compiled is None else self._typed(compiled.expression, compiled.type)
         if isinstance(shape, spec.Leaves):
             value = self.slots.value(node, self.names)
             return None if value is None else self._typed(value.expression, value.type)
@@ -124,7 +127,7 @@ class ShapeReader:
             return self._map(shape, mapping, slot)
         if isinstance(shape, spec.FlowShape):
             reader.keys(mapping, ("steps", "to"), f"`{slot}`")
-            return self._nested(mapping)
+            return self._nested(mapping, self.names)
         return self._record(shape, mapping, slot)
 
     def _map(self, shape: spec.MapOf, node: MappingNode, slot: str) -> Any:
@@ -162,7 +165,7 @@ class ShapeReader:
                 good = False
                 self._missing(node, name, owner)
         if shape.flow:
-            found["flow"] = self._nested(node)
+            found["flow"] = self._nested(node, self.within(self.names, found, self.type_of))
         return found if good else BAD
 
     def _missing(self, node: MappingNode, name: str, owner: str) -> None:
@@ -172,8 +175,8 @@ class ShapeReader:
         else:
             self.slots.reader.required(node, name, owner)
 
-    def _nested(self, node: MappingNode) -> Flow:
-        flow, read = self.flow(node, self.names)
+    def _nested(self, node: MappingNode, names: Names) -> Flow:
+        flow, read = self.flow(node, names)
         self.flows.append(read)
         return flow
 

@@ -13,6 +13,7 @@ from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.types import (
     ANY,
     INT,
+    NEVER,
     OPEN,
     STRING,
     List,
@@ -177,6 +178,10 @@ def _after_render(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return written(names, parsed["into"], STRING)
 
 
+def _as_before(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return names
+
+
 AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "translate": _after_translate,
     "set": _after_set,
@@ -184,5 +189,21 @@ AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "remove": _after_remove,
     "contract": _after_contract,
     "render": _after_render,
+    "split": _as_before,
 }
 """How a step changes the scope, for the kinds of which more is known than the paths they write."""
+
+
+def _within_split(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    item: Type = STRING if "lines" in parsed else ANY
+    given = type_of(parsed.get("each"))
+    if isinstance(given, List) and given.item != NEVER:
+        item = given.item
+    return {**names, "data": item, "index": INT}
+
+
+WITHIN: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {"split": _within_split}
+"""The scope of a flow inside a step, for the kinds in which it is not the step's own."""
+
+COPIES = frozenset(("split",))
+"""Kinds whose flows run on copies of the message, which carry no return address."""

@@ -48,6 +48,8 @@ def _step(spec: Spec) -> str:
         for name, field in spec.shape.fields.items():
             need = "" if field.required else "optional"
             lines.append(f"| `{name}` | {field.doc} ({shape_words(field.shape)}) | {need} |")
+        if spec.shape.flow:
+            lines.append("| `steps`, `to` | What runs. (flow) |  |")
     else:
         lines.append(f"Takes: {shape_words(spec.shape)}.")
     example = spec.example.rstrip().splitlines()

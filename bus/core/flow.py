@@ -18,12 +18,14 @@ class RouteFailed(Exception):
 
     Args:
         then: where the message goes: `dead_letter`, `invalid` or `reply`.
+        by_rule: a rule said so; without one a step around the failed one may still ask its own rules.
     """
 
-    def __init__(self, failure: Failure, then: str) -> None:
+    def __init__(self, failure: Failure, then: str, *, by_rule: bool = False) -> None:
         super().__init__(failure.reason)
         self.failure = failure
         self.then = then
+        self.by_rule = by_rule
 
 
 def run_flow(flow: Flow, work: Work) -> Ended | None:
@@ -89,7 +91,7 @@ def _recover(placed: Placed, failure: Failure, work: Work) -> Ended | None:
             work.rules = rules
     if rule.then == "continue":
         return None
-    raise RouteFailed(failure, rule.then)
+    raise RouteFailed(failure, rule.then, by_rule=True)
 
 
 def _rule(rules: tuple[OnError, ...], failure: Failure, work: Work) -> OnError | None:

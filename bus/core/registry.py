@@ -15,6 +15,7 @@ from bus.core.steps import (
     remove,
     render,
     set,
+    split,
     translate,
     wire_tap,
 )
@@ -30,6 +31,7 @@ STEPS: Mapping[str, Spec] = {
         remove.SPEC,
         render.SPEC,
         contract.SPEC,
+        split.SPEC,
         recipient_list.SPEC,
         wire_tap.SPEC,
         fail.SPEC,

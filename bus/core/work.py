@@ -7,13 +7,16 @@ route; failures are raised as `StepFailed` and handled by the pipeline, never by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from bus.core.errors import FailureClass
 from bus.core.expression import Contract, Expression, Leaf
 from bus.core.message import Json, Message
+
+MOST_ITEMS = 1000
+"""How many items a message is split into at most, splits within splits included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Work:
         rules: the error rules of the route, then of the integration.
         sent: what will be published, in order.
         notes: what each step did, for the trace.
+        items_left: how many items the message may still be split into.
     """
 
     message: Message
@@ -77,6 +81,17 @@ class Work:
     rules: tuple[OnError, ...] = ()
     sent: list[Dispatch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    items_left: int = MOST_ITEMS
+
+    def part(self, path: str, names: Mapping[str, Json]) -> Work:
+        """A part of the message on a way of its own: with other names, a copy of the rest, and nothing sent yet.
+
+        Rules of the route are not asked inside it: they speak of the message, and may answer its asker.
+
+        Args:
+            path: tells this part from the others of its step.
+        """
+        return Work(self.message, {**self.names, **names}, items_left=self.items_left)
 
 
 Step: TypeAlias = Callable[[Work], "Ended | None"]
