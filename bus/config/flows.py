@@ -23,7 +23,7 @@ from bus.core.work import Flow, OnError, Placed, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "call", "scatter_gather", "aggregate", "resequence", "idempotent", "loop", "load_balance", "sample",
+    "call", "scatter_gather", "aggregate", "resequence", "idempotent", "loop",
     "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
     "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
 )  # fmt: skip

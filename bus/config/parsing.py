@@ -99,6 +99,8 @@ class ShapeReader:
             return reader.duration(node, slot)
         if isinstance(shape, spec.Integer):
             return reader.integer(node, slot, shape.minimum)
+        if isinstance(shape, spec.Number):
+            return reader.number(node, slot, shape.least, shape.most)
         if isinstance(shape, spec.Choice):
             return reader.choice(node, slot, shape.values, "unknown-class" if slot == "class" else "wrong-type")
         return reader.text(node, slot)

@@ -13,6 +13,7 @@ from bus.core.spec import (
     Leaves,
     ListOf,
     MapOf,
+    Number,
     PathTo,
     Record,
     SchemaFile,
@@ -63,6 +64,8 @@ def shape_words(shape: Shape) -> str:
             return "CEL" if kind == "any" else f"CEL giving a {kind}"
         case Choice(values=values):
             return "one of " + ", ".join(f"`{value}`" for value in values)
+        case Number(least=least, most=most):
+            return f"number from {least:g} to {most:g}"
         case ListOf(item=item):
             return f"list of {shape_words(item)}"
         case MapOf(value=value, keys=keys):

@@ -10,6 +10,7 @@ YAML by the shape, reports what does not fit with its position, and hands `build
     SchemaFile  Contract
     TemplateFile  Document
     Text, Integer, Choice   str, int, str
+    Number      float
     Duration    float, seconds (`8s`, `500ms`, `7d`)
     TargetShape Target
     FlowShape   Flow
@@ -66,6 +67,14 @@ class Integer:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """A number from `least` to `most`, both included."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     values: tuple[str, ...]
 
@@ -114,8 +123,8 @@ class Record:
 
 
 Shape: TypeAlias = Union[
-    Expr, Leaves, PathTo, SchemaFile, TemplateFile, Text, Integer, Choice, Duration, TargetShape, FlowShape,
-    MapOf, ListOf, Record,
+    Expr, Leaves, PathTo, SchemaFile, TemplateFile, Text, Integer, Number, Choice, Duration, TargetShape,
+    FlowShape, MapOf, ListOf, Record,
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from bus.core.errors import StepFailed
 from bus.core.message import Json
 from bus.core.paths import find
 from bus.core.registry import STEPS
-from bus.core.work import MOST_ITEMS, Flow, OnError, Target
+from bus.core.work import MOST_ITEMS, Ended, Flow, OnError, Target
 from tests.core.test_steps import do, work
 from tests.core.world import carried, catalog, expr, flow, opened, route, run, structured, to_capability
 
@@ -101,3 +102,56 @@ def test_an_item_that_fails_asks_its_own_rules_then_those_of_the_route() -> None
     sorry = Flow((), (Target("reply", "error", "bus.failed", lambda names: names["error"]),))
     answered = decided((), (OnError((), None, sorry),))
     assert [(each.kind, opened(each)["data"]["reason"]) for each in answered.outputs] == [("agent", "item 1: odd")]
+
+
+def by(field: str) -> Any:
+    return expr(f"data.{field}", lambda names: names["data"][field])
+
+
+def passes(percent: float, key: Json) -> bool:
+    return do("sample", {"percent": percent, "by": by("k")}, work({"k": key})) is None
+
+
+KEYS = st.one_of(st.text(), st.integers(-(2**53), 2**53), st.booleans(), st.none())
+
+
+@given(KEYS, st.floats(0, 100), st.floats(0, 100))
+def test_what_is_sampled_at_one_percentage_is_at_every_higher_one(key: Json, one: float, other: float) -> None:
+    assert passes(min(one, other), key) <= passes(max(one, other), key)
+    assert passes(100, key)
+    assert not passes(0, key)
+
+
+def test_a_sample_has_its_size_and_its_reason() -> None:
+    assert sum(passes(20, number) for number in range(5000)) == pytest.approx(1000, rel=0.1)
+    ended = do("sample", {"percent": 0}, work({}))
+    assert ended == Ended("filtered", "sample: not among the 0 %")
+
+
+def balanced(weights: dict[str, int], key: Json) -> str:
+    branches = {
+        name: {"weight": weight, "flow": Flow((), (Target("event", name, name),))} for name, weight in weights.items()
+    }
+    on = work({"k": key})
+    assert do("load_balance", {"by": by("k"), "branches": branches}, on) == Ended("sent")
+    return on.sent[0].target.name
+
+
+WEIGHTS = st.fixed_dictionaries({name: st.integers(0, 100) for name in "abc"}).filter(lambda each: any(each.values()))
+
+
+@given(WEIGHTS, KEYS, st.integers(1, 100))
+def test_a_key_moves_only_to_or_from_the_branch_whose_weight_changes(
+    weights: dict[str, int], key: Json, more: int
+) -> None:
+    before = balanced(weights, key)
+    assert weights[before] > 0
+    assert balanced(dict(reversed(weights.items())), key) == before
+    assert balanced({**weights, "a": weights["a"] + more}, key) in (before, "a")
+
+
+@pytest.mark.parametrize("weights", [{"a": 95, "b": 5}, {"a": 1, "b": 1, "c": 2}, {"a": 1, "b": 0}])
+def test_branches_get_their_shares(weights: dict[str, int]) -> None:
+    counts = Counter(balanced(weights, f"customer-{number}") for number in range(4000))
+    for name, weight in weights.items():
+        assert counts[name] / 4000 == pytest.approx(weight / sum(weights.values()), abs=0.025)
