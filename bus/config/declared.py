@@ -11,6 +11,7 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
 from bus.config.patterns import Patterns
 from bus.config.types import ANY, Type
+from bus.core.audience import Attributes
 from bus.core.message import FAILED, Json
 from bus.core.route import Agent
 
@@ -55,6 +56,12 @@ class DeclaredAgent:
     agent: Agent
 
 
+@dataclass(frozen=True, slots=True)
+class DeclaredLabel:
+    node: Scalar
+    requires: Attributes
+
+
 @dataclass(slots=True)
 class Integration:
     """Args:
@@ -85,6 +92,7 @@ class Namespace:
     agents: dict[str, DeclaredAgent] = field(default_factory=dict)
     capabilities: dict[str, DeclaredCapability] = field(default_factory=dict)
     types: dict[str, DeclaredType] = field(default_factory=dict)
+    labels: dict[str, DeclaredLabel] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
     offered: set[str] = field(default_factory=set)
     subscribed: Patterns = field(default_factory=Patterns)

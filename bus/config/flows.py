@@ -12,6 +12,7 @@ from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.parsing import BAD, FlowRead, ShapeReader
 from bus.config.places import AFTER, COPIES, WITHIN, Names, TypeOf, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
+from bus.config.step_checks import CHECKS, Checked
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
@@ -24,7 +25,7 @@ STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
     "call", "scatter_gather", "aggregate", "resequence", "idempotent", "loop",
-    "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
+    "routing_slip", "dynamic_router", "redact", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
     "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
 )  # fmt: skip
 RULE_KEYS = ("class", "when", "then")
@@ -94,6 +95,9 @@ class FlowReader:
         if parsed is BAD:
             return None, _together(unsure(names, spec.kind, cast(Node, body.get(kind.text))), shape.flows)
         self._renamed(body.get(kind.text), shape, parsed)
+        if spec.kind in CHECKS:
+            node = cast(Node, body.get(kind.text))
+            CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)

@@ -219,6 +219,7 @@ class _Loader:
                 name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
             },
             routes=routes,
+            labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
         )
 
 

@@ -178,6 +178,10 @@ def _after_render(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return written(names, parsed["into"], STRING)
 
 
+def _after_label(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return written(names, ("msg", message.LABELS), STRING)
+
+
 def _as_before(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return names
 
@@ -190,6 +194,7 @@ AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "contract": _after_contract,
     "render": _after_render,
     "split": _as_before,
+    "label": _after_label,
 }
 """How a step changes the scope, for the kinds of which more is known than the paths they write."""
 

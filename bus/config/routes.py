@@ -16,6 +16,7 @@ from bus.config.patterns import TypeNames
 from bus.config.places import Names, of_match, with_vars
 from bus.config.reader import Reader
 from bus.config.slots import Slots
+from bus.config.step_checks import check_labels
 from bus.config.targets import TargetReader
 from bus.core.route import Match, Route
 from bus.core.spec import Spec
@@ -137,6 +138,7 @@ class RouteReader:
             check_agent(source_node, self.namespace, self.reader, senders=True)
         labels_node = node.get("labels")
         labels = () if labels_node is None else self.reader.texts(labels_node, "labels")
+        check_labels(labels_node, self.namespace, self.reader)
         when_node = node.get("when")
         when = None if when_node is None else slots.expression(when_node, "when", names, "bool")
         return Match(tuple(text for _, text in types), source, tuple(text for _, text in labels), when)

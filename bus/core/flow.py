@@ -59,8 +59,9 @@ def _send(flow: Flow, work: Work) -> Ended | None:
             # One final answer per asker: the address goes with the one non-event, else with an event that a route
             # goes on with.
             answerable = target.kind != "event" or (target.to_route and all(each.kind == "event" for each in flow.to))
-            work.sent.append(dispatch(target, work, answerable=answerable))
-            work.notes.append(f"to {name_of(target)}")
+            made = dispatch(target, work, answerable=answerable)
+            work.sent.append(made)
+            work.notes.append(f"to {name_of(made.target)}")
     except (StepFailed, ExpressionFailed) as error:
         del work.sent[mark:]
         ended = _recover(Placed("to", "to", lambda _: None), _failure("to", error), work)

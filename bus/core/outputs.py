@@ -23,6 +23,7 @@ from bus.core.message import (
     FAILED,
     HOPS,
     ID,
+    LABELS,
     LEASE,
     REPLYTO,
     SOURCE,
@@ -103,6 +104,7 @@ class Outbox:
         correlation: str | None = None,
         back: ReturnAddress | None = None,
         lease_s: int | None = None,
+        labels: str | None = None,
     ) -> None:
         """Add one message.
 
@@ -111,6 +113,7 @@ class Outbox:
             correlation: id of the request that this answers.
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
             lease_s: of a request whose agent may accept it and be silent for so long: a lease watches over it then.
+            labels: text of the attribute, when it is not what the message came with.
         """
         outputs, facts, given = self.outputs, self.facts, self.message.attributes
         cause = given[ID]
@@ -136,10 +139,14 @@ class Outbox:
         expires_ms = None
         if self.deadline_s is not None or not _CARRIED.isdisjoint(given):
             expires_ms = self._carry(event)
+        if labels is not None:
+            event.pop(LABELS, None)
+            if labels:
+                event[LABELS] = labels
         if back is not None:
             if expires_ms is not None and back != NOBODY:
                 back = ReturnAddress(back.address, back.asked, int(facts.now_s * 1000) + expires_ms)
-            event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
+            event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation, 0, event.get(LABELS, ""))
         if lease_s is not None:
             event[LEASE] = lease_s
         if data is not None:

@@ -18,11 +18,14 @@ from bus.core.actions import Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
 from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
-from bus.core.errors import ExpressionFailed, Refused
+from bus.core.dispatch import permitted
+from bus.core.errors import ExpressionFailed, Refused, StepFailed
 from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import CLIENT, check_sender, return_address
+from bus.core.labelled import barred, labelled_again
+from bus.core.labels import names_of
 from bus.core.message import (
     CONVERSATION,
     EXPIRY,
@@ -52,7 +55,7 @@ from bus.core.replies import Answered, answer, asker
 from bus.core.route import Route
 from bus.core.table import Found, RouteTable
 from bus.core.telling import place, tell, tell_about_bytes
-from bus.core.work import Dispatch, Work
+from bus.core.work import Dispatch, Target, Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
 _ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE))
@@ -99,12 +102,14 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         answers = None if source == BUS else found.answers
         if REPLYTO in attributes or answers:
             back = who_waits(message, delivery, answers, table, facts)
+            message = labelled_again(message)
+            attributes = message.attributes
         if (late := _too_late(message, facts, back if answers else None)) is not None:
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
         if answers:
-            answered = answer(message, delivery, table.catalog.capabilities[answers], back or NOBODY, facts)
+            answered = _answer(answers, delivery, message, facts, table, back)
             if isinstance(answered, Decision):
                 return answered
             return _matched(found, delivery, message, facts, table, None, answered)
@@ -133,6 +138,17 @@ def who_waits(
     return None if back == NOBODY else back
 
 
+def _answer(
+    capability: str, delivery: Delivery, message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None
+) -> Decision | Answered:
+    """An answer goes to its asker, if that one may have it."""
+    asking = () if back is None else (back.address.removeprefix("agent:"),)
+    failure = barred(message, asking, table.catalog)
+    if failure is not None:
+        return rejected(delivery, message, facts, table, "dead_letter", failure, back)
+    return answer(message, delivery, table.catalog.capabilities[capability], back or NOBODY, facts)
+
+
 def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> Decision:
     """A claim, or word of the bus itself, is decided where the answer to its task is recorded."""
     if delivery.routing_key != message.conversation:
@@ -155,7 +171,13 @@ def _asked_again(message: Message, facts: Facts, table: RouteTable, back: Return
     outbox = Outbox(message, facts, "redrive")
     lease_s = table.catalog.capabilities[capability].lease_s
     back = (back or NOBODY)._replace(until_ms=None)
-    outbox.send("capability", capability, message.type, message.data, back=back, lease_s=lease_s)
+    target = Target("capability", capability, message.type)
+    try:
+        audience = table.catalog.audience_of(capability)
+        target = permitted(target, audience, message.text(LABELS) or "", message.conversation)
+    except StepFailed as error:
+        raise Refused("label", error.reason) from error
+    outbox.send(target.kind, target.name, message.type, message.data, back=back, lease_s=lease_s)  # type: ignore[arg-type]
     return Decision("routed", message, why="redriven request", outputs=tuple(outbox.outputs))
 
 
@@ -211,6 +233,9 @@ def _matched(
     if found.observers:
         _observe(found, message, names, facts, outputs, notes)
     if found.subscribers:
+        failure = barred(message, found.subscribers, table.catalog)
+        if failure is not None:
+            return rejected(delivery, message, facts, table, "dead_letter", failure, back)
         passed = Outbox(message, facts, "subscribe")
         passed.send("event", message.type, message.type, message.data, source=message.source)
         outputs += passed.outputs
@@ -218,7 +243,7 @@ def _matched(
     owner = _owner(found, message, names, notes)
     if owner is not None:
         names["config"] = cast("dict[str, Json]", owner[0].config)
-        work = Work(message, names, owner[0].on_error, [], notes)
+        work = Work(message, names, owner[0].on_error, [], notes, asker=back.address if back is not None else "")
         return _routed(owner, delivery, work, facts, table, back, outputs)
     if found.subscribers:
         return Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
@@ -257,7 +282,7 @@ def _owner(found: Found, message: Message, names: dict[str, Json], notes: list[s
 
 def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[str]) -> bool:
     if route.match.labels:
-        labels = (message.text(LABELS) or "").split(",")
+        labels = names_of(message.text(LABELS) or "")
         if not all(label in labels for label in route.match.labels):
             return False
     if route.match.when is None:
@@ -352,19 +377,20 @@ def _deadline(route: Route, facts: Facts) -> float | None:
 
 def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> None:
     """Turn a dispatch into an output: requests carry the return address or prove that nobody waits."""
-    target = dispatched.target
+    target, labels = dispatched.target, dispatched.labels
     kept = back if dispatched.answerable else None
     if target.kind == "capability" or target.kind == "agent":
-        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY, lease_s=target.lease_s)
+        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY,
+                    lease_s=target.lease_s, labels=labels)  # fmt: skip
     elif target.kind == "event":
         if target.to_route:
-            outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)
+            outbox.send("ingress", target.name, target.type, dispatched.data, back=kept, labels=labels)
         elif target.to_subscribers:
-            outbox.send("event", target.name, target.type, dispatched.data)
+            outbox.send("event", target.name, target.type, dispatched.data, labels=labels)
     elif kept is not None:
         kind, name = place(kept.address)
         type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"
-        outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked)
+        outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked, labels=labels)
 
 
 def _came_late(

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
+from bus.core.audience import Audience
 from bus.core.errors import FailureClass
 from bus.core.expression import Contract, Expression, Leaf
-from bus.core.message import Json, Message
+from bus.core.message import LABELS, Json, Message
 
 MOST_ITEMS = 1000
 """How many items a message is split into at most, splits within splits included."""
@@ -40,6 +41,8 @@ class Target:
         to_route: event only: a route owns this type, so the event goes back into the bus.
         to_subscribers: event only: agents subscribe to this type.
         lease_s: capability and agent only: the capability's lease, in seconds, or None.
+        audience: the agents that it may reach; None when any agent there may have any message.
+        among: the message says which of these it is; then `name` is only how the file says so.
     """
 
     kind: Literal["agent", "capability", "event", "reply"]
@@ -50,6 +53,21 @@ class Target:
     to_route: bool = False
     to_subscribers: bool = False
     lease_s: int | None = None
+    audience: Audience | None = None
+    among: Among | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """A target that the message names, out of those that the file allows.
+
+    Args:
+        name: builds the name.
+        targets: by name.
+    """
+
+    name: Leaf
+    targets: Mapping[str, Target]
 
 
 class Dispatch(NamedTuple):
@@ -57,11 +75,13 @@ class Dispatch(NamedTuple):
 
     Args:
         answerable: the return address travels along (R2); copies of a recipient list and taps carry none.
+        labels: text of the attribute, or None for those that the message came with.
     """
 
     target: Target
     data: Json
     answerable: bool
+    labels: str | None = None
 
 
 @dataclass(slots=True)
@@ -74,6 +94,8 @@ class Work:
         sent: what will be published, in order.
         notes: what each step did, for the trace.
         items_left: how many items the message may still be split into.
+        labels: as steps have left them (text of the attribute), or None for those that the message came with.
+        asker: address of who waits for an answer, or "".
     """
 
     message: Message
@@ -82,6 +104,13 @@ class Work:
     sent: list[Dispatch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     items_left: int = MOST_ITEMS
+    labels: str | None = None
+    asker: str = ""
+
+    @property
+    def label_text(self) -> str:
+        """The labels as they are now: text of the attribute."""
+        return self.labels if self.labels is not None else str(self.message.attributes.get(LABELS, ""))
 
     def part(self, path: str, names: Mapping[str, Json]) -> Work:
         """A part of the message on a way of its own: with other names, a copy of the rest, and nothing sent yet.
@@ -91,7 +120,8 @@ class Work:
         Args:
             path: tells this part from the others of its step.
         """
-        return Work(self.message, {**self.names, **names}, items_left=self.items_left)
+        names = {**self.names, **names}
+        return Work(self.message, names, items_left=self.items_left, labels=self.labels, asker=self.asker)
 
 
 Step: TypeAlias = Callable[[Work], "Ended | None"]

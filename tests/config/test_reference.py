@@ -37,7 +37,7 @@ def test_an_example_is_linted_and_runs(spec: Spec, tmp_path: Path) -> None:
     (folder / "schemas" / "payment.v1.json").write_text(json.dumps({"type": "object", "required": ["amount"]}))
     (folder / "prompt.j2").write_text("Dear {{ data.name }}")
     types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in ("asked", *EVENTS))
-    (folder / "integration.yaml").write_text(f"integration: shown\ntypes:\n{types}")
+    (folder / "integration.yaml").write_text(f"integration: shown\ntypes:\n{types}labels: {{personal: {{}}}}\n")
     (folder / "agents.yaml").write_text("agents: {desk: {adapter: external, publishes: [asked]}}\n")
     step = textwrap.indent(spec.example.rstrip(), "    ").lstrip()
     route = f"route: shown\nmatch: {{type: asked}}\nsteps:\n  - {step}\nto: {{event: done}}\n"
