@@ -25,7 +25,7 @@ STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
     "call", "scatter_gather", "aggregate", "resequence", "idempotent", "loop",
-    "routing_slip", "dynamic_router", "redact", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
+    "routing_slip", "dynamic_router", "claim_check", "throttle", "delay",
     "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
 )  # fmt: skip
 RULE_KEYS = ("class", "when", "then")

@@ -89,6 +89,9 @@ class ShapeReader:
         if isinstance(shape, spec.SchemaFile):
             contract = self.slots.assets.contract(node, slot, self.slots.folder)
             return None if contract is None else self._typed(contract, contract.type)
+        if isinstance(shape, spec.TableFile):
+            table = self.slots.assets.table(node, slot, self.slots.folder)
+            return None if table is None else self._typed(table, table.type)
         if isinstance(shape, spec.TemplateFile):
             return self._document(node, slot)
         if isinstance(shape, spec.PathTo):

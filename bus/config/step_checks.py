@@ -10,7 +10,8 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.places import Names
 from bus.config.reader import Reader
-from bus.config.suggest import instead_of
+from bus.config.suggest import instead_of, nearest
+from bus.config.types import ANY, List, Object, Type
 from bus.config.yamlfaults import clip
 
 
@@ -47,4 +48,24 @@ def _label(step: Checked) -> None:
         check_labels(step.node.get("remove"), step.namespace, step.reader)
 
 
-CHECKS: Mapping[str, Callable[[Checked], None]] = {"label": _label}
+def _redact(step: Checked) -> None:
+    """A field that is not there by its contract: what was meant would go on unredacted."""
+    for (path, _), (key, _) in zip(step.parsed.items(), getattr(step.node, "pairs", ()), strict=False):
+        type_: Type = step.names.get(path[0], ANY)
+        for depth, name in enumerate(path[1:], start=1):
+            while isinstance(type_, List):
+                type_ = type_.item
+            if not isinstance(type_, Object):
+                break
+            if name not in type_.fields and type_.rest is None and type_.fields:
+                who = type_.name or f"`{'.'.join(path[:depth])}`"
+                close = nearest(name, type_.fields)
+                fixed = ".".join((*path[:depth], close or "", *path[depth + 1 :])) if close else ""
+                instead = f"`{fixed}`" if fixed else instead_of(name, type_.fields)
+                offset = len(".".join(path[:depth])) + 1
+                step.reader.report(key, "unknown-field", f"{who} has no `{name}`", instead, offset=offset)
+                break
+            type_ = type_.fields.get(name, ANY)
+
+
+CHECKS: Mapping[str, Callable[[Checked], None]] = {"label": _label, "redact": _redact}

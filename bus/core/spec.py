@@ -9,6 +9,7 @@ YAML by the shape, reports what does not fit with its position, and hands `build
     PathTo      Path, a place that a step may write: `data`, `data.*` or `vars.*`
     SchemaFile  Contract
     TemplateFile  Document
+    TableFile   Table
     Text, Integer, Choice   str, int, str
     Number      float
     Duration    float, seconds (`8s`, `500ms`, `7d`)
@@ -54,6 +55,11 @@ class SchemaFile:
 @dataclass(frozen=True, slots=True)
 class TemplateFile:
     """Path of a `*.j2` file, relative to the integration's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """Path of a `*.json` or `*.csv` file, relative to the integration's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ class Record:
 
 
 Shape: TypeAlias = Union[
-    Expr, Leaves, PathTo, SchemaFile, TemplateFile, Text, Integer, Number, Choice, Duration, TargetShape,
+    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, TargetShape,
     FlowShape, MapOf, ListOf, Record,
 ]  # fmt: skip
 

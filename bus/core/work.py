@@ -95,6 +95,7 @@ class Work:
         notes: what each step did, for the trace.
         items_left: how many items the message may still be split into.
         labels: as steps have left them (text of the attribute), or None for those that the message came with.
+        secret: key of this namespace, for keyed hashes; nothing that leaves may be made of it in another way.
         asker: address of who waits for an answer, or "".
     """
 
@@ -106,6 +107,7 @@ class Work:
     items_left: int = MOST_ITEMS
     labels: str | None = None
     asker: str = ""
+    secret: bytes = b""
 
     @property
     def label_text(self) -> str:
@@ -121,7 +123,8 @@ class Work:
             path: tells this part from the others of its step.
         """
         names = {**self.names, **names}
-        return Work(self.message, names, items_left=self.items_left, labels=self.labels, asker=self.asker)
+        return Work(self.message, names, items_left=self.items_left, labels=self.labels, asker=self.asker,
+                    secret=self.secret)  # fmt: skip
 
 
 Step: TypeAlias = Callable[[Work], "Ended | None"]
