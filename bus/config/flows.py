@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
+from bus.config.fragments import FragmentReader
 from bus.config.names import check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
@@ -26,8 +27,9 @@ LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
     "call", "scatter_gather", "aggregate", "resequence", "idempotent", "loop",
     "routing_slip", "dynamic_router", "claim_check", "throttle", "delay",
-    "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
+    "circuit_breaker", "wait", "approve", "process", "plan",
 )  # fmt: skip
+USE = "use"
 RULE_KEYS = ("class", "when", "then")
 WORDS = ("dead_letter", "invalid", "reply", "continue")
 
@@ -40,11 +42,15 @@ class FlowReader:
 
     Args:
         steps: the table of steps.
+        inside: the fragments that this flow is in, outermost first.
+        prefix: stands before each step's id.
     """
 
     slots: Slots
     steps: Mapping[str, Spec]
     targets: TargetReader
+    inside: tuple[str, ...] = ()
+    prefix: str = ""
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -95,6 +101,10 @@ class FlowReader:
         if parsed is BAD:
             return None, _together(unsure(names, spec.kind, cast(Node, body.get(kind.text))), shape.flows)
         self._renamed(body.get(kind.text), shape, parsed)
+        if spec.kind == USE:
+            parsed = self._used(cast(MappingNode, body.get(USE)), parsed, names, shape, id_)
+            if parsed is BAD:
+                return None, {**names, "data": ANY}
         if spec.kind in CHECKS:
             node = cast(Node, body.get(kind.text))
             CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
@@ -102,6 +112,29 @@ class FlowReader:
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)
         return placed, merged((names, after)) if when_node is not None else after
+
+    def _used(self, node: MappingNode, parsed: Any, names: Names, shape: ShapeReader, id_: str) -> Any:
+        """What the step `use` is built from: its fragment's steps are compiled for this place.
+
+        Findings in them are at their place in the fragment's file, and come once, however often it is used.
+        """
+        namespace, reader, assets = self.targets.namespace, self.slots.reader, self.slots.assets
+        fragments = FragmentReader(reader, assets, namespace)
+        used = fragments.used(node, parsed, shape.type_of)
+        if used is None:
+            return BAD
+        fragment, given = used
+        name = fragment.node.text
+        if name in self.inside:
+            way = " -> ".join((*self.inside[self.inside.index(name) :], name))
+            what = f"fragment `{name}` uses itself: {way}"
+            reader.report(node.get("fragment") or node, "recursive-fragment", what, "steps that end")
+            return BAD
+        slots = Slots(reader, assets, fragment.document.folder)
+        inner = FlowReader(slots, self.steps, replace(self.targets, slots=slots), (*self.inside, name), f"{id_}/")
+        inner._copies.extend(self._copies)
+        flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
+        return shape.typed({**given, "flow": flow}, read.after["data"])
 
     def _build(self, spec: Spec, kind: Scalar, parsed: Any) -> Step | None:
         try:
@@ -170,13 +203,13 @@ class FlowReader:
         node = body.get("id")
         name = None if node is None else self.slots.reader.name(node, "id")
         if name is None or not isinstance(node, Scalar):
-            return f"{kind}#{self._counts[kind]}"
+            return f"{self.prefix}{kind}#{self._counts[kind]}"
         if name in self._ids:
             line, col = node.source.position(self._ids[name].start)
             what = f"the step at {line}:{col} is `{name}` too"
             self.slots.reader.report(node, "duplicate-name", what, "another `id`")
         self._ids.setdefault(name, node)
-        return name
+        return self.prefix + name
 
     def rules(self, node: Node, names: Names) -> tuple[OnError, ...]:
         """Compile error rules.

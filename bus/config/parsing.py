@@ -62,7 +62,8 @@ class ShapeReader:
         """Static type of a leaf or contract that this reader gave."""
         return self._types.get(id(parsed), ANY)
 
-    def _typed(self, value: object, type_: Type) -> object:
+    def typed(self, value: object, type_: Type) -> object:
+        """Remember the static type of a parsed value."""
         self._types[id(value)] = type_
         self._kept.append(value)  # keeps the id from being given to another object
         return value
@@ -82,16 +83,16 @@ class ShapeReader:
         reader = self.slots.reader
         if isinstance(shape, spec.Expr):
             compiled = self.slots.compiled(node, slot, self.names, shape.type)
-            return None if compiled is None else self._typed(compiled.expression, compiled.type)
+            return None if compiled is None else self.typed(compiled.expression, compiled.type)
         if isinstance(shape, spec.Leaves):
             value = self.slots.value(node, self.names)
-            return None if value is None else self._typed(value.expression, value.type)
+            return None if value is None else self.typed(value.expression, value.type)
         if isinstance(shape, spec.SchemaFile):
             contract = self.slots.assets.contract(node, slot, self.slots.folder)
-            return None if contract is None else self._typed(contract, contract.type)
+            return None if contract is None else self.typed(contract, contract.type)
         if isinstance(shape, spec.TableFile):
             table = self.slots.assets.table(node, slot, self.slots.folder)
-            return None if table is None else self._typed(table, table.type)
+            return None if table is None else self.typed(table, table.type)
         if isinstance(shape, spec.TemplateFile):
             return self._document(node, slot)
         if isinstance(shape, spec.PathTo):

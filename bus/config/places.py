@@ -226,6 +226,10 @@ def _after_unwrap(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return {**names, "data": field_type(names["data"], "data")}
 
 
+def _after_use(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return {**names, "data": type_of(parsed), "msg": MSG}
+
+
 def _as_before(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return names
 
@@ -239,6 +243,7 @@ AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "render": _after_render,
     "split": _as_before,
     "label": _after_label,
+    "use": _after_use,
     "redact": _after_redact,
     "enrich": _after_enrich,
     "wrap": _after_wrap,

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bus.config.assets import Assets
-from bus.config.declared import Document, Integration, Namespace, config_values
+from bus.config.declared import DeclaredFragment, Document, Integration, Namespace, config_values
 from bus.config.flows import FlowReader
+from bus.config.fragments import FragmentReader
 from bus.config.names import check_agent, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
@@ -99,6 +100,13 @@ class RouteReader:
                 found = FlowReader(slots, self.steps, targets).rules(integration.on_error, self._scope((), integration))
             self._defaults[integration.name] = found
         return self._defaults[integration.name]
+
+    def fragment(self, fragment: DeclaredFragment) -> None:
+        """Check a fragment by itself: it may be used nowhere, or only where a mistake in it cannot be seen."""
+        slots = Slots(self.reader, self.assets, fragment.document.folder)
+        targets = TargetReader(slots, self.namespace, self.known, (), self.published)
+        scope = FragmentReader(self.reader, self.assets, self.namespace).scope(fragment, {})
+        FlowReader(slots, self.steps, targets, (fragment.node.text,)).flow(fragment.document.node, scope)
 
     def _types(self, match: Node) -> tuple[tuple[Node, str], ...]:
         """The matched types and globs; those that are not declared are reported and kept."""

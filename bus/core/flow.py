@@ -52,6 +52,25 @@ def run_flow(flow: Flow, work: Work) -> Ended | None:
     return _send(flow, work) if flow.to else None
 
 
+def run_within(flow: Flow, work: Work) -> Ended | None:
+    """Run a flow as one step of the route: what its own rules do not resume from is a failure of that step.
+
+    Raises:
+        StepFailed: no rule in the flow fits a failure.
+        RouteFailed: a rule in the flow ended the route.
+    """
+    rules, work.rules = work.rules, ()
+    try:
+        return run_flow(flow, work)
+    except RouteFailed as failed:
+        if failed.by_rule:
+            raise
+        failure = failed.failure
+        raise StepFailed(failure.failure, f"{failure.step}: {failure.reason}", failure.findings) from failed
+    finally:
+        work.rules = rules
+
+
 def _send(flow: Flow, work: Work) -> Ended | None:
     mark = len(work.sent)
     try:

@@ -244,7 +244,9 @@ def _matched(
     if owner is not None:
         names["config"] = cast("dict[str, Json]", owner[0].config)
         asker = back.address if back is not None else ""
-        work = Work(message, names, owner[0].on_error, [], notes, asker=asker, secret=facts.seal)
+        work = Work(
+            message, names, owner[0].on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls
+        )
         return _routed(owner, delivery, work, facts, table, back, outputs)
     if found.subscribers:
         return Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
@@ -304,7 +306,7 @@ def _observe(
     for route, _ in found.observers:
         if not _wanted(route, message, names, notes):
             continue
-        work = Work(message, _with_config(names, route), route.on_error, secret=facts.seal)
+        work = Work(message, _with_config(names, route), route.on_error, secret=facts.seal, controls=facts.controls)
         try:
             run_flow(route.flow, work)
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))

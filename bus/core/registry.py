@@ -8,6 +8,7 @@ from bus.core.spec import Spec
 from bus.core.steps import (
     choose,
     contract,
+    detour,
     enrich,
     fail,
     filter,
@@ -23,6 +24,7 @@ from bus.core.steps import (
     split,
     translate,
     unwrap,
+    use,
     wire_tap,
     wrap,
 )
@@ -48,6 +50,8 @@ STEPS: Mapping[str, Spec] = {
         split.SPEC,
         recipient_list.SPEC,
         wire_tap.SPEC,
+        detour.SPEC,
+        use.SPEC,
         fail.SPEC,
     )
 }

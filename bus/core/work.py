@@ -96,6 +96,7 @@ class Work:
         items_left: how many items the message may still be split into.
         labels: as steps have left them (text of the attribute), or None for those that the message came with.
         secret: key of this namespace, for keyed hashes; nothing that leaves may be made of it in another way.
+        controls: the running bus's switches; one that is not there is off.
         asker: address of who waits for an answer, or "".
     """
 
@@ -108,6 +109,7 @@ class Work:
     labels: str | None = None
     asker: str = ""
     secret: bytes = b""
+    controls: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def label_text(self) -> str:
@@ -117,14 +119,12 @@ class Work:
     def part(self, path: str, names: Mapping[str, Json]) -> Work:
         """A part of the message on a way of its own: with other names, a copy of the rest, and nothing sent yet.
 
-        Rules of the route are not asked inside it: they speak of the message, and may answer its asker.
-
         Args:
             path: tells this part from the others of its step.
         """
         names = {**self.names, **names}
         return Work(self.message, names, items_left=self.items_left, labels=self.labels, asker=self.asker,
-                    secret=self.secret)  # fmt: skip
+                    secret=self.secret, controls=self.controls)  # fmt: skip
 
 
 Step: TypeAlias = Callable[[Work], "Ended | None"]

@@ -41,6 +41,8 @@ def test_an_example_is_linted_and_runs(spec: Spec, tmp_path: Path) -> None:
     (folder / "integration.yaml").write_text(f"integration: shown\ntypes:\n{types}labels: {{personal: {{}}}}\n")
     (folder / "agents.yaml").write_text("agents: {desk: {adapter: external, publishes: [asked]}}\n")
     step = textwrap.indent(spec.example.rstrip(), "    ").lstrip()
+    fragment = "fragment: shorten\nwith: {most: {type: integer}}\nsteps: [{filter: size(data.id) < vars.most}]\n"
+    (folder / "shorten.yaml").write_text(fragment)
     route = f"route: shown\nmatch: {{type: asked}}\nsteps:\n  - {step}\nto: {{event: done}}\n"
     (folder / "shown.yaml").write_text(route)
     loaded = load([folder], {}, STEPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from bus.core.paths import find
 from bus.core.registry import STEPS
 from bus.core.work import MOST_ITEMS, Ended, Flow, OnError, Target
 from tests.core.test_steps import do, work
-from tests.core.world import carried, catalog, expr, flow, opened, route, run, structured, to_capability
+from tests.core.world import FACTS, carried, catalog, expr, flow, opened, route, run, structured, to_capability
 
 LIST = expr("data.list", lambda names: names["data"]["list"])
 OUT = Target("event", "out", "out", to_subscribers=True)
@@ -96,12 +97,14 @@ def test_an_item_that_fails_asks_its_own_rules_then_those_of_the_route() -> None
 
     assert [opened(each)["data"] for each in decided((OnError((), None, "continue"),)).outputs] == [2, 3, 4]
     failed = decided(())
-    assert (failed.end, failed.reason) == ("dead_letter", "item 1: odd")
+    assert (failed.end, failed.reason) == ("dead_letter", "item 1: refuse#1: odd")
     assert [each.kind for each in failed.outputs] == ["dead", "agent"]
     assert decided((OnError((), None, "invalid"),), (OnError((), None, "continue"),)).end == "invalid"
     sorry = Flow((), (Target("reply", "error", "bus.failed", lambda names: names["error"]),))
     answered = decided((), (OnError((), None, sorry),))
-    assert [(each.kind, opened(each)["data"]["reason"]) for each in answered.outputs] == [("agent", "item 1: odd")]
+    assert [(each.kind, opened(each)["data"]["reason"]) for each in answered.outputs] == [
+        ("agent", "item 1: refuse#1: odd")
+    ]
 
 
 def by(field: str) -> Any:
@@ -155,3 +158,16 @@ def test_branches_get_their_shares(weights: dict[str, int]) -> None:
     counts = Counter(balanced(weights, f"customer-{number}") for number in range(4000))
     for name, weight in weights.items():
         assert counts[name] / 4000 == pytest.approx(weight / sum(weights.values()), abs=0.025)
+
+
+def test_a_detour_is_off_until_it_is_switched_on() -> None:
+    detour = STEPS["detour"].build({"control": "check", "flow": Flow((), (OUT,))})
+    on = work({})
+    assert detour(on) is None
+    on.controls = {"check": True, "other": False}
+    assert detour(on) == Ended("sent")
+    made = catalog(route("r", "asked", flow(("detour", detour), to=(to_capability("grade"),))))
+    for controls, kind in (({}, "capability"), ({"check": False}, "capability"), ({"check": True}, "event")):
+        assert run(structured("asked", {}), made, replace(FACTS, controls=controls)).outputs[0].kind == kind
+    with pytest.raises(ValueError, match="no name of a control"):
+        STEPS["detour"].build({"control": "{{ x }}", "flow": Flow()})

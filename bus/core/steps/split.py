@@ -7,7 +7,7 @@ from typing import Any
 
 from bus.core.errors import StepFailed
 from bus.core.expression import Expression
-from bus.core.flow import RouteFailed, run_flow
+from bus.core.flow import RouteFailed, run_within
 from bus.core.message import Json
 from bus.core.spec import Expr, Field, Record, Spec
 from bus.core.work import MOST_ITEMS, Ended, Flow, Step, Work
@@ -59,12 +59,12 @@ def _lines(lines: Expression, work: Work) -> list[Json]:
 def _run(flow: Flow, work: Work, item: Json, index: int) -> None:
     part = work.part(str(index), {"data": item, "index": index})
     try:
-        run_flow(flow, part)
+        run_within(flow, part)
     except RouteFailed as failed:
         failure = replace(failed.failure, reason=f"item {index}: {failed.failure.reason}")
-        if failed.by_rule:
-            raise RouteFailed(failure, failed.then, by_rule=True) from failed
-        raise StepFailed(failure.failure, failure.reason, failure.findings) from failed
+        raise RouteFailed(failure, failed.then, by_rule=True) from failed
+    except StepFailed as failed:
+        raise StepFailed(failed.failure, f"item {index}: {failed.reason}", failed.findings) from failed
     finally:
         work.items_left = part.items_left
         if index < _TOLD:
