@@ -20,18 +20,20 @@ from bus.config.types import ANY
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
 from bus.core.spec import Spec
-from bus.core.work import Flow, OnError, Placed, Step
+from bus.core.work import Flow, OnError, Placed, Retry, Step
 
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "call", "scatter_gather", "aggregate", "resequence", "idempotent", "loop",
-    "routing_slip", "dynamic_router", "claim_check", "throttle", "delay",
+    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "claim_check", "throttle",
     "circuit_breaker", "wait", "approve", "process", "plan",
 )  # fmt: skip
 USE = "use"
-RULE_KEYS = ("class", "when", "then")
+RULE_KEYS = ("class", "when", "retry", "then")
+RETRY_KEYS = ("attempts", "initial", "factor", "max", "jitter")
 WORDS = ("dead_letter", "invalid", "reply", "continue")
+
+_BOUNDS = {"factor": (1.0, 10.0), "jitter": (0.0, 1.0)}
 
 _Then = Flow | Literal["dead_letter", "invalid", "reply", "continue"]
 
@@ -43,14 +45,14 @@ class FlowReader:
     Args:
         steps: the table of steps.
         inside: the fragments that this flow is in, outermost first.
-        prefix: stands before each step's id.
+        memory: whether something was read that waits or remembers.
     """
 
     slots: Slots
     steps: Mapping[str, Spec]
     targets: TargetReader
     inside: tuple[str, ...] = ()
-    prefix: str = ""
+    memory: bool = False
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -102,18 +104,19 @@ class FlowReader:
             return None, _together(unsure(names, spec.kind, cast(Node, body.get(kind.text))), shape.flows)
         self._renamed(body.get(kind.text), shape, parsed)
         if spec.kind == USE:
-            parsed = self._used(cast(MappingNode, body.get(USE)), parsed, names, shape, id_)
+            parsed = self._used(cast(MappingNode, body.get(USE)), parsed, names, shape)
             if parsed is BAD:
                 return None, {**names, "data": ANY}
         if spec.kind in CHECKS:
             node = cast(Node, body.get(kind.text))
             CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
+        self.memory = self.memory or spec.memory
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)
         return placed, merged((names, after)) if when_node is not None else after
 
-    def _used(self, node: MappingNode, parsed: Any, names: Names, shape: ShapeReader, id_: str) -> Any:
+    def _used(self, node: MappingNode, parsed: Any, names: Names, shape: ShapeReader) -> Any:
         """What the step `use` is built from: its fragment's steps are compiled for this place.
 
         Findings in them are at their place in the fragment's file, and come once, however often it is used.
@@ -131,9 +134,10 @@ class FlowReader:
             reader.report(node.get("fragment") or node, "recursive-fragment", what, "steps that end")
             return BAD
         slots = Slots(reader, assets, fragment.document.folder)
-        inner = FlowReader(slots, self.steps, replace(self.targets, slots=slots), (*self.inside, name), f"{id_}/")
+        inner = FlowReader(slots, self.steps, replace(self.targets, slots=slots), (*self.inside, name))
         inner._copies.extend(self._copies)
         flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
+        self.memory = self.memory or inner.memory
         return shape.typed({**given, "flow": flow}, read.after["data"])
 
     def _build(self, spec: Spec, kind: Scalar, parsed: Any) -> Step | None:
@@ -203,13 +207,13 @@ class FlowReader:
         node = body.get("id")
         name = None if node is None else self.slots.reader.name(node, "id")
         if name is None or not isinstance(node, Scalar):
-            return f"{self.prefix}{kind}#{self._counts[kind]}"
+            return f"{kind}#{self._counts[kind]}"
         if name in self._ids:
             line, col = node.source.position(self._ids[name].start)
             what = f"the step at {line}:{col} is `{name}` too"
             self.slots.reader.report(node, "duplicate-name", what, "another `id`")
         self._ids.setdefault(name, node)
-        return self.prefix + name
+        return name
 
     def rules(self, node: Node, names: Names) -> tuple[OnError, ...]:
         """Compile error rules.
@@ -228,7 +232,7 @@ class FlowReader:
 
     def _rule(self, body: MappingNode, names: Names) -> OnError | None:
         reader = self.slots.reader
-        reader.keys(body, RULE_KEYS, "an error rule", ("retry",))
+        reader.keys(body, RULE_KEYS, "an error rule")
         class_node = body.get("class")
         nodes = class_node.items if isinstance(class_node, Sequence) else () if class_node is None else (class_node,)
         classes = [reader.choice(each, "class", FAILURE_CLASSES, "unknown-class") for each in nodes]
@@ -241,9 +245,35 @@ class FlowReader:
             then = self.flow(then_node, names)[0]
         elif then_node is not None:
             then = cast("_Then | None", reader.choice(then_node, "then", WORDS))
-        if then is None or None in classes:
+        retry_node = body.get("retry")
+        retry = None if retry_node is None else self._retry(retry_node)
+        if then is None or None in classes or (retry_node is not None and retry is None):
             return None
-        return OnError(tuple(cast(FailureClass, each) for each in classes), when, then)
+        return OnError(tuple(cast(FailureClass, each) for each in classes), when, then, retry)
+
+    def _retry(self, node: Node) -> Retry | None:
+        reader = self.slots.reader
+        body = reader.mapping(node, "retry", "`{attempts: 3, initial: 1s}`")
+        if body is None:
+            return None
+        self.memory = True
+        reader.keys(body, RETRY_KEYS, "`retry`")
+        attempts_node = reader.required(body, "attempts", "`retry`")
+        attempts = None if attempts_node is None else reader.integer(attempts_node, "attempts", 2)
+        times = {name: each for name in ("initial", "max") if (each := body.get(name)) is not None}
+        seconds = {name: reader.duration(each, name) for name, each in times.items()}
+        numbers = {name: each for name in ("factor", "jitter") if (each := body.get(name)) is not None}
+        shares = {name: reader.number(each, name, *_BOUNDS[name]) for name, each in numbers.items()}
+        if attempts is None or None in seconds.values() or None in shares.values():
+            return None
+        usual = Retry(attempts)
+        return Retry(
+            attempts,
+            seconds.get("initial") or usual.initial_s,
+            shares.get("factor") or usual.factor,
+            seconds.get("max") or max(usual.most_s, seconds.get("initial") or 0.0),
+            usual.jitter if shares.get("jitter") is None else cast("float", shares["jitter"]),
+        )
 
 
 def _as_it_is(names: Names, parsed: Any, type_of: TypeOf) -> Names:

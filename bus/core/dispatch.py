@@ -36,7 +36,7 @@ def dispatch(target: Target, work: Work, *, answerable: bool) -> Dispatch:
             )
     if target.audience is not None:
         target = permitted(target, target.audience, work.label_text, work.message.conversation, work.asker)
-    return tuple.__new__(Dispatch, (target, data, answerable, work.labels))
+    return tuple.__new__(Dispatch, (target, data, answerable, "", work.labels))
 
 
 def _named(among: Among, work: Work) -> Target:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +33,11 @@ class Leased:
     holder: str
 
 
+def nothing_remembered(key: str) -> bytes | None:
+    """The memory of a bus that has none yet."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Args:
@@ -47,6 +52,7 @@ class Facts:
         other messages.
     controls: switches of the running bus, by name; one that is not there is off.
     leased: the lease of the task that a claim names, if there is one for the claim's fence.
+    recall: reads what is remembered under a key in the partition of the delivery, or None; nothing else happens.
     """
 
     now_s: float
@@ -58,3 +64,4 @@ class Facts:
     answered: int | None = None
     leased: Leased | None = None
     controls: Mapping[str, bool] = field(default_factory=dict)
+    recall: Callable[[str], bytes | None] = nothing_remembered

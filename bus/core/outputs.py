@@ -21,6 +21,7 @@ from bus.core.message import (
     CORRELATION,
     EXPIRY,
     FAILED,
+    HOME,
     HOPS,
     ID,
     LABELS,
@@ -105,6 +106,8 @@ class Outbox:
         back: ReturnAddress | None = None,
         lease_s: int | None = None,
         labels: str | None = None,
+        home: str = "",
+        extra: Mapping[str, Attribute] | None = None,
     ) -> None:
         """Add one message.
 
@@ -114,6 +117,8 @@ class Outbox:
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
             lease_s: of a request whose agent may accept it and be silent for so long: a lease watches over it then.
             labels: text of the attribute, when it is not what the message came with.
+            home: for `ingress`: the key of the partition to go to, if not the conversation's.
+            extra: attributes besides.
         """
         outputs, facts, given = self.outputs, self.facts, self.message.attributes
         cause = given[ID]
@@ -149,12 +154,16 @@ class Outbox:
             event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation, 0, event.get(LABELS, ""))
         if lease_s is not None:
             event[LEASE] = lease_s
+        if home:
+            event[HOME] = home
+        if extra:
+            event.update(extra)
         if data is not None:
             event["data"] = data
         # Half the time of the constructor's, and every message needs one.
         output = tuple.__new__(
             Output,
-            (kind, name, identity, type_, conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms),
+            (kind, name, identity, type_, home or conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms),
         )
         outputs.append(output)
         if lease_s is not None:

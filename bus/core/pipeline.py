@@ -14,22 +14,24 @@ from typing import cast
 
 import orjson
 
-from bus.core.actions import Decision, Delivery, End, Failure, Output
+from bus.core import running
+from bus.core.actions import Change, Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
 from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
-from bus.core.dispatch import permitted
 from bus.core.errors import ExpressionFailed, Refused, StepFailed
 from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
-from bus.core.identity import CLIENT, check_sender, return_address
+from bus.core.identity import check_sender, return_address
+from bus.core.instance import failed
 from bus.core.labelled import barred, labelled_again
 from bus.core.labels import names_of
 from bus.core.message import (
     CONVERSATION,
     EXPIRY,
-    FAILED,
+    FLOW_TOLD,
+    HOME,
     HOPS,
     ID,
     LABELS,
@@ -51,14 +53,16 @@ from bus.core.outputs import (
     hops_left,
     set_aside,
 )
-from bus.core.replies import Answered, answer, asker
-from bus.core.route import Route
+from bus.core.posting import put, tell_asker
+from bus.core.redriven import asked_again
+from bus.core.replies import Answered, answer, asker, checked
+from bus.core.route import Capability, Route
 from bus.core.table import Found, RouteTable
-from bus.core.telling import place, tell, tell_about_bytes
-from bus.core.work import Dispatch, Target, Work
+from bus.core.telling import FLOW, tell, tell_about_bytes
+from bus.core.work import Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
-_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE))
+_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE, FLOW_TOLD))
 _FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
@@ -106,15 +110,12 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
             attributes = message.attributes
         if (late := _too_late(message, facts, back if answers else None)) is not None:
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
-        if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
+        if delivery.routing_key != (attributes.get(HOME) or attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
         if answers:
-            answered = _answer(answers, delivery, message, facts, table, back)
-            if isinstance(answered, Decision):
-                return answered
-            return _matched(found, delivery, message, facts, table, None, answered)
+            return _answers(found, delivery, message, facts, table, back, table.catalog.capabilities[answers])
         if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
-            return _asked_again(message, facts, table, back)
+            return asked_again(message, facts, table, back)
         if found.contract is not None:
             _check_contract(message, found.contract)
     except Refused as refused:
@@ -138,21 +139,12 @@ def who_waits(
     return None if back == NOBODY else back
 
 
-def _answer(
-    capability: str, delivery: Delivery, message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None
-) -> Decision | Answered:
-    """An answer goes to its asker, if that one may have it."""
-    asking = () if back is None else (back.address.removeprefix("agent:"),)
-    failure = barred(message, asking, table.catalog)
-    if failure is not None:
-        return rejected(delivery, message, facts, table, "dead_letter", failure, back)
-    return answer(message, delivery, table.catalog.capabilities[capability], back or NOBODY, facts)
-
-
 def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> Decision:
     """A claim, or word of the bus itself, is decided where the answer to its task is recorded."""
-    if delivery.routing_key != message.conversation:
+    if delivery.routing_key != (message.attributes.get(HOME) or message.conversation):
         return _rekeyed(delivery, message)
+    if message.type == FLOW_TOLD and message.source == BUS:
+        return running.word_came(message, facts, table)
     if message.type == TASK_CLAIM:
         return claimed(message, table, facts)
     if message.source == BUS:
@@ -160,31 +152,46 @@ def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: 
     raise Refused("not-published", f"only the bus says `{message.type}`; leave it out")
 
 
-def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
-    """A redriven request goes to whoever has the capability now; the answer still goes to the first asker.
+def _answers(
+    found: Found,
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    back: ReturnAddress | None,
+    capability: Capability,
+) -> Decision:
+    """An agent's answer: to a run, to an asker, or to nobody, which makes it an event."""
+    if back is not None and back.address.startswith(FLOW):
+        return _to_run(message, capability, back, facts, table)
+    refused = barred(message, () if back is None else (back.address.removeprefix("agent:"),), table.catalog)
+    if refused is not None:
+        return rejected(delivery, message, facts, table, "dead_letter", refused, back)
+    answered = answer(message, delivery, capability, back or NOBODY, facts)
+    if isinstance(answered, Decision):
+        return answered
+    return _matched(found, delivery, message, facts, table, None, answered)
 
-    The deadline is the one that the message still has: a redrive takes out one that has passed.
-    """
-    capability = message.type.removesuffix(REQUESTED)
-    if capability not in table.catalog.capabilities:
-        raise Refused("unknown-capability", f"no agent offers `{capability}` any more; declare it, then redrive again")
-    outbox = Outbox(message, facts, "redrive")
-    lease_s = table.catalog.capabilities[capability].lease_s
-    back = (back or NOBODY)._replace(until_ms=None)
-    target = Target("capability", capability, message.type)
-    try:
-        audience = table.catalog.audience_of(capability)
-        target = permitted(target, audience, message.text(LABELS) or "", message.conversation)
-    except StepFailed as error:
-        raise Refused("label", error.reason) from error
-    outbox.send(target.kind, target.name, message.type, message.data, back=back, lease_s=lease_s)  # type: ignore[arg-type]
-    return Decision("routed", message, why="redriven request", outputs=tuple(outbox.outputs))
+
+def _to_run(message: Message, capability: Capability, back: ReturnAddress, facts: Facts, table: RouteTable) -> Decision:
+    """An agent's answer to a request of a run."""
+    findings, failure = checked(message, capability)
+    if failure is None:
+        good: dict[str, Json] = {"ok": message.data, "at": facts.now_s, "labels": message.text(LABELS) or ""}
+        return running.answered(back, message, facts, table, good)
+    others: list[Output] = []
+    result = failed(failure, facts.now_s)
+    if findings:
+        others += tell(message, facts, failure, ReturnAddress(f"agent:{message.source}", message.id))
+        result["said"] = message.data
+    return running.answered(back, message, facts, table, result, others)
 
 
 def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     """Order is kept per conversation, so a message under another routing key takes one recorded hop to its own."""
     headers = carried_headers(delivery)
-    again = Output("ingress", message.type, message.id, message.type, message.conversation, delivery.body,
+    key = str(message.attributes.get(HOME) or message.conversation)
+    again = Output("ingress", message.type, message.id, message.type, key, delivery.body,
                    delivery.content_type or STRUCTURED, headers)  # fmt: skip
     came = "from a retired partition" if delivery.routing_key == RETIRED else "under another routing key"
     reason = f"it came {came}, not to the partition of its conversation"
@@ -230,8 +237,13 @@ def _matched(
     names = _names(message)
     notes: list[str] = []
     outputs: list[Output] = []
+    changes: list[Change] = []
+    if found.serial:
+        home = _home(found, message, names, notes)
+        if home is not None and message.attributes.get(HOME) != home:
+            return running.rehomed(message, home)
     if found.observers:
-        _observe(found, message, names, facts, outputs, notes)
+        _observe(found, delivery, message, names, facts, table, outputs, notes, changes)
     if found.subscribers:
         failure = barred(message, found.subscribers, table.catalog)
         if failure is not None:
@@ -242,27 +254,31 @@ def _matched(
         notes.append("subscribers " + ", ".join(found.subscribers))
     owner = _owner(found, message, names, notes)
     if owner is not None:
+        if owner[0].memory:
+            return _with(running.begin(owner, delivery, message, names, facts, table, back), outputs, notes, changes)
         names["config"] = cast("dict[str, Json]", owner[0].config)
         asker = back.address if back is not None else ""
         work = Work(
             message, names, owner[0].on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls
         )
+        if changes:
+            return _with(_routed(owner, delivery, work, facts, table, back, outputs), [], [], changes)
         return _routed(owner, delivery, work, facts, table, back, outputs)
     if found.subscribers:
-        return Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
+        subscribed = Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
+        return subscribed._replace(changes=tuple(changes)) if changes else subscribed
     declared = table.catalog.types.get(message.type)
     if declared is not None and declared.unrouted:
         reason = f"nobody wants `{message.type}`, which its `unrouted: ok` allows"
-        return Decision(
-            "filtered", message, why="unrouted: ok", reason=reason, steps=tuple(notes), outputs=tuple(outputs)
-        )
+        unwanted = Decision("filtered", message, why="unrouted: ok", reason=reason, steps=tuple(notes))
+        return _with(unwanted, outputs, [], changes)
     if answered is not None:
         reason = f"nobody waits for `{message.type}`, and no route or agent wants it"
     else:
         reason = f"no route owns `{message.type}` and no agent subscribes to it"
     failure = Failure("unavailable", "no_route", f"{reason}; write a route with `match: {{type: {message.type}}}`")
     decision = rejected(delivery, message, facts, table, "dead_letter", failure, back, tuple(notes))
-    return _with(decision, outputs)
+    return _with(decision, outputs, [], changes)
 
 
 def _names(message: Message) -> dict[str, Json]:
@@ -299,19 +315,45 @@ def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[
     return False
 
 
+def _home(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> str | None:
+    """The partition's key that the owner's `serial_by` gives, or None."""
+    owner = _owner(found, message, names, [])
+    if owner is None or owner[0].serial_by is None:
+        return None
+    try:
+        return running.home_of(owner[0], names)
+    except StepFailed as error:
+        notes.append(str(error))  # the run itself fails by it
+        return None
+
+
 def _observe(
-    found: Found, message: Message, names: dict[str, Json], facts: Facts, outputs: list[Output], notes: list[str]
+    found: Found,
+    delivery: Delivery,
+    message: Message,
+    names: dict[str, Json],
+    facts: Facts,
+    table: RouteTable,
+    outputs: list[Output],
+    notes: list[str],
+    changes: list[Change],
 ) -> None:
     """Observing routes get a copy; whatever goes wrong there is noted and touches nobody."""
-    for route, _ in found.observers:
+    for route, why in found.observers:
         if not _wanted(route, message, names, notes):
+            continue
+        if route.memory:
+            seen = running.begin((route, why), delivery, message, dict(names), facts, table, None)
+            outputs += seen.outputs
+            changes += seen.changes
+            notes += [*seen.steps, f"observed by {route.name}"]
             continue
         work = Work(message, _with_config(names, route), route.on_error, secret=facts.seal, controls=facts.controls)
         try:
             run_flow(route.flow, work)
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))
             for dispatched in work.sent:
-                _put(dispatched, outbox, None)
+                put(dispatched, outbox, None)
             outputs += outbox.outputs
             notes.append(f"observed by {route.name}")
         except RouteFailed as failed:
@@ -337,7 +379,7 @@ def _routed(
         deadline_s = None if route.deadline_s is None else facts.now_s + route.deadline_s
         outbox = Outbox(message, facts, route.name, deadline_s)
         for dispatched in work.sent:
-            _put(dispatched, outbox, back)
+            put(dispatched, outbox, back)
         outputs += outbox.outputs
     reason = ended.reason if ended is not None else ""
     if outputs:
@@ -346,7 +388,9 @@ def _routed(
         end, reason = "filtered", reason or f"{route.name} sent it nowhere"
     notes = tuple(work.notes)
     # Half the time of the constructor's, and every message needs one.
-    return tuple.__new__(Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs)))
+    return tuple.__new__(
+        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), ())
+    )
 
 
 def _route_failed(
@@ -363,37 +407,19 @@ def _route_failed(
 ) -> Decision:
     failure = failed.failure
     if failed.then == "reply":
-        told = tuple(_tell(message, facts, failure, back, table))
+        told = tuple(tell_asker(message, facts, failure, back, table))
         reason = f"{failure.reason} (told to the asker)" if told else failure.reason
         return Decision("routed" if told else "filtered", message, route.name, route.where, why, reason, failure,
                         tuple(work.notes), (*outputs, *told))  # fmt: skip
     end: End = "invalid" if failed.then == "invalid" else "dead_letter"
     aside = set_aside(delivery, message, facts, end, failure, route.name)
-    told = tuple(_tell(message, facts, failure, back, table))
+    told = tuple(tell_asker(message, facts, failure, back, table))
     return Decision(end, message, route.name, route.where, why, failure.reason, failure, tuple(work.notes),
                     (*outputs, aside, *told))  # fmt: skip
 
 
 def _deadline(route: Route, facts: Facts) -> float | None:
     return None if route.deadline_s is None else facts.now_s + route.deadline_s
-
-
-def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> None:
-    """Turn a dispatch into an output: requests carry the return address or prove that nobody waits."""
-    target, labels = dispatched.target, dispatched.labels
-    kept = back if dispatched.answerable else None
-    if target.kind == "capability" or target.kind == "agent":
-        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY,
-                    lease_s=target.lease_s, labels=labels)  # fmt: skip
-    elif target.kind == "event":
-        if target.to_route:
-            outbox.send("ingress", target.name, target.type, dispatched.data, back=kept, labels=labels)
-        elif target.to_subscribers:
-            outbox.send("event", target.name, target.type, dispatched.data, labels=labels)
-    elif kept is not None:
-        kind, name = place(kept.address)
-        type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"
-        outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked, labels=labels)
 
 
 def _came_late(
@@ -414,25 +440,6 @@ def _came_late(
     return decision._replace(outputs=(*decision.outputs, *tell(message, facts, late, agent)))
 
 
-def _tell(
-    message: Message, facts: Facts, failure: Failure, back: ReturnAddress | None, table: RouteTable
-) -> list[Output]:
-    """`bus.failed` to the asker, or to the sender when nobody asked (R5). Nothing is told about `bus.failed`."""
-    if back is None and message.source in table.catalog.agents:
-        back = ReturnAddress(f"agent:{message.source}", message.id)
-    if back is None:
-        back = _claimed_client(message)
-    return [] if back is None else tell(message, facts, failure, back)
-
-
-def _claimed_client(message: Message) -> ReturnAddress | None:
-    """A refused message of a client: its private inbox is where to say so."""
-    text = message.attributes.get(REPLYTO)
-    if message.source not in (CLIENT, BUS) or not isinstance(text, str) or not text.startswith("client:"):
-        return None
-    return None if "!" in text else ReturnAddress(text, message.id)
-
-
 def rejected(
     delivery: Delivery,
     message: Message,
@@ -445,17 +452,19 @@ def rejected(
 ) -> Decision:
     """Set the message aside with its failure, and tell who waits for it or who sent it."""
     aside = set_aside(delivery, message, facts, end, failure, "")
-    told = _tell(message, facts, failure, back, table)
+    told = tell_asker(message, facts, failure, back, table)
     return Decision(end, message, None, None, failure.code, failure.reason, failure, notes, (aside, *told))
 
 
-def _with(decision: Decision, outputs: list[Output]) -> Decision:
-    if not outputs:
+def _with(decision: Decision, outputs: list[Output], notes: list[str], changes: list[Change]) -> Decision:
+    """The decision, and what others have decided about the same message before."""
+    if not (outputs or notes or changes):
         return decision
-    return Decision(
-        decision.end, decision.message, decision.route, decision.where, decision.why, decision.reason,
-        decision.failure, decision.steps, (*outputs, *decision.outputs),
-    )  # fmt: skip
+    return decision._replace(
+        steps=(*notes, *decision.steps),
+        outputs=(*outputs, *decision.outputs),
+        changes=(*changes, *decision.changes),
+    )
 
 
 def _undecodable(delivery: Delivery, table: RouteTable, facts: Facts, refused: Refused) -> Decision:

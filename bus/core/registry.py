@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from bus.core.spec import Spec
 from bus.core.steps import (
+    call,
     choose,
     contract,
+    delay,
     detour,
     enrich,
     fail,
@@ -20,6 +22,7 @@ from bus.core.steps import (
     remove,
     render,
     sample,
+    scatter_gather,
     set,
     split,
     translate,
@@ -50,6 +53,9 @@ STEPS: Mapping[str, Spec] = {
         split.SPEC,
         recipient_list.SPEC,
         wire_tap.SPEC,
+        call.SPEC,
+        scatter_gather.SPEC,
+        delay.SPEC,
         detour.SPEC,
         use.SPEC,
         fail.SPEC,

@@ -94,7 +94,7 @@ steps:
     rules = 'on_error:\n- when: vars.seen == "route"\n  then: {to: {event: done, data: "{{ error.reason }}"}}\n'
     steps = ("set: {vars.seen: route}", "use: {fragment: careful, with: {on_odd: odd}}")
     decision = decided(tmp_path, route(*steps, rest=rules), careful=careful)
-    assert opened(decision.outputs[0])["data"] == "use#1/fail#1: odd"
+    assert opened(decision.outputs[0])["data"] == "fail#1: odd"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ def build(parsed: dict[str, Any]) -> Step:
 
     def step(work: Work) -> Ended | None:
         on = work.controls.get(control, False)
+        if work.memory is not None:  # it may be switched while the flow waits further on
+            on = work.memory.once(f"{work.at}#on", lambda: work.controls.get(control, False)) is True
         work.notes.append(f"detour: {control} is {'on' if on else 'off'}")
         return run_flow(flow, work) if on else None
 

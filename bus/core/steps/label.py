@@ -6,7 +6,6 @@ from typing import Any
 
 from bus.core.errors import StepFailed
 from bus.core.labels import names_of, text_of
-from bus.core.message import LABELS
 from bus.core.spec import Field, ListOf, Record, Spec, Text
 from bus.core.work import Ended, Step, Work
 
@@ -27,8 +26,7 @@ def build(parsed: dict[str, Any]) -> Step:
             work.labels = text_of(labels)
         except ValueError as error:
             raise StepFailed("refusal", str(error)) from error
-        msg = work.names["msg"]
-        work.names["msg"] = {**(msg if isinstance(msg, dict) else {}), LABELS: work.labels}
+        work.show_labels()
         work.notes.append(f"label {work.labels or 'none'}")
         return None
 

@@ -57,20 +57,21 @@ def _lines(lines: Expression, work: Work) -> list[Json]:
 
 
 def _run(flow: Flow, work: Work, item: Json, index: int) -> None:
-    part = work.part(str(index), {"data": item, "index": index})
+    part, mark, told = work.branch(f"[{index}]", item), len(work.sent), len(work.notes)
+    part.names["index"] = index
     try:
         run_within(flow, part)
     except RouteFailed as failed:
         failure = replace(failed.failure, reason=f"item {index}: {failed.failure.reason}")
-        raise RouteFailed(failure, failed.then, by_rule=True) from failed
+        raise RouteFailed(failure, failed.then, ruled=True) from failed
     except StepFailed as failed:
-        raise StepFailed(failed.failure, f"item {index}: {failed.reason}", failed.findings) from failed
+        failed.reason = f"item {index}: {failed.reason}"
+        raise
     finally:
         work.items_left = part.items_left
-        if index < _TOLD:
-            work.notes += [f"[{index}] {note}" for note in part.notes]
-    # The asker gets one answer; a copy for each item can't be it.
-    work.sent += [each._replace(answerable=False) for each in part.sent]
+        work.notes[told:] = [f"[{index}] {note}" for note in work.notes[told:]] if index < _TOLD else []
+        # The asker gets one answer; a copy for each item can't be it.
+        work.sent[mark:] = [each._replace(answerable=False) for each in work.sent[mark:]]
 
 
 SPEC = Spec(

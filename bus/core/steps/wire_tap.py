@@ -15,7 +15,7 @@ def build(target: Target) -> Step:
     def step(work: Work) -> Ended | None:
         try:
             made = dispatch(target, work, answerable=False)
-            work.sent.append(made)
+            work.send(made)
             work.notes.append(f"wire_tap {name_of(made.target)}")
         except (StepFailed, ExpressionFailed) as error:
             work.notes.append(f"wire_tap {name_of(target)}: no copy ({error})")
