@@ -1,0 +1,120 @@
+"""Shapes of steps as JSON Schema (2020-12): what an editor checks and offers while a route is written.
+
+It says less than `bus lint`, never more: what lint accepts, the schema accepts. Expressions are texts to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bus.config.nodes import parse, to_json
+from bus.core.message import Json
+from bus.core.spec import (
+    Choice,
+    Duration,
+    Expr,
+    Field,
+    FlowShape,
+    Integer,
+    Leaves,
+    ListOf,
+    MapOf,
+    PathTo,
+    Record,
+    SchemaFile,
+    Shape,
+    Spec,
+    TargetShape,
+    TemplateFile,
+    Text,
+)
+
+Schema = dict[str, Json]
+
+_DEFINED: Mapping[type, str] = {
+    Expr: "expression",
+    Leaves: "value",
+    PathTo: "path",
+    SchemaFile: "schemaFile",
+    TemplateFile: "templateFile",
+    Duration: "duration",
+    TargetShape: "target",
+}
+"""Shapes that stand under `$defs`, because many places use them."""
+
+
+def ref(name: str, doc: str = "") -> Schema:
+    """A reference to a definition, with what it means here."""
+    found: Schema = {"$ref": f"#/$defs/{name}"}
+    return {**found, "description": doc} if doc else found
+
+
+def closed(properties: Mapping[str, Json], required: tuple[str, ...] = (), doc: str = "") -> Schema:
+    """An object with known keys; as everywhere, it may have a `description`."""
+    described: Schema = {"type": "string", "description": "For people; the bus does not read it."}
+    found: Schema = {
+        "type": "object",
+        "properties": {**properties, "description": described},
+        "additionalProperties": False,
+    }
+    if required:
+        found["required"] = list(required)
+    return {**found, "description": doc} if doc else found
+
+
+def map_of(keys: str, value: Json, doc: str = "") -> Schema:
+    """An object whose keys are names of the definition `keys`."""
+    found: Schema = {"type": "object", "propertyNames": ref(keys), "additionalProperties": value}
+    return {**found, "description": doc} if doc else found
+
+
+FLOW: Mapping[str, Json] = {
+    "steps": {"type": "array", "items": ref("step"), "description": "What happens to the message, in this order."},
+    "to": ref("to", "Where the message goes then; it ends the route."),
+}
+"""The keys of a flow."""
+
+
+def of_shape(shape: Shape) -> Schema:
+    """What a shape takes, as JSON Schema; references lead into `$defs` of the whole document."""
+    match shape:
+        case Text():
+            return {"type": "string"}
+        case Integer(minimum=minimum):
+            return {"type": "integer", "minimum": minimum}
+        case Choice(values=values):
+            return {"enum": list(values)}
+        case ListOf(item=item):
+            return {"type": "array", "items": of_shape(item)}
+        case MapOf(value=value, keys=keys):
+            return map_of("path" if keys == "path" else "expressionName", of_shape(value))
+        case FlowShape():
+            return closed(FLOW)
+        case Record(fields=fields, flow=flow):
+            properties = {name: of_field(field) for name, field in fields.items()}
+            required = tuple(name for name, field in fields.items() if field.required)
+            return closed({**properties, **(FLOW if flow else {})}, required)
+        case _:
+            return ref(_DEFINED[type(shape)])
+
+
+def of_field(field: Field) -> Schema:
+    """A field of a record, with its sentence."""
+    return {**of_shape(field.shape), "description": field.doc}
+
+
+def of_step(spec: Spec) -> Schema:
+    """What stands under a step's key, with its pattern, its summary and its example."""
+    return {
+        **of_shape(spec.shape),
+        "description": f"{spec.pattern}. {spec.summary}",
+        "examples": [example_of(spec)],
+    }
+
+
+def example_of(spec: Spec) -> Json:
+    """The value under the step's key in its example."""
+    (document,) = parse(f"{spec.kind} example", spec.example.encode()).documents
+    example = to_json(document)
+    assert isinstance(example, dict)
+    return example[spec.kind]
