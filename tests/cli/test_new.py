@@ -70,7 +70,8 @@ def test_the_agents_are_what_the_documents_say(monkeypatch: pytest.MonkeyPatch) 
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
     monkeypatch.setattr(sys, "path", [*sys.path])  # a loaded agent's folder comes into it
-    monkeypatch.setattr(sys, "modules", {**sys.modules})
+    for module in ("greeter", "scorer"):
+        monkeypatch.setitem(sys.modules, module, sys)  # so that it is gone again afterwards
     check_declared(load("greeter.py:agent"), "greeter", ["greeting"])
     check_declared(load("scorer.py:agent"), "scorer", ["scorer"])
 
