@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lint": ("bus.cli.lint:lint", "Find what is wrong in the configuration."),
     "explain": ("bus.cli.explain:explain", "Show what the bus would do with a message, without a broker."),
     "graph": ("bus.cli.graph:graph", "Show who sends what to whom."),
+    "docs": ("bus.cli.docs:docs", "Write documentation: AsyncAPI, or a page."),
     "new": ("bus.cli.new:new", "Write the files of a new integration, route or agent."),
     "schema": ("bus.cli.schema:schema", "Write the schema of the YAML files, for editors."),
     "send": ("bus.cli.send:send", "Send a message, and wait for its answer."),

@@ -47,11 +47,12 @@ class _Row:
     arrow: int = -1
 
 
-def svg(graph: Graph, *, embedded: bool = False) -> str:
+def svg(graph: Graph, *, embedded: bool = False, legend: bool = True) -> str:
     """Draw the graph.
 
     Args:
         embedded: for a page that has the style already (see STYLE): leave it out.
+        legend: say what the colours mean.
     """
     rows = {key: _rows(node, graph.routes.get(key)) for key, node in graph.nodes.items()}
     boxes = [Box(key, _width(rows[key]), len(rows[key]) * _ROW + 2 * _PAD - 4) for key in graph.nodes]
@@ -59,14 +60,15 @@ def svg(graph: Graph, *, embedded: bool = False) -> str:
     heights = {box.key: box.height for box in boxes}
     placed = lay_out(boxes, [_line_of(edge, rows, heights) for edge in edges])
     width = max(placed.width, 760.0) + 2 * _MARGIN
-    height = placed.height + 2 * _MARGIN + _LEGEND
+    top = _LEGEND if legend else 0.0
+    height = placed.height + 2 * _MARGIN + top
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="agentbus" role="img" width="{width:.0f}" '
-        f'height="{height:.0f}" viewBox="{-_MARGIN:.0f} {-_MARGIN - _LEGEND:.0f} {width:.0f} {height:.0f}">',
+        f'height="{height:.0f}" viewBox="{-_MARGIN:.0f} {-_MARGIN - top:.0f} {width:.0f} {height:.0f}">',
         "<title>Who sends what to whom</title>",
         "" if embedded else f"<style>{STYLE}</style>",
         _HEAD,
-        *_legend(),
+        *(_legend() if legend else ()),
         *(_edge(edge, placed, number, graph) for number, edge in enumerate(edges)),
         *(_node(graph.nodes[box.key], box, placed.at[box.key], rows[box.key], graph) for box in boxes),
         "</svg>\n",
