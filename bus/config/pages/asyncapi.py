@@ -1,7 +1,7 @@
 """A configuration as AsyncAPI 3.0: what the bus takes and sends, over which exchanges and queues.
 
-The application that it describes is the bus. It receives on `NS.in` what agents publish and answer. It sends requests to
-the queue of each capability, with their answers as `reply`, and events and `bus.failed` to the inbox of each agent.
+The application that it describes is the bus. It receives on `NS.in` what agents publish and answer. It sends requests
+to the queue of each capability, with their answers as `reply`, and events and `bus.failed` to the inbox of each agent.
 Payloads are CloudEvents in structured mode, whose `data` is the type's contract.
 """
 
