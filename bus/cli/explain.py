@@ -53,14 +53,19 @@ def explain(
     from bus import bootstrap
     from bus.config.watch import Watch
     from bus.core.pipeline import decide
+    from bus.core.running import REHOMED
 
     watch = Watch()
     table = bootstrap.table(bootstrap.load(folders_of(paths), watch=watch))
     message = new_message(message_type, None if data is None else read_json(data), source, conversation)
     facts = bootstrap.facts(now_s=time.time())
     decision = decide(_delivery(message), table, facts)
+    if decision.why == REHOMED:  # to the partition of its key, where it is decided: the same to whoever looks at it
+        watch.seen.clear()
+        (home,) = decision.outputs
+        decision = decide(_delivered(home, facts.bus_user), table, facts)
     printer.emit(_record(decision, watch.seen), _text(decision, watch.seen))
-    return 0 if decision.end in ("routed", "filtered") else 1
+    return 0 if decision.end in ("routed", "filtered", "waiting") else 1
 
 
 def _delivery(message: Message) -> Delivery:
@@ -72,6 +77,14 @@ def _delivery(message: Message) -> Delivery:
         attributes[REPLYTO] = "client:explain"
     body = encode(attributes, message.data)
     return Delivery(body, _STRUCTURED, {}, None, message.id, message.type, message.conversation, "explain")
+
+
+def _delivered(output: Output, bus: str) -> Delivery:
+    """What the bus published, as it comes back to it."""
+    from bus.core.actions import Delivery
+
+    where = output.conversation
+    return Delivery(output.body, output.content_type, output.headers, bus, output.id, output.type, where, "explain")
 
 
 def _record(decision: Decision, seen: list[Seen]) -> dict[str, Any]:

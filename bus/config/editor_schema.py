@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bus.config.agents import ADAPTERS, AGENT_KEYS, CAPABILITY_KEYS, RESTART_KEYS
-from bus.config.flows import RULE_KEYS, STEP_KEYS, WORDS
+from bus.config.flows import RETRY_KEYS, RULE_KEYS, STEP_KEYS, WORDS
 from bus.config.integrations import CONFIG_KEYS, CONFIG_TYPES, TYPE_KEYS
 from bus.config.integrations import KEYS as INTEGRATION_KEYS
 from bus.config.reader import PATTERNS
 from bus.config.routes import KEYS as ROUTE_KEYS
 from bus.config.routes import MATCH_KEYS
-from bus.config.shape_schema import FLOW, Schema, closed, map_of, of_step, ref
-from bus.config.targets import KINDS as TARGET_KINDS
+from bus.config.shape_schema import FLOW, TARGET, TARGET_KINDS, Schema, closed, map_of, of_step, one_of, ref
 from bus.config.tests_schema import tests_document
 from bus.core.errors import FAILURE_CLASSES
 from bus.core.message import Json
@@ -90,14 +89,6 @@ _WORDS: Schema = {
 
 
 def _flow(steps: Mapping[str, Spec]) -> Schema:
-    name: Schema = {"type": "string", "pattern": r"^[^{}]*$"}
-    of_target: Schema = {
-        "agent": {**name, "description": "An agent with exactly one capability."},
-        "capability": {**name, "description": "Any agent that has the capability."},
-        "event": {**ref("typeName"), "description": "The route of this type, and all who subscribe to it."},
-        "reply": {"enum": ["ok", "error"], "description": "Whoever asked."},
-        "data": ref("value", "What is sent; without it, the data as it is."),
-    }
     of_rule: Schema = {
         "class": _one_or_many({"enum": list(FAILURE_CLASSES)}, "Failure classes; without it, any."),
         "when": ref("expression", "The rule holds only then; `error` tells what happened."),
@@ -111,11 +102,19 @@ def _flow(steps: Mapping[str, Spec]) -> Schema:
         "when": ref("expression", "The step runs only then."),
         "on_error": ref("rules", "What follows when this step fails; before the route's rules."),
     }
+    of_retry: Schema = {
+        "attempts": {"type": "integer", "minimum": 2, "description": "All attempts, the first among them."},
+        "initial": ref("duration", "The wait before the second attempt."),
+        "factor": {"type": "number", "description": "By how much each wait is longer than the one before."},
+        "max": ref("duration", "The longest wait."),
+        "jitter": {"type": "number", "description": "The share of a wait that is left to chance, 0 to 1."},
+    }
+    of_rule["retry"] = closed(_known(of_retry, RETRY_KEYS), ("attempts",), "The step is run again, before `then`.")
     kinds: Schema = {kind: of_step(spec) for kind, spec in steps.items()}
     step = closed({**kinds, **_known(of_step_, STEP_KEYS)}, doc="One step: its kind, and what belongs to it.")
     return {
-        "step": {**step, "oneOf": [{"required": [kind]} for kind in kinds]},
-        "target": {**closed(of_target), "oneOf": [{"required": [kind]} for kind in TARGET_KINDS]},
+        "step": step | one_of(kinds),
+        "target": closed(TARGET) | one_of(TARGET_KINDS),
         "to": _one_or_many(ref("target"), "One target, or a list with at most one that is not an event."),
         "rules": {"type": "array", "items": closed(_known(of_rule, RULE_KEYS), ("then",))},
     }
@@ -239,6 +238,7 @@ def _route() -> Schema:
         "route": ref("name", _DOCUMENTS["route"]),
         "match": closed(_known(match, MATCH_KEYS), ("type",)),
         "observe": {"type": "boolean", "description": "It gets a copy, and its failure touches nobody."},
+        "serial_by": ref("expression", "Messages with the same value run one after the other, from start to end."),
         "deadline": ref("duration", "What it sends expires then."),
         "on_error": ref("rules", "What follows when a step fails that has no rule for it."),
         **FLOW,

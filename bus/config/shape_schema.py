@@ -5,7 +5,7 @@ It says less than `bus lint`, never more: what lint accepts, the schema accepts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bus.config.nodes import parse, to_json
 from bus.core.message import Json
@@ -38,7 +38,6 @@ _DEFINED: Mapping[type, str] = {
     SchemaFile: "schemaFile",
     TemplateFile: "templateFile",
     Duration: "duration",
-    TargetShape: "target",
 }
 """Shapes that stand under `$defs`, because many places use them."""
 
@@ -75,6 +74,25 @@ FLOW: Mapping[str, Json] = {
 """The keys of a flow."""
 
 
+def _named(doc: str) -> Schema:
+    return {"type": "string", "pattern": r"^[^{}]*$", "description": doc}
+
+
+TARGET_KINDS: Mapping[str, Json] = {
+    "agent": _named("An agent with exactly one capability."),
+    "capability": _named("Any agent that has the capability."),
+    "event": ref("typeName", "The route of this type, and all who subscribe to it."),
+    "reply": {"enum": ["ok", "error"], "description": "Whoever asked."},
+}
+TARGET: Mapping[str, Json] = {**TARGET_KINDS, "data": ref("value", "What is sent; without it, the data as it is.")}
+"""The keys of a target."""
+
+
+def one_of(keys: Iterable[str]) -> Schema:
+    """Exactly one of these keys must be there."""
+    return {"oneOf": [{"required": [key]} for key in keys]}
+
+
 def of_shape(shape: Shape) -> Schema:
     """What a shape takes, as JSON Schema; references lead into `$defs` of the whole document."""
     match shape:
@@ -90,12 +108,20 @@ def of_shape(shape: Shape) -> Schema:
             return map_of("path" if keys == "path" else "expressionName", of_shape(value))
         case FlowShape():
             return closed(FLOW)
+        case TargetShape(fields=fields, flow=flow):
+            if not fields and not flow:
+                return ref("target")
+            kinds = (*TARGET_KINDS, *(["steps"] if flow else []))
+            return _fields(fields, {**TARGET, **(FLOW if flow else {})}) | one_of(kinds)
         case Record(fields=fields, flow=flow):
-            properties = {name: of_field(field) for name, field in fields.items()}
-            required = tuple(name for name, field in fields.items() if field.required)
-            return closed({**properties, **(FLOW if flow else {})}, required)
+            return _fields(fields, FLOW if flow else {})
         case _:
             return ref(_DEFINED[type(shape)])
+
+
+def _fields(fields: Mapping[str, Field], beside: Mapping[str, Json]) -> Schema:
+    properties = {name: of_field(field) for name, field in fields.items()}
+    return closed({**properties, **beside}, tuple(name for name, field in fields.items() if field.required))
 
 
 def of_field(field: Field) -> Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus.config.shape_schema import Schema, closed, ref
+from bus.config.shape_schema import Schema, closed, one_of, ref
 from bus.core.errors import FAILURE_CLASSES
 
 
@@ -15,7 +15,7 @@ def tests_document() -> Schema:
         "after": ref("duration", "How long it takes."),
         "usage": {"type": "object", "description": "What the answer has cost."},
     }
-    stubbed: Schema = {**closed(stub), "oneOf": [{"required": [key]} for key in ("reply", "fail", "never")]}
+    stubbed: Schema = closed(stub) | one_of(("reply", "fail", "never"))
     return {
         "testsDocument": closed({"tests": {"type": "array", "items": ref("test")}}, ("tests",)),
         "test": closed(
@@ -53,7 +53,7 @@ def _doing() -> Schema:
     )
     step = closed({"step": {"type": "string"}}, ("step",))
     keys: Schema = {"send": send, "advance": ref("duration", "Time goes on."), "approve": step, "reject": step}
-    return {**closed(keys), "oneOf": [{"required": [key]} for key in keys]}
+    return closed(keys) | one_of(keys)
 
 
 def _expected() -> Schema:
@@ -71,4 +71,4 @@ def _expected() -> Schema:
         "at": ref("duration", "When, since the start."),
         "reason": ref("value", "Why it ended so."),
     }
-    return {**closed({**kinds, **more}), "oneOf": [{"required": [key]} for key in kinds]}
+    return closed({**kinds, **more}) | one_of(kinds)

@@ -87,3 +87,22 @@ def test_an_expression_that_fails_says_why(bus: Bus, hello: Path) -> None:
     ran = bus("explain", "hello.asked", '{"name": "Ada"}', "--routes", hello, "--output", "text")
     assert "filter 1 / (size(data.name) - 3) > 0: failed, `1 / (size(data.name) - 3) > 0`: divide" in ran.out
     assert '(data.name = "Ada")' in ran.out
+
+
+def test_a_route_with_memory_is_shown_up_to_where_it_waits(bus: Bus, hello: Path) -> None:
+    (hello / "hello.yaml").write_text(MEMORY)
+    (row,) = (ran := bus("explain", "hello.asked", '{"name": "Ada"}', "--routes", hello)).rows
+    assert (ran.code, row["end"], row["route"]) == (0, "routed", "hello/hello")
+    assert [each["text"] for each in row["expressions"]][-2:] == ["serial_by data.name", "{{ data.name }}"]
+    assert [(each["target"], each["data"]) for each in row["outputs"]] == [("capability:greeting", {"name": "Ada"})]
+
+
+MEMORY = """\
+route: hello
+match: {type: hello.asked}
+serial_by: data.name
+steps:
+- call: {capability: greeting, data: {name: "{{ data.name }}"}, into: vars.said}
+- delay: {for: 1h}
+to: {reply: ok, data: {text: "{{ vars.said.text }}"}}
+"""

@@ -19,7 +19,7 @@ def files_that_test(kind: str) -> list[str]:
     for path in sorted((ROOT / "tests" / "core").glob("test_*.py")):
         text = path.read_text(encoding="utf-8")
         quoted, named = f'"{kind}"' in text, bool(called.search(text))
-        if quoted or named:
+        if quoted or named or re.search(rf"(^|[\s{{]){kind}:\s", text, re.MULTILINE):
             ranked.append((2 * (not quoted) + (not named), path.relative_to(ROOT).as_posix()))
     return [file for _, file in sorted(ranked)]
 

@@ -202,8 +202,8 @@ class _Walk:
             case MapOf(value=inner):
                 for key, each in _mapping(value).items():
                     self.visit(inner, each, key)
-            case TargetShape():
-                self.arrows += _arrow(value, label)
+            case TargetShape(flow=flow):
+                self._target(_mapping(value), label, flow)
             case FlowShape():
                 self.branches.append(Branch(label, _flow(_mapping(value), self.steps)))
             case Record():
@@ -223,6 +223,13 @@ class _Walk:
             case _:
                 assert_never(shape)
 
+    def _target(self, value: dict[str, Json], label: str, flow: bool) -> None:
+        condition = f" when {_line(value['when'])}" if "when" in value else ""
+        if flow and "steps" in value:
+            self.branches.append(Branch(f"{label}{condition}", _flow(value, self.steps)))
+        else:
+            self.arrows += _arrow(value, f"{label}{condition}".strip())
+
     def _record(self, shape: Record, value: dict[str, Json], label: str) -> None:
         if shape.flow:
             condition = next((name for name, each in shape.fields.items() if isinstance(each.shape, Expr)), None)
@@ -238,10 +245,15 @@ class _Walk:
 def _words(shape: Shape, value: Json) -> Iterable[str]:
     """What a step says in a line: its expressions, paths, files and words, not its values and flows."""
     match shape:
-        case Record(fields=fields):
+        case Record(fields=fields) | TargetShape(fields=fields):
             for name, field in fields.items():
-                if name in _mapping(value) and isinstance(field.shape, _WORDS):
-                    yield f"{name} {_mapping(value)[name]}"
+                inner = _mapping(value).get(name)
+                if inner is not None and isinstance(field.shape, _WORDS):
+                    yield f"{name} {inner}"
+                elif isinstance(inner, dict) and isinstance(field.shape, Record):
+                    yield " ".join(
+                        [name, *(str(each) for each in inner.values() if not isinstance(each, (list, dict)))]
+                    )
         case MapOf(keys="path"):
             yield from _mapping(value)
         case ListOf(item=item) if isinstance(item, _WORDS):
