@@ -29,6 +29,7 @@ from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
+    from bus.config.watch import Watch
     from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
@@ -47,17 +48,18 @@ _IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "s
 # --- Configuration ------------------------------------------------------------------------------------------------
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None) -> Loaded:
+def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None, watch: Watch | None = None) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
     Args:
         folders: integrations, or folders of integrations.
         environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
+        watch: notes down what expressions do, for `bus explain`.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
-    return loading.load(folders, current_environment() if environment is None else environment, STEPS)
+    return loading.load(folders, current_environment() if environment is None else environment, STEPS, watch)
 
 
 def table(loaded: Loaded) -> RouteTable:

@@ -31,6 +31,7 @@ from bus.config.routes import RouteReader, gather_matches
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import check_wanted
+from bus.config.watch import Watch
 from bus.config.yamlfaults import clip
 from bus.core.identity import CLIENT
 from bus.core.outputs import BUS
@@ -56,7 +57,12 @@ class Loaded:
     files: tuple[Path, ...]
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str], steps: Mapping[str, Spec]) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    environment: Mapping[str, str],
+    steps: Mapping[str, Spec],
+    watch: Watch | None = None,
+) -> Loaded:
     """Load integrations.
 
     Args:
@@ -64,10 +70,11 @@ def load(folders: Sequence[Path], environment: Mapping[str, str], steps: Mapping
             loaded too.
         environment: variables for `${VAR}` and `env`.
         steps: the table of steps.
+        watch: notes down what the compiled expressions do.
     """
     findings, files = Findings(), Files()
     reader = Reader(findings)
-    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps)
+    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps, watch)
     routes = loader.run([_plain(folder) for folder in folders])
     found = findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
@@ -87,6 +94,7 @@ class _Loader:
     assets: Assets
     secrets: Secrets
     steps: Mapping[str, Spec]
+    watch: Watch | None
     namespace: Namespace = field(default_factory=Namespace)
     documents: list[Document] = field(default_factory=list)
 
@@ -198,7 +206,7 @@ class _Loader:
         documents = tuple(each for each in self.documents if each.kind == "route")
         gather_matches(documents, self.namespace)
         known = TypeNames(self.namespace.type_names())
-        compiler = RouteReader(self.reader, self.assets, self.namespace, self.steps, known)
+        compiler = RouteReader(self.reader, self.assets, self.namespace, self.steps, known, self.watch)
         routes: list[Route] = []
         for document in documents:
             route = compiler.read(document, self.namespace.integrations[document.integration])
