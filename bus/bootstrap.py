@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bus import bootstrap_config
 from bus.core.errors import BusError, ConfigurationRefused, Unreachable
 from bus.core.facts import Facts, Limits
 from bus.settings import Settings
@@ -245,6 +246,7 @@ def run_bus(
     routes: RouteTable,
     ready: Callable[[int | None], None],
     waiting: Callable[[str, int | None], None] = lambda reason, port: None,
+    source: bootstrap_config.Source | None = None,
 ) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
@@ -256,6 +258,7 @@ def run_bus(
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
         waiting: called every few seconds at the start while something is down: what, and the same port.
+        source: where the configuration is from, for a bus that can take up another one; SIGHUP has it look.
 
     Raises:
         Unreachable: the broker's URL is none, or the broker turns us away.
@@ -268,10 +271,11 @@ def run_bus(
     from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.telemetry.spans import recorder_for
     from bus.shell.watchdog import Vitals, watched
 
     with contextlib.ExitStack() as open_things:
-        apart = _apart(routes)  # first: it forks
+        apart = bootstrap_config.apart(routes)  # first: it forks
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
         told = Readiness(ready, waiting)
@@ -280,15 +284,21 @@ def run_bus(
         store = patiently(lambda: open_store(settings), told.waits)
         open_things.callback(store.close)
         patiently(lambda: bind_store(bus_url(settings), settings.namespace, store.store_id), told.waits)
-        recorder = _recorder(settings, meter)
+        recorder = recorder_for(settings.otlp_endpoint, settings.namespace, __version__, meter.spans)
         if recorder is not None:
             open_things.callback(recorder.close)
         vitals = Vitals()
         # From here on the transport waits for the broker and the worker for the store.
         for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
         worker = make_worker(
-            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
-        )
+            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals,
+            source=source,
+        )  # fmt: skip
+        if source is not None:
+            reloader = source.reloader(settings, worker, worker.layout, meter.reloaded)
+            open_things.callback(reloader.close)
+            reloader.start()
+            stopping.reload = lambda: reloader.ask("SIGHUP")
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
@@ -296,7 +306,12 @@ def run_bus(
 
 
 def run_workers(
-    settings: Settings, folders: Sequence[Path], workers: int, say: Callable[[str], None], ready: Callable[[], None]
+    settings: Settings,
+    folders: Sequence[Path],
+    workers: int,
+    say: Callable[[str], None],
+    ready: Callable[[], None],
+    watch: bool = False,
 ) -> None:
     """Run several workers as processes of their own until SIGTERM or SIGINT; one that dies is started again.
 
@@ -305,6 +320,7 @@ def run_workers(
         folders: the integrations, which each worker loads.
         say: told when a worker dies and comes back.
         ready: called once, when every worker works or stands by.
+        watch: each takes up changed files by itself; SIGHUP goes to all of them.
 
     Raises:
         BusError: a worker ended before it was ready.
@@ -319,7 +335,7 @@ def run_workers(
     for number in range(workers):
         port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
         environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
-        arguments = ["bus", "run", *map(str, folders), "--output", "json"]
+        arguments = ["bus", "run", *map(str, folders), "--output", "json", *(["--watch"] if watch else [])]
         parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
     asyncio.run(run_crew(parts, ready))
 
@@ -350,6 +366,7 @@ def make_worker(
     recorder: SpanRecorder | None = None,
     apart: Apart | None = None,
     vitals: Vitals | None = None,
+    source: bootstrap_config.Source | None = None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`.
 
@@ -366,7 +383,12 @@ def make_worker(
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
         # It declares what is known whenever it connects; where the ingress leads is the worker's.
-        _link(settings, lambda channel: declare(channel, plan(settings.namespace, layout.declaring(), routes.catalog))),
+        _link(
+            settings,
+            lambda channel: declare(
+                channel, plan(settings.namespace, layout.declaring(), layout.catalog or routes.catalog)
+            ),
+        ),
         store,
         meter,
         routes,
@@ -378,15 +400,9 @@ def make_worker(
         apart=apart,
         layout=layout,
         vitals=vitals,
+        bundle=b"" if source is None else source.loaded.bundle.pack(),
+        compiler=bootstrap_config.compiler(),
     )
-
-
-def _apart(routes: RouteTable) -> Apart:
-    from bus.shell.trial.apart import Apart, fork_server
-    from bus.shell.trial.child import Bounds
-
-    bounds = Bounds()
-    return Apart(fork_server(routes, bounds), routes, bounds)
 
 
 def transport(settings: Settings, routes: RouteTable | None) -> Transport:
@@ -422,15 +438,6 @@ def remove_namespace(settings: Settings, routes: RouteTable) -> None:
         with _postgres_installed():
             from bus.shell.postgres_link import drop_schema
         drop_schema(settings.store_url, settings.namespace)
-
-
-def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:
-    if not settings.otlp_endpoint:
-        return None
-    from bus import __version__
-    from bus.shell.telemetry.spans import SpanRecorder, otlp_exporter
-
-    return SpanRecorder(otlp_exporter(settings.otlp_endpoint), settings.namespace, __version__, meter.spans)
 
 
 def _endpoint(

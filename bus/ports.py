@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.ingress import Ingress
 from bus.core.message import Message
+from bus.core.route import Catalog
 
 # --- Transport: the bus's side of the broker ----------------------------------------------------------------------
 
@@ -215,12 +216,14 @@ class State(NamedTuple):
         key: see bus.core.instance; at most 255 bytes.
         body: JSON, or None.
         due_s: epoch seconds when it wants to go on by itself, or None.
+        version: of the configuration that it needs to go on, or None.
     """
 
     partition: int
     key: str
     body: bytes | None
     due_s: float | None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +377,18 @@ class Store(Protocol):
             StoreDown: the store cannot be reached.
         """
 
+    def keep_configuration(self, version: str, bundle: bytes) -> None:
+        """Keep what makes a configuration, durably, as the one kept last; raises StoreDown."""
+
+    def configuration(self, version: str) -> bytes | None:
+        """Return what was kept of a configuration, or None; raises StoreDown."""
+
+    def versions(self) -> Collection[str]:
+        """Return the configurations that something remembered needs, in whatever partition; raises StoreDown."""
+
+    def drop_configurations(self, newest: int) -> int:
+        """Forget configurations that nothing remembered needs, but for those kept last; returns how many."""
+
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition; returns how many were dropped."""
 
@@ -419,6 +434,9 @@ class Meter(Protocol):
 
     def blocked(self, blocked: bool) -> None:
         """The broker raised or cleared an alarm that stops publishing."""
+
+    def configured(self, catalog: Catalog) -> None:
+        """Another configuration is in force; labels come from it."""
 
 
 # --- The agent's side of the broker -------------------------------------------------------------------------------

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from bus.cli.common import Printer, count, folders_of, output_option, settings_of, settings_options, terminable
+
+if TYPE_CHECKING:
+    from bus.shell.reload import Outcome
 
 
 @click.command()
@@ -23,9 +26,10 @@ from bus.cli.common import Printer, count, folders_of, output_option, settings_o
     "--workers", type=click.IntRange(1, 100), default=1, show_default=True,
     help="Processes that share the partitions; more than one needs a store in PostgreSQL.",
 )  # fmt: skip
+@click.option("--watch", is_flag=True, help="Take up changes of the files by itself; SIGHUP does it without, too.")
 @settings_options
 @output_option()
-def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -> int:
+def run(paths: tuple[Path, ...], workers: int, watch: bool, printer: Printer, **flags: Any) -> int:
     """Run the bus on the integrations of PATH, routes/ unless named.
 
     A configuration with errors is refused, with all of them. Without BUS_AMQP_URL a private RabbitMQ node is
@@ -36,6 +40,10 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
     nothing is lost. What waiting cannot mend ends it at once with exit code 3: a URL that is none, a wrong password, no
     such database, a store that belongs to another namespace.
 
+    A running bus takes up changed files on SIGHUP, or by itself with --watch: it reads, checks and then changes over
+    between two messages. What has errors changes nothing, and the log says where they are. What is under way
+    ends as the configuration says under which it began.
+
     Workers, on this machine or on others with the same store, share the partitions; one that dies is replaced by the
     others within seconds, in order.
 
@@ -43,10 +51,12 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
     Examples:
       bus run
       bus run routes/customer_service --metrics-port 9464
+      bus run --watch
       bus run --store postgresql://bus:secret@db/bus --workers 4
       BUS_AMQP_URL=amqp://bus:secret@rabbit/ bus run --namespace shop
     """
     from bus import bootstrap
+    from bus.bootstrap_config import Source
     from bus.shell.telemetry.logs import configure
 
     settings = settings_of(flags)
@@ -74,13 +84,24 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
         if printer.form == "json":  # people read it in the log
             printer.emit({"event": "waiting", "reason": reason, "metrics_port": metrics_port}, "")
 
+    def told(outcome: Outcome) -> None:
+        if printer.form == "json":  # people read it in the log
+            printer.emit(
+                {"event": "reload", "result": outcome.result, "config": outcome.version, "why": outcome.why,
+                 "findings": list(outcome.findings)},
+                "",
+            )  # fmt: skip
+
+    source = Source(folders_of(paths), loaded, watch, tell=told)
     with terminable():
         broker = bootstrap.open_broker(settings, printer.note)
         try:
             if workers > 1:
-                bootstrap.run_workers(broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None))
+                bootstrap.run_workers(
+                    broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None), watch
+                )
             else:
-                bootstrap.run_bus(broker.settings, table, ready, waiting)
+                bootstrap.run_bus(broker.settings, table, ready, waiting, source)
         finally:
             broker.stop()
     return 0

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bus.config.agents import AgentsReader, check_agents
 from bus.config.assets import Assets
+from bus.config.bundle import Bundle
 from bus.config.declared import DeclaredCapability, Document, Integration, Namespace
 from bus.config.files import Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
@@ -50,11 +51,13 @@ class Loaded:
         catalog: the compiled configuration; None when a finding is an error.
         findings: all findings, by file, line and column.
         files: every file that was read, sorted: documents, schemas, templates.
+        bundle: all that makes the catalog what it is, to compile it again elsewhere.
     """
 
     catalog: Catalog | None
     findings: tuple[ConfigFinding, ...]
     files: tuple[Path, ...]
+    bundle: Bundle = field(default_factory=Bundle)
 
 
 def load(
@@ -62,6 +65,8 @@ def load(
     environment: Mapping[str, str],
     steps: Mapping[str, Spec],
     watch: Watch | None = None,
+    *,
+    lenient: bool = False,
 ) -> Loaded:
     """Load integrations.
 
@@ -71,14 +76,16 @@ def load(
         environment: variables for `${VAR}` and `env`.
         steps: the table of steps.
         watch: notes down what the compiled expressions do.
+        lenient: a secret that is not there is no finding: for a configuration that was in force before.
     """
     findings, files = Findings(), Files()
     reader = Reader(findings)
-    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps, watch)
+    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment, lenient), steps, watch)
     routes = loader.run([_plain(folder) for folder in folders])
     found = findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
-    return Loaded(catalog, found, files.paths)
+    bundle = Bundle(files.contents, loader.secrets.configuration)
+    return Loaded(catalog, found, files.paths, bundle)
 
 
 def _plain(path: Path) -> Path:
@@ -223,7 +230,7 @@ class _Loader:
     def catalog(self, routes: tuple[Route, ...]) -> Catalog:
         """The catalog of a configuration without errors."""
         return Catalog(
-            version=self.files.version,
+            version=self.files.version(self.secrets.configuration),
             agents={name: each.agent for name, each in self.namespace.agents.items()},
             capabilities={
                 name: capability

@@ -103,11 +103,13 @@ class Change(NamedTuple):
         key: which memory: see bus.core.instance.
         body: JSON, or None to forget it.
         due_s: epoch seconds when it wants to go on by itself, or None.
+        version: of the configuration that it needs to go on, or None.
     """
 
     key: str
     body: bytes | None
     due_s: float | None = None
+    version: str | None = None
 
 
 class Decision(NamedTuple):

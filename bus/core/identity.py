@@ -54,7 +54,7 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
     if not trusted and facts.identity == "broker" and delivery.user_id != source:
         said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
         raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
-    if source != CLIENT and source not in table.catalog.agents:
+    if source != CLIENT and table.agent(source) is None:
         raise Refused(
             "unknown-agent", f"no agent `{source}` is declared; write it under `agents:`, or correct the source"
         )
@@ -97,7 +97,7 @@ def return_address(message: Message, delivery: Delivery, table: RouteTable, fact
         # A redriven message keeps the asker's plain address: check it as if the asker had sent it.
         if back is not None or message.source == BUS:
             return None if back == NOBODY else back
-    agent = table.catalog.agents.get(message.source)
+    agent = table.agent(message.source)
     if agent is not None and brought_back(message) and _of_a_task(message, agent, facts):
         return None
     allowed = f"agent:{message.source}"

@@ -211,7 +211,7 @@ def stored(instance: Instance) -> Change:
     if len(body) > MOST_BYTES:
         what = f"the run remembers {len(body)} bytes, and {MOST_BYTES} are the most"
         raise StepFailed("internal", f"{what}; put large data into a claim check")
-    return Change(memory_key(instance.id), body, instance.due_s)
+    return Change(memory_key(instance.id), body, instance.due_s, instance.config)
 
 
 def _below(path: str, prefix: str) -> bool:

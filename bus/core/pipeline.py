@@ -9,10 +9,7 @@ The shell looks for duplicates between the two, because only a decoded message h
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import cast
-
-import orjson
 
 from bus.core import running
 from bus.core.actions import Change, Decision, Delivery, End, Failure, Output
@@ -58,10 +55,10 @@ from bus.core.redriven import asked_again
 from bus.core.replies import Answered, answer, asker, checked
 from bus.core.route import Capability, Route
 from bus.core.table import Found, RouteTable
-from bus.core.telling import FLOW, tell, tell_about_bytes
+from bus.core.telling import FLOW, tell
+from bus.core.undecodable import undecodable
 from bus.core.work import Work
 
-_READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
 _ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE, FLOW_TOLD))
 _FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
@@ -75,7 +72,7 @@ def understand(delivery: Delivery, table: RouteTable, facts: Facts) -> Message |
     try:
         return decode(delivery, facts.limits)
     except Refused as refused:
-        return _undecodable(delivery, table, facts, refused)
+        return undecodable(delivery, table, facts, refused)
 
 
 def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message | None = None) -> Decision:
@@ -112,8 +109,9 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(HOME) or attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
-        if answers:
-            return _answers(found, delivery, message, facts, table, back, table.catalog.capabilities[answers])
+        capability = table.capability(answers) if answers else None
+        if capability is not None:
+            return _answers(found, delivery, message, facts, table, back, capability)
         if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
             return asked_again(message, facts, table, back)
         if found.contract is not None:
@@ -174,7 +172,8 @@ def _answers(
 
 
 def _to_run(message: Message, capability: Capability, back: ReturnAddress, facts: Facts, table: RouteTable) -> Decision:
-    """An agent's answer to a request of a run."""
+    """An agent's answer to a request of a run, which knows the capability as it was when the run began."""
+    capability = running.known_to(back, capability, facts, table)
     findings, failure = checked(message, capability)
     if failure is None:
         good: dict[str, Json] = {"ok": message.data, "at": facts.now_s, "labels": message.text(LABELS) or ""}
@@ -465,34 +464,3 @@ def _with(decision: Decision, outputs: list[Output], notes: list[str], changes: 
         outputs=(*outputs, *decision.outputs),
         changes=(*changes, *decision.changes),
     )
-
-
-def _undecodable(delivery: Delivery, table: RouteTable, facts: Facts, refused: Refused) -> Decision:
-    failure = Failure("contract", refused.code, refused.reason, findings=refused.findings)
-    cause = delivery.message_id or blake2b(delivery.body, digest_size=16).hexdigest()
-    aside = set_aside(delivery, None, facts, "invalid", failure, "")
-    address = vouched_address(delivery, table, facts) or _envelope_teller(delivery, table, facts)
-    told = () if address is None else (tell_about_bytes(facts, failure, cause, address, delivery.type or ""),)
-    return Decision("invalid", None, None, None, refused.code, refused.reason, failure, (), (aside, *told))
-
-
-def vouched_address(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
-    """Whom to tell about bytes: what AMQP says, as far as the broker vouches for it."""
-    agents = table.catalog.agents
-    if facts.identity == "broker":
-        return f"agent:{delivery.user_id}" if delivery.user_id in agents else None
-    kind, _, name = (delivery.reply_to or "").partition(":")
-    known = (kind == "client" and name != "") or (kind == "agent" and name in agents)
-    return delivery.reply_to if known else None
-
-
-def _envelope_teller(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
-    """Whom the envelope names as its sender, when it is JSON but no message: a bad attribute, too deep, too big."""
-    if facts.identity == "broker" or len(delivery.body) > _READABLE_BODIES * facts.limits.body_bytes:
-        return None
-    try:
-        envelope = orjson.loads(delivery.body)
-    except orjson.JSONDecodeError:
-        return None
-    source = envelope.get("source") if isinstance(envelope, dict) else None
-    return f"agent:{source}" if isinstance(source, str) and source in table.catalog.agents else None

@@ -41,7 +41,7 @@ from bus.core.message import (
 )
 from bus.core.outputs import BUS, STRUCTURED, Outbox, derived_id, set_aside
 from bus.core.posting import put, tell_asker
-from bus.core.route import Match, Route
+from bus.core.route import Capability, Match, Route
 from bus.core.table import RouteTable
 from bus.core.telling import FLOW, tell, tell_flow
 from bus.core.work import Ended, Flow, Suspended, Work
@@ -184,6 +184,15 @@ def answered(
         outputs = tell_flow(message, facts, result, back)
         return Decision("routed", message, why=f"answer for {back.address}", outputs=(*others, *outputs))
     return _go_on(back.address.removeprefix(FLOW), path, message, facts, table, result, others)
+
+
+def known_to(back: ReturnAddress, capability: Capability, facts: Facts, table: RouteTable) -> Capability:
+    """The capability as the configuration has it that a run lives under, where that is known."""
+    if not table.elders:
+        return capability
+    body = facts.recall(memory_key(back.address.removeprefix(FLOW)))
+    own = None if body is None else table.of(read(body).config)
+    return capability if own is None else own.capability(capability.name) or capability
 
 
 def word_came(message: Message, facts: Facts, table: RouteTable) -> Decision:

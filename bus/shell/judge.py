@@ -34,6 +34,7 @@ from bus.core.message import (
     Json,
     Message,
 )
+from bus.core.notices import Notice, noticed
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
@@ -46,6 +47,7 @@ from bus.shell.leases import Leases
 from bus.shell.ledger import Open
 from bus.shell.remembered import Remembered
 from bus.shell.trial.place import SUSPECT, Here, Place
+from bus.shell.versions import Configuration, Versions
 
 _STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
 """What goes with a lease to another partition: where it stands in the log, which every worker can read, and its row."""
@@ -81,6 +83,7 @@ class Judge:
     window: identities remembered per partition.
     clock: epoch seconds.
     apart: where suspects are decided; None decides them like all others.
+    versions: keeps the configuration, and knows those before it.
     """
 
     def __init__(
@@ -92,15 +95,17 @@ class Judge:
         window: int,
         clock: Callable[[], float],
         apart: Place | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self._store = store
         self.table = table
+        self.versions = versions or Versions(store, Configuration(table))
         self._facts = facts
         self._ns = namespace
         self._window = window
         self._clock = clock
         self._here = Here(table)
-        self._apart = apart or self._here
+        self._apart: Place = apart or self._here
         self.leases = Leases(used=False)
         self.remembered = Remembered(store)
         self._partitions: dict[str, int] = {}
@@ -130,10 +135,11 @@ class Judge:
             elders: identities that earlier generations hold.
             retired: partitions in which nothing is decided any more.
         """
+        self.versions.begin()
         self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
-        self.leases = Leases(any(each.lease_s is not None for each in self.table.catalog.capabilities.values()))
+        self.leases = Leases(_leases(self.table))
         self._inboxes.clear()
         self.remembered = Remembered(self._store)
         for claim in claims:
@@ -145,6 +151,28 @@ class Judge:
             self._inboxes[claim.partition] = inbox
         for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
             self._inboxes[partition].remember(bucket, [key for _, _, key in rows])
+
+    def reconfigure(self, after: Configuration) -> None:
+        """Decide by another configuration from the next batch on; runs that are under way stay with theirs.
+
+        Raises:
+            StoreDown: the store cannot be written, and nothing has changed.
+        """
+        self.versions.change(after)
+        self.table = after.table
+        for place in {self._here, self._apart}:
+            place.reconfigure(after.table)
+        self.leases.used = self.leases.used or _leases(after.table)
+
+    def notice(self, notices: Iterable[Notice], judged: Judged) -> None:
+        """Record what was done without a message, in the first partition that anything is recorded in."""
+        now = self._clock()
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        for notice in notices:
+            partition = min({*self._partitions.values()} - self._retired)
+            delivery, decision = noticed(notice, self._next[partition], partition, facts)
+            case = self._numbered(partition, decision, None, None)
+            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
     def retire(self, partitions: Collection[int]) -> None:
         """From now on nothing is decided in these: what still comes goes on to the partition of its conversation."""
@@ -385,3 +413,7 @@ class Judge:
         """The commit of these identities is durable."""
         for partition, rows in keys.items():
             self._inboxes[partition].committed(rows)
+
+
+def _leases(table: RouteTable) -> bool:
+    return any(each.lease_s is not None for each in table.catalog.capabilities.values())

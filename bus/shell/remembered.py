@@ -62,9 +62,9 @@ class Remembered:
 
     def apply(self, partition: int, changes: Iterable[Change]) -> None:
         """Take in what a decision changes."""
-        for key, body, due_s in changes:
+        for key, body, due_s, version in changes:
             place = partition, key
-            self._changed[place] = State(partition, key, body, due_s)
+            self._changed[place] = State(partition, key, body, due_s, version)
             self._keep(place, body)
             if body is None:
                 self._known.discard(place)

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress, drained
+from bus.core.route import Catalog
 from bus.ports import Claim, Entry, Held, Share, Store
 from bus.shell.inbox import Elders
 
@@ -59,10 +60,12 @@ class Layout:
 
     Args:
         known: as the store said last.
+        catalog: the configuration whose queues are declared, once it is another than at the start.
         declared: sizes of the generations; () where somebody else declares everything.
     """
 
     known: Ingress = field(default_factory=Ingress)
+    catalog: Catalog | None = None
     declared: tuple[int, ...] = ()
 
     def declaring(self) -> Ingress:

@@ -15,25 +15,22 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 from bus.core import naming
-from bus.core.actions import Decision
-from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, Store, Transport
+from bus.core.notices import Notice
+from bus.ports import Claim, Commit, Entry, Excepted, Outcome, Received
 from bus.shell.drainage import MARK, Drainage
-from bus.shell.failpoints import Reach
-from bus.shell.judge import Judge, Judged
+from bus.shell.failures import log_failure
+from bus.shell.judge import Judged
+from bus.shell.kit import Kit
 from bus.shell.ledger import Ledger, Open
 from bus.shell.outflow import Addresses, Job, Outflow, replayed
-from bus.shell.refusals import Refusals
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 BATCH = 512  # inputs per commit at most: past it a batch adds latency and saves no more system calls
 OWN = (WAKE, MARK)  # what the bus says to itself; from anybody else it is a message like others, so that none vanishes
@@ -42,48 +39,6 @@ SWEEP_S = 1.0  # how often held rows are looked at when no token wakes them
 CONFIRM_S = (
     15.0  # a publish that the broker has not answered by then is parked as a held row, so that its partition goes on
 )
-
-
-class Submit(Protocol):
-    """Runs work on the store's thread, and then `done` with its result, in this tenure only."""
-
-    def __call__(self, work: Callable[[], T], done: Callable[[T], Any]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What a tenure works with; `submit` and `later` forget what outlives it.
-
-    Args:
-        namespace, window: as in the worker's plan.
-        prefetch: unacked deliveries at most of one queue.
-        clock: epoch seconds.
-        reach: passes failpoints.
-        settled: told whenever nothing is open, while replaying and leaving.
-        lead: leads the ingress to where it has to lead once more.
-        drained: notes partitions in the store that have nothing left; on its thread.
-        refusals: says when a target has refused for so long that the connection should be made anew.
-        anew: does that; this tenure is over then.
-        on_finished: told of every finished input and the time.
-    """
-
-    transport: Transport
-    store: Store
-    meter: Meter
-    judge: Judge
-    namespace: str
-    prefetch: int
-    window: int
-    clock: Callable[[], float]
-    submit: Submit
-    later: Callable[[float, Callable[[], None]], None]
-    settled: Callable[[], None]
-    lead: Callable[[], None]
-    drained: Callable[[Collection[int]], None]
-    reach: Reach
-    refusals: Refusals
-    anew: Callable[[str], None]
-    on_finished: Callable[[Open, float], None] | None
 
 
 class Tenure:
@@ -98,7 +53,7 @@ class Tenure:
         self._bus_user = kit.judge.bus_user
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
-        self._addresses = Addresses(kit.namespace, kit.judge.table.catalog.subscriptions)
+        self._addresses = self._new_addresses()
         self._outflow = Outflow(self._addresses, kit.transport.publish, kit.clock)
         self._refusals = kit.refusals
         self._waiting = Waiting()
@@ -165,6 +120,17 @@ class Tenure:
         self._transport.consume(queues, self._kit.prefetch)
         self._look_at(self._next_due_s)
 
+    def reconfigured(self) -> None:
+        """The judge decides by another configuration: what it decides from now on goes where that one says."""
+        before, self._addresses = self._addresses, self._new_addresses()
+        self._outflow.reconfigure(self._addresses)
+        for jobs in self._waiting.rows.values():
+            for job in jobs:
+                job.way = job.way or before
+
+    def _new_addresses(self) -> Addresses:
+        return Addresses(self._kit.namespace, self._kit.judge.table.catalog.subscriptions)
+
     def leave(self) -> None:
         """Take nothing more; `settled` is called when what is committed is finished and that is durable, too."""
         self.phase = "leaving"
@@ -217,7 +183,7 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            due = self._leases_due or self._runs_due or self._move
+            due = self._leases_due or self._runs_due or self._move or self._notices()
             if self._arrived or self._came_back or self._waiting.hold or due:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
@@ -280,8 +246,8 @@ class Tenure:
         lapse, self._leases_due = self._leases_due, False
         move, self._move = self._move, frozenset()
         runs, self._runs_due = self._runs_due and self.phase == "running", False
-        done = self._ledger.marks()
-        if not (batch or back or held or done or release or lapse or move or runs):
+        done, notices = self._ledger.marks(), self._notices()
+        if not (batch or back or held or done or release or lapse or move or runs or notices):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -300,6 +266,7 @@ class Tenure:
                 self._judge.due(judged, BATCH)
             if move:
                 self._judge.move_leases(move, judged)
+            self._judge.notice(notices, judged)
             hold, free = self._judge.leases.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
@@ -317,6 +284,8 @@ class Tenure:
             if judged.decisions:
                 self._meter.decided(judged.decisions, decide_s)
             self._meter.committed(len(judged.opens), commit_s)
+            for _ in notices:
+                self._kit.notices.popleft()
             self._committed(judged, [job for job, _ in back], held)
 
         self._submit(work, durable)
@@ -330,7 +299,7 @@ class Tenure:
             self._look_at(judged.next_due_s)
         for decision in judged.decisions:
             if decision.failure is not None:
-                _log_failure(decision)
+                log_failure(decision)
         for opened in judged.opens:
             opened.committed_s = now
             self._ledger.add(opened)
@@ -344,6 +313,9 @@ class Tenure:
         for job in back:
             self._settle(job)
         self.turn()
+
+    def _notices(self) -> list[Notice]:
+        return list(self._kit.notices) if self.phase == "running" else []
 
     def _look_at(self, due_s: float | None) -> None:
         """Have the runs looked at that are due then."""
@@ -476,16 +448,3 @@ class Tenure:
         self._drainage.end(partitions)
         self._committing = False
         self.turn()
-
-
-def _log_failure(decision: Decision) -> None:
-    message, failure = decision.message, decision.failure
-    assert failure is not None
-    extra = {
-        "end": decision.end,
-        "code": failure.code,
-        "route": decision.route,
-        "message_id": message.id if message is not None else None,
-        "conversation_id": message.conversation if message is not None else None,
-    }
-    _log.warning("%s: %s", decision.end, failure.reason, extra=extra)

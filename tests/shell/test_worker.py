@@ -75,8 +75,13 @@ class World:
             Plan(NS, 2, prefetch=20, window=1000),
             clock=lambda: 1_800_000_000.0 + self.broker.now_s,
             committer=Inline,
+            **self.more(),
         )
         self.transport.start(self.worker)
+
+    def more(self) -> dict[str, Any]:
+        """What else the worker is given."""
+        return {}
 
     def send(self, id_: str, conversation: str = "c", type_: str = "asked", data: Any = None) -> None:
         delivery = structured(type_, data if data is not None else {"n": id_}, id_=id_, conversationid=conversation)

@@ -31,6 +31,9 @@ class Place(Protocol):
     def bounced(self, delivery: Delivery, facts: Facts) -> Decision:
         """Decide what the broker gave up on."""
 
+    def reconfigure(self, table: RouteTable) -> None:
+        """Decide by another configuration from now on."""
+
 
 class Here:
     """In this thread.
@@ -56,6 +59,10 @@ class Here:
     def bounced(self, delivery: Delivery, facts: Facts) -> Decision:
         """See `Place.bounced`."""
         return bounced(delivery, facts)
+
+    def reconfigure(self, table: RouteTable) -> None:
+        """See `Place.reconfigure`."""
+        self._table = table
 
 
 def fault(delivery: Delivery, message: Message, table: RouteTable, facts: Facts, error: Exception) -> Decision:
