@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 from bus.config.names import check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.observer import UNOBSERVED, Observer
 from bus.config.parsing import BAD, FlowRead, ShapeReader
 from bus.config.places import AFTER, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
@@ -17,7 +18,7 @@ from bus.config.targets import TargetReader
 from bus.config.types import ANY
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
-from bus.core.spec import Spec
+from bus.core.spec import FlowShape, Record, Spec
 from bus.core.work import Flow, OnError, Placed, Step
 
 STEP_KEYS = ("id", "when", "on_error", "description")
@@ -44,6 +45,7 @@ class FlowReader:
     slots: Slots
     steps: Mapping[str, Spec]
     targets: TargetReader
+    observer: Observer = UNOBSERVED
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
@@ -67,6 +69,10 @@ class FlowReader:
         targets = () if to is None else self.targets.read_to(to, names)
         return Flow(tuple(steps), targets), FlowRead(names, to is not None)
 
+    def _nested(self, node: MappingNode, names: Names) -> tuple[Flow, FlowRead]:
+        flow, read = self.flow(node, names)
+        return self.observer.nested(node, flow), read
+
     def _step(self, node: Node, names: Names) -> tuple[Placed | None, Names]:
         body = self.slots.reader.mapping(node, "steps", "`- kind: ...`")
         kind = None if body is None else self._kind(body)
@@ -78,8 +84,10 @@ class FlowReader:
         id_ = self._id(body, kind.text)
         when_node = body.get("when")
         when = None if when_node is None else self.slots.expression(when_node, "when", names, "bool")
+        if when is not None and when_node is not None:
+            when = self.observer.condition(when_node, when, f"{id_} `when`")
         spec = self.steps[kind.text]
-        shape = ShapeReader(self.slots, names, self.flow, self.targets.read)
+        shape = ShapeReader(self.slots, names, self._nested, self.targets.read, self.observer)
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
         rules_node = body.get("on_error")
         rules = () if rules_node is None else self.rules(rules_node, names)
@@ -88,6 +96,8 @@ class FlowReader:
         self._renamed(body.get(kind.text), shape, parsed)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
+        if placed is not None:
+            placed = self.observer.step(kind, placed, falls_through=_falls_through(spec, parsed))
         after = self._after(spec, parsed, names, shape)
         return placed, merged((names, after)) if when_node is not None else after
 
@@ -193,12 +203,19 @@ class FlowReader:
         then: _Then | None = None
         if isinstance(then_node, MappingNode):
             reader.keys(then_node, ("steps", "to"), "`then`")
-            then = self.flow(then_node, names)[0]
+            then = self._nested(then_node, names)[0]
         elif then_node is not None:
             then = cast("_Then | None", reader.choice(then_node, "then", WORDS))
         if then is None or None in classes:
             return None
-        return OnError(tuple(cast(FailureClass, each) for each in classes), when, then)
+        rule = OnError(tuple(cast(FailureClass, each) for each in classes), when, then)
+        return self.observer.rule(body, rule)
+
+
+def _falls_through(spec: Spec, parsed: Any) -> bool:
+    """Whether a step has a flow for what none of its cases fits, and it is not written."""
+    fields = spec.shape.fields if isinstance(spec.shape, Record) else {}
+    return any(isinstance(each.shape, FlowShape) and name not in parsed for name, each in fields.items())
 
 
 def _together(names: Names, flows: list[FlowRead]) -> Names:

@@ -13,13 +13,14 @@ from typing import Any, Final
 
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
+from bus.config.observer import UNOBSERVED, Observer
 from bus.config.places import Names, written
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of
 from bus.config.types import ANY, Type
 from bus.config.yamlfaults import clip
 from bus.core import spec
-from bus.core.expression import Document, Path
+from bus.core.expression import Document, Expression, Path
 from bus.core.work import Flow, Target
 
 BAD: Final = object()
@@ -52,6 +53,7 @@ class ShapeReader:
     names: Names
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
     target: Callable[[Node, Names], Target | None]
+    observer: Observer = UNOBSERVED
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
@@ -79,7 +81,7 @@ class ShapeReader:
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
         reader = self.slots.reader
         if isinstance(shape, spec.Expr):
-            return self.slots.expression(node, slot, self.names, shape.type)
+            return self._expression(shape, node, slot)
         if isinstance(shape, spec.Leaves):
             value = self.slots.value(node, self.names)
             return None if value is None else self._typed(value.expression, value.type)
@@ -99,6 +101,13 @@ class ShapeReader:
         if isinstance(shape, spec.Choice):
             return reader.choice(node, slot, shape.values, "unknown-class" if slot == "class" else "wrong-type")
         return reader.text(node, slot)
+
+    def _expression(self, shape: spec.Expr, node: Node, slot: str) -> Expression | None:
+        expression = self.slots.expression(node, slot, self.names, shape.type)
+        # A `when` in here guards a nested flow, which is a branch by itself.
+        if expression is None or shape.type != "bool" or slot == "when":
+            return expression
+        return self.observer.condition(node, expression, f"`{slot}`")
 
     def _document(self, node: Node, slot: str) -> Document | None:
         """A template that reads only names that this place has."""

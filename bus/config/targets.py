@@ -13,6 +13,7 @@ from bus.config.finding import Severity
 from bus.config.names import check_agent, check_capability, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.observer import UNOBSERVED, Observer
 from bus.config.patterns import TypeNames
 from bus.config.places import Names
 from bus.config.reader import Reader
@@ -42,6 +43,7 @@ class TargetReader:
     known: TypeNames
     matched: tuple[str, ...]
     published: list[Scalar] = field(default_factory=list)
+    observer: Observer = UNOBSERVED
 
     def read(self, node: Node, names: Names) -> Target | None:
         """A target, or None after adding findings."""
@@ -67,7 +69,7 @@ class TargetReader:
         built, contract = target
         if contract is not None:
             self.slots.check(data_node or name, names["data"] if value is None else value.type, contract)
-        return built
+        return self.observer.target(built)
 
     def _kinds(self, body: MappingNode, kinds: SequenceOf[Scalar]) -> None:
         reader = self.slots.reader

@@ -1,0 +1,184 @@
+"""Coverage: which routes, steps and branches ran.
+
+The loader hands over what it compiles, with the place it stands at, and puts what it gets back into the catalog: the
+same thing, which also notes that it ran. So a catalog that a bus works from has none of this in it. Branches are the
+flows nested in steps and error rules, both values of conditions, and a `choose` that falls through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from bus.core.expression import Expression, Names
+from bus.core.message import Json
+from bus.core.work import Ended, Flow, OnError, Placed, Target, Work
+
+Unit: TypeAlias = Literal["routes", "steps", "branches"]
+UNITS: tuple[Unit, ...] = ("routes", "steps", "branches")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Args:
+    route: `integration/route`, or the integration alone for its defaults.
+    text: the line of the file.
+    """
+
+    route: str
+    path: str
+    line: int
+    col: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One thing that a test should reach.
+
+    Args:
+        what: in words, for those that are not reached.
+    """
+
+    unit: Unit
+    place: Place
+    what: str
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What there is, and what of it ran."""
+
+    points: list[Point] = field(default_factory=list)
+    reached: set[int] = field(default_factory=set)
+    _taken: int = 0
+
+    def _point(self, unit: Unit, place: Place, what: str) -> Callable[[], None]:
+        number, reach = len(self.points), self.reached.add
+        self.points.append(Point(unit, place, what))
+        return lambda: reach(number)
+
+    def route(self, place: Place, flow: Flow) -> Flow:
+        """A route's own flow."""
+        return _noting(flow, self._point("routes", place, "never ran"))
+
+    def branch(self, place: Place, flow: Flow) -> Flow:
+        """A flow within a step or an error rule."""
+        reach = self._point("branches", place, "never taken")
+
+        def take() -> None:
+            self._taken += 1
+            reach()
+
+        return _noting(flow, take)
+
+    def step(self, place: Place, placed: Placed, *, falls_through: bool = False) -> Placed:
+        """A step.
+
+        Args:
+            falls_through: none of its flows may fit, which is a branch as well; those were handed over before it.
+        """
+        ran = self._point("steps", place, f"{placed.id} never ran")
+        return replace(placed, run=self._run(place, placed, ran, falls_through))
+
+    def _run(
+        self, place: Place, placed: Placed, ran: Callable[[], None], falls_through: bool
+    ) -> Callable[[Work], Ended | None]:
+        run = placed.run
+
+        def step(work: Work) -> Ended | None:
+            ran()
+            return run(work)
+
+        if not falls_through:
+            return step
+        missed = self._point("branches", place, f"{placed.id} never falls through, with no case that fits")
+
+        def choosing(work: Work) -> Ended | None:
+            ran()
+            before = self._taken
+            ended = run(work)
+            if self._taken == before:
+                missed()
+            return ended
+
+        return choosing
+
+    def condition(self, place: Place, condition: Expression, what: str) -> Expression:
+        """A condition, which should come out both ways."""
+        true = self._point("branches", place, f"{what} is never true")
+        false = self._point("branches", place, f"{what} is never false")
+        return _Noted(condition, lambda value: true() if value is True else false())
+
+    def rule(self, place: Place, rule: OnError) -> OnError:
+        """An error rule; its flow, if it has one, is handed over by itself."""
+        if isinstance(rule.then, Flow):
+            return rule
+        taken = self._point("branches", place, "never handles an error")
+        return replace(rule, when=_Noted(rule.when or _True(), lambda value: taken() if value is True else None))
+
+    def target(self, target: Target) -> Target:
+        """A target; an event that nobody wants is made all the same, or no test could see it."""
+        unwanted = target.kind == "event" and not (target.to_route or target.to_subscribers)
+        return replace(target, to_subscribers=True) if unwanted else target
+
+    # --- what it comes to -----------------------------------------------------------------------------------------
+
+    def counts(self, integrations: Iterable[str]) -> Mapping[Unit, tuple[int, int]]:
+        """Reached and all, by unit, in these integrations."""
+        names = set(integrations)
+        found: dict[Unit, tuple[int, int]] = {}
+        for unit in UNITS:
+            numbers = [n for n, each in enumerate(self.points) if each.unit == unit and _of(each) in names]
+            found[unit] = (sum(n in self.reached for n in numbers), len(numbers))
+        return found
+
+    def missed(self, integrations: Iterable[str]) -> Sequence[Point]:
+        """What was not reached, in file order; what is inside of a route that never ran is not named again."""
+        names = set(integrations)
+        points = [each for n, each in enumerate(self.points) if n not in self.reached and _of(each) in names]
+        idle = {each.place.route for each in points if each.unit == "routes"}
+        named = [each for each in points if each.unit == "routes" or each.place.route not in idle]
+        return sorted(named, key=lambda each: (each.place.path, each.place.line, each.place.col))
+
+
+def percent(reached: int, of: int) -> float:
+    """100 where there is nothing to reach."""
+    return 100.0 if of == 0 else 100.0 * reached / of
+
+
+def _of(point: Point) -> str:
+    return point.place.route.partition("/")[0]
+
+
+def _noting(flow: Flow, note: Callable[[], None]) -> Flow:
+    def step(work: Work) -> None:
+        note()
+
+    return replace(flow, steps=(Placed("coverage", "coverage", step), *flow.steps))
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """An expression whose values are noted."""
+
+    inner: Expression
+    note: Callable[[Json], None]
+
+    @property
+    def text(self) -> str:
+        return self.inner.text
+
+    def __call__(self, names: Names) -> Json:
+        value = self.inner(names)
+        self.note(value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _True:
+    text: str = "true"
+
+    def __call__(self, names: Names) -> Json:
+        return True
