@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("bus.cli.send:send", "Send a message, and wait for its answer."),
     "tap": ("bus.cli.tap:tap", "Watch what the bus decides."),
     "trace": ("bus.cli.trace:trace", "Show a conversation as a tree, hop by hop."),
+    "replay": ("bus.cli.replay:replay", "Decide recorded conversations anew by changed routes."),
     "agents": ("bus.cli.agents:agents", "List the declared agents, or run them."),
     "topology": ("bus.cli.topology:topology", "Show, make or export exchanges and queues."),
     "dlq": ("bus.cli.dlq:dlq", "See and redrive dead and invalid letters."),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
-from bus.cli.common import Printer, folders_of, output_option
+from bus.cli.common import Printer, folders_of, output_option, settings_of, settings_options
 from bus.cli.watching import POLL_S, snapshot
 
 _TESTS = ".test.yaml"
@@ -20,6 +22,8 @@ _TESTS = ".test.yaml"
 @click.option("--min", "least", type=click.FloatRange(0, 100), metavar="PERCENT", help="Fail when less is covered.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what happened in tests that pass, too.")
 @click.option("--watch", is_flag=True, help="Run again whenever a file changes, until Ctrl-C.")
+@click.option("--record", "conversation", metavar="CONVERSATION", help="Write a test from a recorded conversation.")
+@settings_options
 @output_option("github", "junit")
 def test(
     paths: tuple[Path, ...],
@@ -28,7 +32,9 @@ def test(
     least: float | None,
     verbose: bool,
     watch: bool,
+    conversation: str | None,
     printer: Printer,
+    **flags: Any,
 ) -> int:
     """Run the tests in the `*.test.yaml` files of PATH: send messages, let stand-ins answer, compare.
 
@@ -42,7 +48,10 @@ def test(
       bus test routes/customer_service --coverage
       bus test routes/hello/hello.test.yaml -k slow --watch
       bus test --output junit > report.xml
+      bus test --record 7f3a > routes/hello/recorded.test.yaml
     """
+    if conversation is not None:
+        return _record(conversation, flags)
     from bus.cli.suite import run_suite
     from bus.cli.test_report import report
 
@@ -62,6 +71,16 @@ def test(
             once()
             printer.note(f"watching {', '.join(map(str, folders))}")
         time.sleep(POLL_S)
+
+
+def _record(conversation: str, flags: Mapping[str, Any]) -> int:
+    """Write the test to standard output."""
+    from bus import bootstrap
+    from bus.cli.replay import recorded
+    from bus.rehearsal.writing import as_yaml
+
+    click.echo(as_yaml(recorded(bootstrap.history(settings_of(flags)), conversation)), nl=False)
+    return 0
 
 
 def _places(paths: tuple[Path, ...]) -> tuple[tuple[Path, ...], frozenset[Path]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Literal, TypeAlias, Union
@@ -242,6 +242,20 @@ def compare(expected: Matcher, actual: Actual) -> Comparison:
     lines: list[Line] = []
     wrong = _walk("", expected, actual, 0, lines)
     return Comparison(tuple(lines), wrong)
+
+
+def changes(lines: Iterable[Line]) -> list[Line]:
+    """Only what differs, with the fields above it."""
+    kept: list[Line] = []
+    above: list[Line] = []
+    for line in lines:
+        above = [each for each in above if each.depth < line.depth]
+        if line.mark == " ":
+            above.append(line)
+        else:
+            kept += [*above, line]
+            above = []
+    return kept
 
 
 def same(one: Json, other: Json) -> bool:
