@@ -109,6 +109,8 @@ def account(outcome: Outcome) -> Iterator[str]:
     shown_in = {miss.hop for miss in outcome.misses}
     for hop in outcome.hops:
         yield from _hop_lines(hop, calls, hop.number in shown_in)
+    for text in outcome.waiting:
+        yield f"          ! {text}"
 
 
 def _hop_lines(hop: Hop, calls: dict[str, Call], pointed: bool) -> Iterator[str]:
@@ -193,6 +195,7 @@ def as_data(outcome: Outcome, verbose: bool) -> dict[str, Any]:
     if not outcome.passed:
         data["misses"] = [_miss_data(each) for each in outcome.misses]
     if verbose or not outcome.passed:
+        data["waiting"] = list(outcome.waiting)
         data["happened"] = [_hop_data(each) for each in outcome.hops]
     return data
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bus.config.nodes import Node
 from bus.core.expression import Expression
+from bus.core.joins import made
 from bus.core.work import Flow, OnError, Placed, Target
 from bus.rehearsal.coverage import Coverage, Place
 
@@ -37,10 +40,12 @@ class Observer:
         """A flow within a step or an error rule."""
         return flow if self.coverage is None else self.coverage.branch(self._place(node), flow)
 
-    def step(self, node: Node, placed: Placed, *, falls_through: bool) -> Placed:
+    def step(self, node: Node, placed: Placed, *, falls_through: bool, join: Mapping[str, Any] | None) -> Placed:
+        """A step, with its parsed `join` if it has one."""
         if self.coverage is None:
             return placed
-        return self.coverage.step(self._place(node), placed, falls_through=falls_through)
+        joined = None if join is None else made(join)
+        return self.coverage.step(self._place(node), placed, falls_through=falls_through, join=joined)
 
     def condition(self, node: Node, expression: Expression, what: str) -> Expression:
         """A condition that is no guard of a nested flow."""

@@ -2,7 +2,7 @@
 
 The loader hands over what it compiles, with the place it stands at, and puts what it gets back into the catalog: the
 same thing, which also notes that it ran. So a catalog that a bus works from has none of this in it. Branches are the
-flows nested in steps and error rules, both values of conditions, and a `choose` that falls through.
+flows nested in steps and error rules, both values of conditions, a `choose` that falls through, and what joins come to.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from bus.core.errors import StepFailed
 from bus.core.expression import Expression, Names
+from bus.core.joins import Join
 from bus.core.message import Json
-from bus.core.work import Ended, Flow, OnError, Placed, Target, Work
+from bus.core.work import Ended, Flow, OnError, Placed, Step, Target, Work
 
 Unit: TypeAlias = Literal["routes", "steps", "branches"]
 UNITS: tuple[Unit, ...] = ("routes", "steps", "branches")
@@ -73,37 +75,58 @@ class Coverage:
 
         return _noting(flow, take)
 
-    def step(self, place: Place, placed: Placed, *, falls_through: bool = False) -> Placed:
+    def step(self, place: Place, placed: Placed, *, falls_through: bool = False, join: Join | None = None) -> Placed:
         """A step.
 
         Args:
             falls_through: none of its flows may fit, which is a branch as well; those were handed over before it.
+            join: its join, whose outcomes are branches.
         """
-        ran = self._point("steps", place, f"{placed.id} never ran")
-        return replace(placed, run=self._run(place, placed, ran, falls_through))
+        run = self._ran(placed.run, self._point("steps", place, f"{placed.id} never ran"))
+        if falls_through:
+            what = f"{placed.id} never falls through, with no case that fits"
+            run = self._fallen(run, self._point("branches", place, what))
+        if join is not None:
+            run = self._joined(run, place, placed.id, join)
+        return replace(placed, run=run)
 
-    def _run(
-        self, place: Place, placed: Placed, ran: Callable[[], None], falls_through: bool
-    ) -> Callable[[Work], Ended | None]:
-        run = placed.run
-
+    def _ran(self, run: Step, note: Callable[[], None]) -> Step:
         def step(work: Work) -> Ended | None:
-            ran()
+            note()
             return run(work)
 
-        if not falls_through:
-            return step
-        missed = self._point("branches", place, f"{placed.id} never falls through, with no case that fits")
+        return step
 
-        def choosing(work: Work) -> Ended | None:
-            ran()
+    def _fallen(self, run: Step, note: Callable[[], None]) -> Step:
+        def step(work: Work) -> Ended | None:
             before = self._taken
             ended = run(work)
             if self._taken == before:
-                missed()
+                note()
             return ended
 
-        return choosing
+        return step
+
+    def _joined(self, run: Step, place: Place, name: str, join: Join) -> Step:
+        """All that a join can come to: everybody, some, or a failure."""
+        some = join.policy == "best_effort" or join.partial
+        whole = self._point("branches", place, f"{name} never joins {'all of them' if some else 'them'}")
+        lacking = self._point("branches", place, f"{name} never goes on without one of them") if some else whole
+        fails = join.policy != "best_effort" or join.require
+        failed = self._point("branches", place, f"{name} never fails to join") if fails else lacking
+
+        def step(work: Work) -> Ended | None:
+            at = work.at
+            try:
+                ended = run(work)
+            except StepFailed:
+                failed()
+                raise
+            outcome = work.remembering.known(f"{at}#joined")
+            (lacking if isinstance(outcome, dict) and outcome.get("missing") else whole)()
+            return ended
+
+        return step
 
     def condition(self, place: Place, condition: Expression, what: str) -> Expression:
         """A condition, which should come out both ways."""

@@ -24,6 +24,7 @@ from bus.core.message import (
     CORRELATION,
     FAILED,
     FENCE,
+    HOME,
     ID,
     REDRIVE,
     REPLYTO,
@@ -38,11 +39,12 @@ from bus.core.message import (
 )
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED
+from bus.core.running import REHOMED
 from bus.rehearsal.script import SeenKind, Stub
 from bus.rehearsal.stage import decoded
 
 _ANSWERS = (".replied", ".failed")
-_NOT_ANEW = frozenset((ATTEMPT, FENCE, REDRIVE, CORRELATION, CAUSATION, TIME))
+_NOT_ANEW = frozenset((HOME, ATTEMPT, FENCE, REDRIVE, CORRELATION, CAUSATION, TIME))
 """Attributes that only the bus may set, or that name messages which are not sent in the rehearsal."""
 
 
@@ -100,12 +102,16 @@ def recording(entries: Sequence[Entry]) -> Recording:
     first = entries[0].record
     start_s = min(each.record.received_s for each in entries)
     requests = {output.id: output for each in counted for output in each.outputs if is_request(output)}
+    came_round = {output.id for each in counted for output in each.outputs if output.kind == "ingress"}
     arrived = tuple(
         Arrived(message, each.record.received_s - start_s)
         for each in counted
-        if each.record.source != BUS and not _answers(each.record, requests) and (message := _anew(each)) is not None
+        if each.record.source != BUS
+        and not (each.record.id in came_round and each.record.why != REHOMED)
+        and not _answers(each.record, requests)
+        and (message := _anew(each)) is not None
     )
-    return Recording(first.conversation, start_s, arrived, _stubs(counted, requests), counted)
+    return Recording(first.conversation, start_s, arrived, _stubs(entries, requests), counted)
 
 
 def counts(record: Record) -> bool:
@@ -132,7 +138,7 @@ def _stubs(entries: Sequence[Entry], requests: Mapping[str, Output]) -> Mapping[
     answers = {each.record.correlation: each for each in reversed(entries) if _answers(each.record, requests)}
     found: dict[str, list[Stub]] = {}
     for each in entries:
-        for output in filter(is_request, each.outputs):
+        for output in filter(is_request, each.outputs) if counts(each.record) else ():
             capability = output.type.removesuffix(REQUESTED)
             answer = answers.get(output.id)
             found.setdefault(capability, []).append(

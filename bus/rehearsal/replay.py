@@ -138,6 +138,8 @@ def _recorded(entries: Iterable[Entry]) -> list[Decided]:
 def _rehearsed(hops: Iterable[Hop]) -> list[Decided]:
     numbers, found = _Numbers(), list[Decided]()
     for hop in hops:
+        if hop.decision.end == "superseded":
+            continue
         decision, failure, message = hop.decision, hop.decision.failure, hop.message
         type_, source = ("", "") if message is None else (message.type, message.source)
         found.append(

@@ -19,10 +19,12 @@ from bus.core.codec import encode
 from bus.core.facts import Facts
 from bus.core.flow import as_data
 from bus.core.identity import CLIENT
+from bus.core.instance import Instance, memory_key, read
 from bus.core.message import (
     CONVERSATION,
     CORRELATION,
     FAILED,
+    FLOW_TOLD,
     ID,
     LABELS,
     REPLYTO,
@@ -37,6 +39,7 @@ from bus.core.message import (
 )
 from bus.core.outputs import STRUCTURED
 from bus.core.pipeline import decide
+from bus.core.running import REHOMED, due
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.rehearsal.script import Advance, Do, SeenKind, Send
@@ -45,6 +48,7 @@ from bus.rehearsal.stand_ins import StandIns
 MOST_DECISIONS = 10_000
 """Decisions of one rehearsal; whatever needs more goes round in a loop."""
 
+_NEVER_S = float("inf")
 _SEAL = b"a rehearsal has nothing to hide."
 _QUEUE = "rehearsal"
 
@@ -100,6 +104,10 @@ class Stage:
     table: the routes.
     facts: limits and identity; the stage sets the time, and a seal of its own.
     start_s: epoch seconds at which the clock starts.
+
+    Attributes:
+        hops, seen: all that was decided, and what of it an expectation may look at.
+        memory: what routes with memory have left behind, by key, with the time at which it is due.
     """
 
     table: RouteTable
@@ -108,6 +116,7 @@ class Stage:
     start_s: float
     hops: list[Hop] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    memory: dict[str, tuple[bytes, float | None]] = field(default_factory=dict)
     now_s: float = field(init=False)
     _due: list[tuple[float, int, Delivery]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
@@ -151,7 +160,7 @@ class Stage:
     def bring(self, message: Message) -> None:
         """Have a message come in as it is, and decide all that follows at this instant."""
         self._sent.add(message.id)
-        self._arrive(0.0, encode(message.attributes, message.data), message.source, message)
+        self._arrive(0.0, encode(message.attributes, message.data), message.source, message, message.conversation)
         self._run(self.now_s)
 
     def advance(self, seconds: float) -> None:
@@ -162,30 +171,65 @@ class Stage:
 
     def rest(self) -> None:
         """Go on until nothing is due any more."""
-        while self._due:
-            self._run(self._due[0][0])
+        while (due_s := min(self._next_arrival_s(), self._next_time()[0])) < _NEVER_S:
+            self._run(due_s)
+
+    @property
+    def waiting(self) -> list[Instance]:
+        """Runs of routes that are not over."""
+        return [read(body) for key, (body, _) in self.memory.items() if key.startswith(memory_key(""))]
 
     def _run(self, until_s: float) -> None:
-        while self._due and self._due[0][0] <= until_s:
-            due_s, _, delivery = heapq.heappop(self._due)
-            self.now_s = max(self.now_s, due_s)
-            self._decide(delivery)
+        while True:
+            arrival_s, (time_s, key) = self._next_arrival_s(), self._next_time()
+            if min(arrival_s, time_s) > until_s:
+                return
+            if len(self.hops) >= MOST_DECISIONS:
+                what = f"it does not come to rest: {MOST_DECISIONS} messages were decided; look for a loop of routes"
+                raise NoRest(what)
+            self.now_s = max(self.now_s, min(arrival_s, time_s))
+            if arrival_s <= time_s:
+                delivery = heapq.heappop(self._due)[2]
+                self._perform(decide(delivery, self.table, self._facts()))
+            else:
+                self._time_came(key)
 
-    def _arrive(self, after_s: float, body: bytes, user: str, message: Message) -> None:
-        delivery = Delivery(body, STRUCTURED, {}, user, message.id, message.type, message.conversation, _QUEUE)
+    def _next_arrival_s(self) -> float:
+        return self._due[0][0] if self._due else _NEVER_S
+
+    def _next_time(self) -> tuple[float, str]:
+        """When a run goes on by itself, and its key; of several the one that comes first by name."""
+        times = [(due_s, key) for key, (_, due_s) in self.memory.items() if due_s is not None]
+        return min(times, default=(_NEVER_S, ""))
+
+    def _arrive(self, after_s: float, body: bytes, user: str, message: Message, key: str) -> None:
+        delivery = Delivery(body, STRUCTURED, {}, user, message.id, message.type, key, _QUEUE)
         heapq.heappush(self._due, (self.now_s + after_s, next(self._order), delivery))
 
     # --- deciding -------------------------------------------------------------------------------------------------
 
-    def _decide(self, delivery: Delivery) -> None:
-        if len(self.hops) >= MOST_DECISIONS:
-            raise NoRest(f"it does not come to rest: {MOST_DECISIONS} messages were decided; look for a loop of routes")
-        facts = replace(self.facts, now_s=self.now_s, now=rfc3339(self.now_s))
-        self._perform(decide(delivery, self.table, facts))
+    def _facts(self) -> Facts:
+        return replace(self.facts, now_s=self.now_s, now=rfc3339(self.now_s), recall=self._recall)
+
+    def _recall(self, key: str) -> bytes | None:
+        found = self.memory.get(key)
+        return None if found is None else found[0]
+
+    def _time_came(self, key: str) -> None:
+        found = due(key, self._facts(), self.table)
+        if found is None:
+            self.memory[key] = (self.memory[key][0], None)
+            return
+        self._perform(found[1])
 
     def _perform(self, decision: Decision) -> None:
         hop = Hop(len(self.hops), self.now_s - self.start_s, decision.message, decision)
         self.hops.append(hop)
+        for change in decision.changes:
+            if change.body is None:
+                self.memory.pop(change.key, None)
+            else:
+                self.memory[change.key] = (change.body, change.due_s)
         if decision.end == "filtered":
             self._see(hop, "channel", "filtered", decision.message)
         for output in decision.outputs:
@@ -197,9 +241,12 @@ class Stage:
     def _deliver(self, hop: Hop, output: Output) -> None:
         message = decoded(output)
         if output.kind == "ingress":
-            self._see(hop, "event", output.type, message)
-            self._round.add(output.id)
-            self._arrive(0.0, output.body, self.facts.bus_user, message)
+            if (
+                output.type != FLOW_TOLD and hop.decision.why != REHOMED
+            ):  # these two are no events but ways within the bus
+                self._see(hop, "event", output.type, message)
+                self._round.add(output.id)
+            self._arrive(0.0, output.body, self.facts.bus_user, message, output.conversation)
         elif output.kind == "event":
             # What came round as an event of a route and has subscribers besides is one event, not two.
             if hop.message is None or hop.message.id not in self._round:
@@ -214,7 +261,8 @@ class Stage:
         self._see(hop, kind, output.name, request)
         call, answer = self.stand_ins.ask(request, output.name if kind == "agent" else None, hop.at_s)
         if answer is not None and call.stub is not None:
-            self._arrive(call.stub.after_s, encode(answer.attributes, answer.data), call.agent, answer)
+            body = encode(answer.attributes, answer.data)
+            self._arrive(call.stub.after_s, body, call.agent, answer, answer.conversation)
 
     def _see(self, hop: Hop, kind: SeenKind, name: str, message: Message | None) -> None:
         decision = hop.decision

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bus.core.facts import Facts
+from bus.core.instance import Instance
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.rehearsal.matching import Comparison, Line, clipped, compare, shown
@@ -44,6 +45,7 @@ class Outcome:
         misses: () when it has passed.
         hops, seen, calls: all that happened, in order.
         took_s: seconds on the virtual clock.
+        waiting: what runs of routes still wait for at the end, one sentence each.
     """
 
     test: RouteTest
@@ -52,6 +54,7 @@ class Outcome:
     seen: tuple[Seen, ...]
     calls: tuple[Call, ...]
     took_s: float
+    waiting: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -73,10 +76,15 @@ def rehearse(test: RouteTest, catalog: Catalog, facts: Facts) -> Outcome:
     except NoRest as error:
         misses.append(Miss(test.line, "the messages come to rest", str(error)))
     misses += _unstubbed(test, stand_ins)
-    misses += judge(test, stage.seen, stand_ins, stage.hops)
-    return Outcome(
-        test, tuple(misses), tuple(stage.hops), tuple(stage.seen), tuple(stand_ins.calls), stage.now_s - stage.start_s
-    )
+    waiting = tuple(_waiting(each) for each in stage.waiting)
+    misses += judge(test, stage.seen, stand_ins, stage.hops, waiting)
+    took_s = stage.now_s - stage.start_s
+    return Outcome(test, tuple(misses), tuple(stage.hops), tuple(stage.seen), tuple(stand_ins.calls), took_s, waiting)
+
+
+def _waiting(run: Instance) -> str:
+    awaited = [f"{path} (`{each['call']}`)" if "call" in each else path for path, each in run.open.items()]
+    return f"route {run.route} still waits for {', '.join(awaited)}"
 
 
 def _table(test: RouteTest, catalog: Catalog) -> RouteTable:
@@ -103,7 +111,13 @@ def _unstubbed(test: RouteTest, stand_ins: StandIns) -> list[Miss]:
     ]
 
 
-def judge(test: RouteTest, seen: Sequence[Seen], stand_ins: StandIns, hops: Sequence[Hop]) -> list[Miss]:
+def judge(
+    test: RouteTest,
+    seen: Sequence[Seen],
+    stand_ins: StandIns,
+    hops: Sequence[Hop],
+    waiting: Sequence[str] = (),
+) -> list[Miss]:
     """Compare; every expectation that is not met is a miss."""
     wanted = [each for each in test.expect if isinstance(each, Expected) and not each.never]
     taken = _exact(wanted, seen) if test.exact else _assigned(wanted, seen)
@@ -116,7 +130,7 @@ def judge(test: RouteTest, seen: Sequence[Seen], stand_ins: StandIns, hops: Sequ
         elif id(each) not in taken:
             used = {id(one) for one in taken.values()}
             free = [one for one in seen if id(one) not in used]
-            misses.append(_missing(each, free, seen, hops))
+            misses.append(_missing(each, free, seen, hops, waiting))
     if test.exact and not misses:
         misses += _order(test, wanted, seen)
     return misses
@@ -203,12 +217,14 @@ def _such(expected: Expected, seen: Sequence[Seen]) -> list[Seen]:
     return [each for each in seen if (each.kind, each.name) == (expected.kind, expected.name)]
 
 
-def _missing(expected: Expected, free: Sequence[Seen], seen: Sequence[Seen], hops: Sequence[Hop]) -> Miss:
+def _missing(
+    expected: Expected, free: Sequence[Seen], seen: Sequence[Seen], hops: Sequence[Hop], waiting: Sequence[str]
+) -> Miss:
     here = _such(expected, free) or _such(expected, seen)
     if not here:
         targets = ", ".join(dict.fromkeys(each.target for each in seen))
         got = f"no {expected}; seen: {targets}" if targets else f"no {expected}, nor anything else"
-        return Miss(expected.line, said(expected), got, _cause(hops))
+        return Miss(expected.line, said(expected), got, _cause(hops, waiting))
     nearest = min(here, key=lambda each: _differences(expected, each)[0])
     lines = _differences(expected, nearest)[1]
     which = f"; the nearest of {len(here)}" if len(here) > 1 else ""
@@ -218,8 +234,8 @@ def _missing(expected: Expected, free: Sequence[Seen], seen: Sequence[Seen], hop
     return Miss(expected.line, said(expected), got, _cause(hops[nearest.hop : nearest.hop + 1]), lines, nearest.hop)
 
 
-def _cause(hops: Sequence[Hop]) -> str:
-    """The first failure, or why a message was wanted by nobody: what people need to know before anything else."""
+def _cause(hops: Sequence[Hop], waiting: Sequence[str] = ()) -> str:
+    """The first failure, or what holds it up: what people need to know before anything else."""
     for hop in hops:
         decision, failure = hop.decision, hop.decision.failure
         if failure is not None:
@@ -227,7 +243,8 @@ def _cause(hops: Sequence[Hop]) -> str:
             at = f"step {failure.step} of " if failure.step else ""
             how = failure.failure if failure.code == failure.failure else f"{failure.failure}, {failure.code}"
             return f"{at}{decision.where or what} failed ({how}): {failure.reason}"
-    return next((hop.decision.reason for hop in hops if hop.decision.reason), "")
+    ended = [hop.decision.reason for hop in hops if hop.decision.reason and hop.decision.end != "waiting"]
+    return next(iter([*waiting, *ended]), "")
 
 
 def _never(expected: Expected, seen: Sequence[Seen]) -> list[Miss]:
