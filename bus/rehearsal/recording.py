@@ -24,6 +24,7 @@ from bus.core.message import (
     CORRELATION,
     FAILED,
     FENCE,
+    FLOW_TOLD,
     HOME,
     ID,
     REDRIVE,
@@ -102,6 +103,7 @@ def recording(entries: Sequence[Entry]) -> Recording:
     first = entries[0].record
     start_s = min(each.record.received_s for each in entries)
     requests = {output.id: output for each in counted for output in each.outputs if is_request(output)}
+    answered = {decoded(output).text(CORRELATION) for each in counted for output in filter(_is_word, each.outputs)}
     came_round = {output.id for each in counted for output in each.outputs if output.kind == "ingress"}
     arrived = tuple(
         Arrived(message, each.record.received_s - start_s)
@@ -109,7 +111,7 @@ def recording(entries: Sequence[Entry]) -> Recording:
         if each.record.source != BUS
         and not (each.record.id in came_round and each.record.why != REHOMED)
         and not _answers(each.record, requests)
-        and (message := _anew(each)) is not None
+        and (message := _anew(each, waits=each.record.id in answered)) is not None
     )
     return Recording(first.conversation, start_s, arrived, _stubs(entries, requests), counted)
 
@@ -130,6 +132,11 @@ def is_request(output: Output) -> bool:
     return output.kind in ("capability", "agent") and output.type.endswith(REQUESTED)
 
 
+def _is_word(output: Output) -> bool:
+    """Whether it goes to somebody who asked, or is told."""
+    return output.kind in ("client", "agent") and not is_request(output)
+
+
 def _answers(record: Record, requests: Mapping[str, Output]) -> bool:
     return record.type.endswith(_ANSWERS) and record.correlation in requests
 
@@ -142,12 +149,13 @@ def _stubs(entries: Sequence[Entry], requests: Mapping[str, Output]) -> Mapping[
             capability = output.type.removesuffix(REQUESTED)
             answer = answers.get(output.id)
             found.setdefault(capability, []).append(
-                Stub("never") if answer is None else _stub(answer, each.record.decided_s)
+                Stub("never") if answer is None else _stub(answer, each.record.received_s)
             )
     return {name: tuple(stubs) for name, stubs in found.items()}
 
 
 def _stub(answer: Entry, asked_s: float) -> Stub:
+    """The answer to what was asked because of a message that arrived at `asked_s`: a stage decides in no time."""
     record, data = answer.record, _data(answer)
     after_s = max(0.0, record.received_s - asked_s)
     if record.type.endswith(".replied"):
@@ -178,8 +186,12 @@ def _data(entry: Entry) -> Json:
     return found
 
 
-def _anew(entry: Entry) -> Message | None:
-    """The message as its sender would send it in a rehearsal."""
+def _anew(entry: Entry, *, waits: bool) -> Message | None:
+    """The message as its sender would send it in a rehearsal.
+
+    Args:
+        waits: it was answered, so somebody has waited; of a binary event nothing else tells.
+    """
     record, event = entry.record, _event(entry)
     attributes: dict[str, Attribute]
     if event is None:
@@ -191,14 +203,10 @@ def _anew(entry: Entry) -> Message | None:
             if name not in _NOT_ANEW and name != "data" and isinstance(value, (bool, int, str))
         }
     attributes[CONVERSATION] = record.conversation
-    waits = attributes.pop(REPLYTO, None)
-    if (isinstance(waits, str) and "!" not in waits) or (event is None and _answered(entry)):
+    address = attributes.pop(REPLYTO, None)
+    if (isinstance(address, str) and "!" not in address) or (event is None and waits):
         attributes[REPLYTO] = "client:rehearsal" if record.source == CLIENT else f"agent:{record.source}"
     return Message(attributes, _data(entry))
-
-
-def _answered(entry: Entry) -> bool:
-    return any(output.kind == "client" or output.name == entry.record.source for output in entry.outputs)
 
 
 # --- what was said ------------------------------------------------------------------------------------------------
@@ -219,6 +227,8 @@ def said(found: Recording) -> Iterator[Said]:
             if output.kind == "dead" or output.kind == "invalid":
                 yield Said("channel", output.kind, None, error)
             elif output.kind == "ingress":
+                if output.type == FLOW_TOLD or record.why == REHOMED:
+                    continue
                 round_.add(output.id)
                 yield Said("event", output.type, decoded(output).data)
             elif output.kind == "event" and record.id not in round_:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bus.core.actions import Output
 from bus.core.facts import Facts
-from bus.core.message import Json
+from bus.core.message import FLOW_TOLD, Json
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.rehearsal.matching import Line, Mark, changes, clipped, compare, exactly, shown
@@ -163,7 +163,8 @@ def _sent(outputs: Iterable[Output]) -> tuple[tuple[str, str, Json], ...]:
             # Whoever asked by the command line had an inbox with a name of its own.
             "client" if each.kind == "client" else each.target,
             each.type,
-            None if each.kind in ("dead", "invalid") else _payload(each),
+            # What runs tell each other has times in it, and what it leads to is a decision of its own.
+            None if each.kind in ("dead", "invalid") or each.type == FLOW_TOLD else _payload(each),
         )
         for each in outputs
         if each.kind != "lease"

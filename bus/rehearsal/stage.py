@@ -63,14 +63,19 @@ class Hop:
 
     Args:
         at_s: seconds since the start.
-        message: None when it could not be decoded.
+        delivery: as it came.
         decision: what became of it.
     """
 
     number: int
     at_s: float
-    message: Message | None
+    delivery: Delivery
     decision: Decision
+
+    @property
+    def message(self) -> Message | None:
+        """What was decided on; None when it could not be decoded."""
+        return self.decision.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ class Stage:
             self.now_s = max(self.now_s, min(arrival_s, time_s))
             if arrival_s <= time_s:
                 delivery = heapq.heappop(self._due)[2]
-                self._perform(decide(delivery, self.table, self._facts()))
+                self._perform(delivery, decide(delivery, self.table, self._facts()))
             else:
                 self._time_came(key)
 
@@ -220,10 +225,10 @@ class Stage:
         if found is None:
             self.memory[key] = (self.memory[key][0], None)
             return
-        self._perform(found[1])
+        self._perform(*found)
 
-    def _perform(self, decision: Decision) -> None:
-        hop = Hop(len(self.hops), self.now_s - self.start_s, decision.message, decision)
+    def _perform(self, delivery: Delivery, decision: Decision) -> None:
+        hop = Hop(len(self.hops), self.now_s - self.start_s, delivery, decision)
         self.hops.append(hop)
         for change in decision.changes:
             if change.body is None:
