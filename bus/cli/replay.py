@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,7 @@ def replay(
         printer.note(f"the newest {limit} of {count(len(names), 'conversation')}; write --limit {len(names)} for all")
     facts = bootstrap.facts()
     found = [decide_anew(recorded(log, each), catalog, facts) for each in names[-limit:]]
-    for each in found:
-        _show(each, printer)
+    _show([each for each in found if not each.same], printer)
     differ = sum(not each.same for each in found)
     same = f"{differ} of {count(len(found), 'conversation')} would go otherwise"
     text = same if differ else f"no difference in {count(len(found), 'conversation')}"
@@ -89,17 +88,24 @@ def _epoch_s(text: str) -> float:
     return parsed.timestamp()
 
 
-def _show(found: Replayed, printer: Printer) -> None:
+def _show(differing: Sequence[Replayed], printer: Printer) -> None:
+    """To programs each conversation; to people those that differ in the same way together."""
     if printer.form == "json":
-        if not found.same:
-            printer.emit(_data(found), "")
+        for each in differing:
+            printer.emit(_data(each), "")
         return
-    for line in _lines(found) if not found.same else ():
-        printer.emit({}, line)
+    alike: dict[object, list[Replayed]] = {}
+    for each in differing:
+        how = tuple((one.what.key, one.lines) for one in each.differences)
+        alike.setdefault((each.problem, each.unanswered, how), []).append(each)
+    for group in alike.values():
+        for line in _lines(group[0], len(group) - 1):
+            printer.emit({}, line)
 
 
-def _lines(found: Replayed) -> Iterator[str]:
-    yield f"conversation {found.conversation}"
+def _lines(found: Replayed, others: int) -> Iterator[str]:
+    more = f" and {count(others, 'other')} in the same way" if others else ""
+    yield f"conversation {found.conversation}{more}"
     if found.problem:
         yield f"  {found.problem}"
     for each in found.differences:

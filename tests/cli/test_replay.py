@@ -20,13 +20,14 @@ NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 
 @pytest.fixture
 def home(hello: Path, tmp_path: Path) -> Path:
-    """A home with the log of a bus that ran the integration: `first-one` at noon, `second-one` a day later."""
+    """A home with the log of a bus that ran the integration: `first-one` at noon, two more a day later."""
     table = bootstrap.table(bootstrap.load([hello]))
     stand_ins = StandIns(table.catalog.agents, {"greeting": (Stub("reply", {"text": "Hello Ada"}, after_s=2.0),)})
     stage = Stage(table, bootstrap.facts(), stand_ins, NOON)
     stage.send(Send("hello.asked", {"name": "Ada"}, conversation="first-one"))
     stage.advance(86_400.0)
     stage.send(Send("hello.asked", {}, conversation="second-one"))
+    stage.send(Send("hello.asked", {}, conversation="third-one"))
     store = SqliteStore(tmp_path / "bus.db")
     (claim,) = store.claim(1)
     entries = []
@@ -64,13 +65,24 @@ def test_what_would_go_otherwise_is_1(bus: Bus, home: Path, hello: Path) -> None
     assert (summary["conversations"], summary["differ"]) == (1, 1)
 
 
+def test_what_differs_in_the_same_way_is_shown_once(bus: Bus, home: Path, hello: Path) -> None:
+    (hello / "hello.yaml").write_text("route: hello\nmatch: {type: goodbye.asked}\nto: {capability: greeting}\n")
+    (hello / "integration.yaml").write_text("integration: hello\ntypes:\n  goodbye.asked: {contract: any}\n")
+    since = ("replay", "--since", "2026-01-01T00:00:00Z", "--against", hello, "--home", home)
+    ran = bus(*since, "--output", "text")
+    headings = [line for line in ran.out.splitlines() if line.startswith("conversation ")]
+    assert headings == ["conversation first-one", "conversation second-one and 1 other in the same way"]
+    assert "+ dead_letter (unavailable, no_route: no route owns `hello.asked`" in ran.out
+    assert len(bus(*since).rows) == 4
+
+
 def test_all_conversations_since(bus: Bus, home: Path, hello: Path) -> None:
     since = ("--against", hello, "--home", home)
-    assert bus("replay", "--since", "2026-01-01T00:00:00Z", *since).rows[-1]["conversations"] == 2
-    assert bus("replay", "--since", "2026-01-02T00:00:00Z", *since).rows[-1]["conversations"] == 1
+    assert bus("replay", "--since", "2026-01-01T00:00:00Z", *since).rows[-1]["conversations"] == 3
+    assert bus("replay", "--since", "2026-01-02T00:00:00Z", *since).rows[-1]["conversations"] == 2
     assert bus("replay", "--since", "1s", *since).rows[-1]["conversations"] == 0
     limited = bus("replay", "--since", "2026-01-01T00:00:00Z", "--limit", "1", *since, "--output", "text")
-    assert "the newest 1 of 2 conversations; write --limit 2 for all" in limited.err
+    assert "the newest 1 of 3 conversations; write --limit 3 for all" in limited.err
 
 
 def test_usage(bus: Bus, home: Path, hello: Path) -> None:
