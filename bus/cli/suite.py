@@ -78,7 +78,7 @@ def run_suite(folders: Sequence[Path], files: frozenset[Path], wanted: str | Non
         where = ", ".join(map(str, folders))
         raise BusError(f"there are no tests{which} in {where}; write one into a file NAME{TESTS} there")
     facts = bootstrap.facts()
-    outcomes = tuple(rehearse(each, loaded.catalog, facts) for each in chosen)
+    outcomes = tuple(rehearse(each, loaded.catalog, facts, coverage.where) for each in chosen)
     whole = len(chosen) == len(loaded.tests)
     return Suite(loaded.findings, outcomes, coverage, loaded.named, whole, time.perf_counter() - began)
 

@@ -15,6 +15,7 @@ from bus.cli.common import Printer, printable
 from bus.cli.dlq import finding_text
 from bus.cli.tap import failure_data
 from bus.config.finding import as_command
+from bus.core.running import FLOW_DUE
 from bus.rehearsal.coverage import UNITS, percent
 from bus.rehearsal.matching import clipped, shown
 from bus.rehearsal.stage import decoded
@@ -23,6 +24,7 @@ from bus.rehearsal.verdict import seconds
 if TYPE_CHECKING:
     from bus.cli.suite import Suite
     from bus.core.actions import Decision, Output
+    from bus.core.message import Message
     from bus.rehearsal.coverage import Point
     from bus.rehearsal.stage import Hop
     from bus.rehearsal.stand_ins import Call
@@ -115,22 +117,29 @@ def account(outcome: Outcome) -> Iterator[str]:
 
 def _hop_lines(hop: Hop, calls: dict[str, Call], pointed: bool) -> Iterator[str]:
     decision, message = hop.decision, hop.message
-    name = "(not a message)" if message is None else f"{message.type} from {message.source}"
-    data = "" if message is None else f"  {clipped(shown(message.data), _DATA)}"
-    yield f"  {'>' if pointed else ' '} {seconds(hop.at_s):>6}  {name}{data}"
+    yield f"  {'>' if pointed else ' '} {seconds(hop.at_s):>6}  {_what(message)}"
     yield f"            {decided(decision)}"
     for step in decision.steps:
         yield f"          {'!' if ': failed (' in step else ' '}   {step}"
     if decision.failure is not None:
         failure = failure_data(decision.failure)
-        yield f"          ! {failure['class']} [{failure['code']}]: {failure['reason']}"
+        if not any(failure["reason"] in step for step in decision.steps):
+            yield f"          !   {failure['class']} [{failure['code']}]: {failure['reason']}"
         for each in failure["findings"]:
-            yield f"          !   {finding_text(each)}"
+            yield f"          !     {finding_text(each)}"
     elif decision.reason and decision.reason not in decision.steps:
         yield f"              {decision.reason}"
     for output in decision.outputs:
         if output.kind != "lease":
             yield f"              -> {_sent(output)}{_answer(calls.get(output.id))}"
+
+
+def _what(message: Message | None) -> str:
+    if message is None:
+        return "(not a message)"
+    if message.type == FLOW_DUE:
+        return "the time has come"
+    return f"{message.type} from {message.source}  {clipped(shown(message.data), _DATA)}"
 
 
 def _sent(output: Output) -> str:

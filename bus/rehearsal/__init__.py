@@ -8,7 +8,7 @@ only when nothing is due now, and then jumps to what is due next.
     script      a test as a value: what is sent, how agents answer, what is expected
     matching    expected data against actual data, as lines of a diff
     stage       the simulator
-    verdict     what was seen against what was expected
+    verdict     what was seen against what was expected, and (causes) why it was not
     coverage    which routes, steps and branches ran
 
 `bus test` runs scripts that people wrote; `bus replay` and `bus test --record` make them from the log (`recording`).

@@ -55,6 +55,7 @@ class Coverage:
     points: list[Point] = field(default_factory=list)
     reached: set[int] = field(default_factory=set)
     _taken: int = 0
+    _steps: dict[tuple[str, str], Place] = field(default_factory=dict)
 
     def _point(self, unit: Unit, place: Place, what: str) -> Callable[[], None]:
         number, reach = len(self.points), self.reached.add
@@ -82,6 +83,7 @@ class Coverage:
             falls_through: none of its flows may fit, which is a branch as well; those were handed over before it.
             join: its join, whose outcomes are branches.
         """
+        self._steps[place.route, placed.id] = place
         run = self._ran(placed.run, self._point("steps", place, f"{placed.id} never ran"))
         if falls_through:
             what = f"{placed.id} never falls through, with no case that fits"
@@ -145,6 +147,11 @@ class Coverage:
         """A target; an event that nobody wants is made all the same, or no test could see it."""
         unwanted = target.kind == "event" and not (target.to_route or target.to_subscribers)
         return replace(target, to_subscribers=True) if unwanted else target
+
+    def where(self, route: str, step: str) -> str | None:
+        """`file:line` of a step, or None when there is none of this id."""
+        place = self._steps.get((route, step))
+        return None if place is None else f"{place.path}:{place.line}"
 
     # --- what it comes to -----------------------------------------------------------------------------------------
 

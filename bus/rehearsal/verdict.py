@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bus.core.facts import Facts
-from bus.core.instance import Instance
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
+from bus.rehearsal.causes import Causes, Where, causes
 from bus.rehearsal.matching import Comparison, Line, clipped, compare, shown
 from bus.rehearsal.script import Calls, Expected, RouteTest
 from bus.rehearsal.stage import Hop, NoRest, Seen, Stage
@@ -61,12 +61,13 @@ class Outcome:
         return not self.misses
 
 
-def rehearse(test: RouteTest, catalog: Catalog, facts: Facts) -> Outcome:
+def rehearse(test: RouteTest, catalog: Catalog, facts: Facts, where: Where = lambda route, step: None) -> Outcome:
     """Run one test.
 
     Args:
         catalog: the compiled configuration.
         facts: limits and identity.
+        where: finds the steps that fail, for people.
     """
     stand_ins = StandIns(catalog.agents, test.stubs)
     stage = Stage(_table(test, catalog), facts, stand_ins, test.start_s)
@@ -76,15 +77,11 @@ def rehearse(test: RouteTest, catalog: Catalog, facts: Facts) -> Outcome:
     except NoRest as error:
         misses.append(Miss(test.line, "the messages come to rest", str(error)))
     misses += _unstubbed(test, stand_ins)
-    waiting = tuple(_waiting(each) for each in stage.waiting)
-    misses += judge(test, stage.seen, stand_ins, stage.hops, waiting)
+    found = causes(stage, where)
+    misses += judge(test, stage, found)
     took_s = stage.now_s - stage.start_s
-    return Outcome(test, tuple(misses), tuple(stage.hops), tuple(stage.seen), tuple(stand_ins.calls), took_s, waiting)
-
-
-def _waiting(run: Instance) -> str:
-    awaited = [f"{path} (`{each['call']}`)" if "call" in each else path for path, each in run.open.items()]
-    return f"route {run.route} still waits for {', '.join(awaited)}"
+    calls = tuple(stand_ins.calls)
+    return Outcome(test, tuple(misses), tuple(stage.hops), tuple(stage.seen), calls, took_s, found.waiting)
 
 
 def _table(test: RouteTest, catalog: Catalog) -> RouteTable:
@@ -111,26 +108,21 @@ def _unstubbed(test: RouteTest, stand_ins: StandIns) -> list[Miss]:
     ]
 
 
-def judge(
-    test: RouteTest,
-    seen: Sequence[Seen],
-    stand_ins: StandIns,
-    hops: Sequence[Hop],
-    waiting: Sequence[str] = (),
-) -> list[Miss]:
+def judge(test: RouteTest, stage: Stage, why: Causes) -> list[Miss]:
     """Compare; every expectation that is not met is a miss."""
+    seen = stage.seen
     wanted = [each for each in test.expect if isinstance(each, Expected) and not each.never]
     taken = _exact(wanted, seen) if test.exact else _assigned(wanted, seen)
     misses: list[Miss] = []
     for each in test.expect:
         if isinstance(each, Calls):
-            misses += _calls(each, stand_ins)
+            misses += _calls(each, stage.stand_ins)
         elif each.never:
             misses += _never(each, seen)
         elif id(each) not in taken:
             used = {id(one) for one in taken.values()}
             free = [one for one in seen if id(one) not in used]
-            misses.append(_missing(each, free, seen, hops, waiting))
+            misses.append(_missing(each, free, seen, why))
     if test.exact and not misses:
         misses += _order(test, wanted, seen)
     return misses
@@ -217,34 +209,19 @@ def _such(expected: Expected, seen: Sequence[Seen]) -> list[Seen]:
     return [each for each in seen if (each.kind, each.name) == (expected.kind, expected.name)]
 
 
-def _missing(
-    expected: Expected, free: Sequence[Seen], seen: Sequence[Seen], hops: Sequence[Hop], waiting: Sequence[str]
-) -> Miss:
+def _missing(expected: Expected, free: Sequence[Seen], seen: Sequence[Seen], why: Causes) -> Miss:
     here = _such(expected, free) or _such(expected, seen)
     if not here:
         targets = ", ".join(dict.fromkeys(each.target for each in seen))
         got = f"no {expected}; seen: {targets}" if targets else f"no {expected}, nor anything else"
-        return Miss(expected.line, said(expected), got, _cause(hops, waiting))
+        return Miss(expected.line, said(expected), got, why.first())
     nearest = min(here, key=lambda each: _differences(expected, each)[0])
     lines = _differences(expected, nearest)[1]
     which = f"; the nearest of {len(here)}" if len(here) > 1 else ""
     got = f"{verb(nearest.kind)} {nearest.target} at {seconds(nearest.at_s)}, but not so{which}"
     if not lines:
         got = f"there is none left: another expectation takes {nearest.target} at {seconds(nearest.at_s)}"
-    return Miss(expected.line, said(expected), got, _cause(hops[nearest.hop : nearest.hop + 1]), lines, nearest.hop)
-
-
-def _cause(hops: Sequence[Hop], waiting: Sequence[str] = ()) -> str:
-    """The first failure, or what holds it up: what people need to know before anything else."""
-    for hop in hops:
-        decision, failure = hop.decision, hop.decision.failure
-        if failure is not None:
-            what = "a message" if hop.message is None else f"`{hop.message.type}`"
-            at = f"step {failure.step} of " if failure.step else ""
-            how = failure.failure if failure.code == failure.failure else f"{failure.failure}, {failure.code}"
-            return f"{at}{decision.where or what} failed ({how}): {failure.reason}"
-    ended = [hop.decision.reason for hop in hops if hop.decision.reason and hop.decision.end != "waiting"]
-    return next(iter([*waiting, *ended]), "")
+    return Miss(expected.line, said(expected), got, why.of(why.hops[nearest.hop]), lines, nearest.hop)
 
 
 def _never(expected: Expected, seen: Sequence[Seen]) -> list[Miss]:

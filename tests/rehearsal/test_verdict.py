@@ -38,7 +38,7 @@ class Shop:
         loaded = load([self.root], {}, STEPS, tests=True, coverage=self.coverage)
         assert [str(each) for each in loaded.findings] == []
         assert isinstance(loaded.catalog, Catalog)
-        return [rehearse(each, loaded.catalog, FACTS) for each in loaded.tests]
+        return [rehearse(each, loaded.catalog, FACTS, self.coverage.where) for each in loaded.tests]
 
     def misses(self, test: str) -> list[str]:
         (outcome,) = self.run(test)
@@ -117,7 +117,7 @@ def test_a_failed_step_is_told_with_its_error(shop: Shop) -> None:
     (miss,) = shop.misses(f"{sent}\nexpect: [{{reply: ok}}]")
     assert miss.startswith("answered reply:ok | no reply:ok; seen: ")
     assert "channel:dead, reply:error" in miss
-    assert "| step recipient_list#1 of " in miss
+    assert f"| step recipient_list#1 ({shop.root}/sound.yaml:16) failed" in miss
     assert miss.endswith("failed (refusal): recipient `order.lost` is not in `allow`: order.refused")
 
 
