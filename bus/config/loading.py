@@ -20,6 +20,7 @@ from bus.config.assets import Assets
 from bus.config.declared import DeclaredCapability, Document, Integration, Namespace
 from bus.config.files import TESTS, Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
+from bus.config.fragments import FragmentReader
 from bus.config.integrations import IntegrationReader, check_uses
 from bus.config.nodes import MAX_BYTES, Node, Scalar, parse
 from bus.config.nodes import Mapping as MappingNode
@@ -39,8 +40,8 @@ from bus.core.spec import Spec
 from bus.rehearsal.coverage import Coverage
 from bus.rehearsal.script import RouteTest
 
-KINDS = ("integration", "agents", "capabilities", "route")
-LATER_KINDS = ("process", "fragment")
+KINDS = ("integration", "agents", "capabilities", "route", "fragment")
+LATER_KINDS = ("process",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,10 @@ class _Loader:
 
     def _compile(self) -> tuple[Route, ...]:
         """Passes 3 and 4."""
+        fragments = FragmentReader(self.reader, self.assets, self.namespace)
+        for document in self.documents:
+            if document.kind == "fragment":
+                fragments.declare(document)
         documents = tuple(each for each in self.documents if each.kind == "route")
         gather_matches(documents, self.namespace)
         known = TypeNames(self.namespace.type_names())
@@ -248,6 +253,8 @@ class _Loader:
             route = compiler.read(document, self.namespace.integrations[document.integration])
             if route is not None:
                 routes.append(route)
+        for fragment in self.namespace.fragments.values():
+            compiler.fragment(fragment)
         for integration in self.namespace.integrations.values():
             compiler.defaults(integration)
         check_wanted(self.namespace, compiler.published, self.reader)
@@ -268,6 +275,7 @@ class _Loader:
                 name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
             },
             routes=routes,
+            labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
         )
 
 

@@ -26,7 +26,7 @@ from bus.core.message import Json
 from bus.rehearsal.matching import Matcher
 from bus.rehearsal.script import CHANNELS, Advance, Calls, Do, Expected, RouteTest, SeenKind, Send, Stub
 
-TEST_KEYS = ("test", "config", "start_time", "agents", "do", "expect", "order")
+TEST_KEYS = ("test", "config", "controls", "start_time", "agents", "do", "expect", "order")
 STUB_KEYS = ("reply", "fail", "reason", "never", "after")
 LATER_STUB_KEYS = ("usage",)
 SEND_KEYS = ("type", "data", "file", "source", "conversation", "labels", "wait")
@@ -78,6 +78,7 @@ class RouteTestReader:
         do = [] if do_node is None else [self._do(each, slots) for each in reader.items(do_node, "do") or ()]
         expect = self._expectations(expect_node, slots)
         config = self._config(node.get("config"), integration)
+        controls = self._controls(node.get("controls"))
         stubs = self._agents(node.get("agents"))
         start_s = self._start(node.get("start_time"))
         order_node = node.get("order")
@@ -88,7 +89,7 @@ class RouteTestReader:
         more = {} if start_s is None else {"start_s": start_s}
         return RouteTest(
             name, integration.name, node.source.path, line, tuple(cast("list[Do]", do)), tuple(expect), stubs, config,
-            exact=order == "exact", **more,
+            controls, exact=order == "exact", **more,
         )  # fmt: skip
 
     def _once(self, node: Node, name: str) -> None:
@@ -113,6 +114,11 @@ class RouteTestReader:
             if not good:
                 self.reader.wrong(value, key.text, f"a value of type {kind}")
         return found
+
+    def _controls(self, node: Node | None) -> Mapping[str, bool]:
+        body = None if node is None else self.reader.mapping(node, "controls", "`{extra_checks: true}`")
+        found = {key.text: self.reader.boolean(value, key.text) for key, value in body.pairs} if body else {}
+        return {name: each for name, each in found.items() if each is not None}
 
     def _start(self, node: Node | None) -> float | None:
         text = None if node is None else self.reader.text(node, "start_time")

@@ -55,11 +55,15 @@ class Coverage:
     points: list[Point] = field(default_factory=list)
     reached: set[int] = field(default_factory=set)
     _taken: int = 0
+    _known: dict[tuple[str, str, int, int, str], int] = field(default_factory=dict)
     _steps: dict[tuple[str, str], Place] = field(default_factory=dict)
 
     def _point(self, unit: Unit, place: Place, what: str) -> Callable[[], None]:
-        number, reach = len(self.points), self.reached.add
-        self.points.append(Point(unit, place, what))
+        # What several routes share by a fragment stands in one place, and is one thing to test.
+        number = self._known.setdefault((unit, place.path, place.line, place.col, what), len(self.points))
+        if number == len(self.points):
+            self.points.append(Point(unit, place, what))
+        reach = self.reached.add
         return lambda: reach(number)
 
     def route(self, place: Place, flow: Flow) -> Flow:

@@ -103,6 +103,7 @@ class RouteTest:
     Args:
         path, line: where it stands.
         config: values of the integration's `config` that it changes.
+        controls: switches of the running bus that are on, or off, by name.
         start_s: epoch seconds at which it starts.
         stubs: answers of each agent or capability, call by call; the last one repeats.
         exact: nothing but what is expected is seen, in this order.
@@ -116,6 +117,7 @@ class RouteTest:
     expect: tuple[Expected | Calls, ...]
     stubs: Mapping[str, tuple[Stub, ...]] = field(default_factory=dict)
     config: Mapping[str, Json] = field(default_factory=dict)
+    controls: Mapping[str, bool] = field(default_factory=dict)
     start_s: float = 1_767_225_600.0  # 2026-01-01T00:00:00Z: any fixed instant
     exact: bool = False
 

@@ -102,6 +102,12 @@ class Seen:
     def target(self) -> str:
         return f"{self.kind}:{self.name}"
 
+    def is_(self, kind: SeenKind, name: str) -> bool:
+        """Whether it is what an expectation names; a request to one agent is also one for its capability."""
+        if kind == "capability" and self.kind == "agent":
+            return self.type == name + REQUESTED
+        return (self.kind, self.name) == (kind, name)
+
 
 @dataclass(slots=True)
 class Stage:

@@ -70,7 +70,7 @@ def rehearse(test: RouteTest, catalog: Catalog, facts: Facts, where: Where = lam
         where: finds the steps that fail, for people.
     """
     stand_ins = StandIns(catalog.agents, test.stubs)
-    stage = Stage(_table(test, catalog), facts, stand_ins, test.start_s)
+    stage = Stage(_table(test, catalog), replace(facts, controls=test.controls), stand_ins, test.start_s)
     misses: list[Miss] = []
     try:
         stage.play(test.do)
@@ -132,7 +132,7 @@ def judge(test: RouteTest, stage: Stage, why: Causes) -> list[Miss]:
 
 
 def _met(expected: Expected, seen: Seen) -> bool:
-    return (expected.kind, expected.name) == (seen.kind, seen.name) and not _differences(expected, seen)[0]
+    return seen.is_(expected.kind, expected.name) and not _differences(expected, seen)[0]
 
 
 def _assigned(wanted: Sequence[Expected], seen: Sequence[Seen]) -> dict[int, Seen]:
@@ -206,7 +206,7 @@ def _under(label: str, found: Comparison) -> list[Line]:
 
 
 def _such(expected: Expected, seen: Sequence[Seen]) -> list[Seen]:
-    return [each for each in seen if (each.kind, each.name) == (expected.kind, expected.name)]
+    return [each for each in seen if each.is_(expected.kind, expected.name)]
 
 
 def _missing(expected: Expected, free: Sequence[Seen], seen: Sequence[Seen], why: Causes) -> Miss:

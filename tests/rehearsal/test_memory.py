@@ -145,6 +145,28 @@ expect:
     )
 
 
+def test_controls_agents_and_labels(desk: Desk) -> None:
+    routes = """\
+route: ask
+match: {type: asked, labels: [personal]}
+steps:
+- detour: {control: careful, steps: [{call: {agent: other}}]}
+to: {agent: grader}
+"""
+    send = "do: [{send: {type: asked, labels: [personal], data: {}}}]"
+    both = "agents: {other: {reply: {}}, grade: {reply: {text: x}}}"
+    desk.check(
+        routes,
+        f"""
+{both}
+controls: {{careful: true}}
+{send}
+expect: [{{sent: {{agent: grader}}}}, {{sent: {{capability: other}}}}, {{calls: {{other: 1, grade: 1, grader: 1}}}}]
+""",
+        f"{both}\n{send}\nexpect: [{{sent: {{capability: grade}}}}, {{never: {{capability: other}}}}]",
+    )
+
+
 def test_what_a_run_still_waits_for_is_why_nothing_came(desk: Desk) -> None:
     forever = CALL.replace(", timeout: 10s", "")
     (outcome,) = desk.run(forever, f"agents: {{grade: {{never: true}}}}\n{SEND}\nexpect: [{{reply: ok}}]")
