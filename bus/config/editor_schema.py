@@ -172,6 +172,10 @@ def _integration() -> Schema:
             "Labels of messages, and what they require of agents.",
         ),
         "defaults": rules,
+        "coverage": closed(
+            {name: {"type": "integer", "minimum": 0, "maximum": 100} for name in ("routes", "steps", "branches")},
+            doc="What share of its routes `bus test --coverage` must have seen, in percent.",
+        ),
     }
 
 
