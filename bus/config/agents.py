@@ -19,7 +19,7 @@ from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.patterns import TypeNames
 from bus.config.reader import Reader
 from bus.config.secrets import Secrets
-from bus.core.identity import CLIENT
+from bus.core.identity import CLIENT, GATEWAY
 from bus.core.message import Json
 from bus.core.outputs import BUS
 from bus.core.route import Agent
@@ -105,7 +105,7 @@ class AgentsReader:
         body = self.reader.mapping(value, key.text, "`{adapter: sdk, run: file.py:agent}`")
         if name is None or not self._free(key, "agent", self.namespace.agents):
             return
-        if name in (CLIENT, BUS):
+        if name in (CLIENT, GATEWAY, BUS):
             what = f"`{name}` is the source of the bus's own messages"
             self.reader.report(key, "bad-name", what, "another name")
         if body is None:

@@ -9,6 +9,7 @@ from bus.config.assets import Assets
 from bus.config.contracts import LoadedContract
 from bus.config.declared import DeclaredType, Document, Integration, Namespace
 from bus.config.files import Folder
+from bus.config.gateways import GatewayReader
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.reader import Reader
@@ -17,8 +18,8 @@ from bus.config.suggest import instead_of
 from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
 from bus.core.message import Json
 
-KEYS = ("integration", "uses", "config", "types", "defaults")
-LATER_KEYS = ("gateway", "schedules", "labels", "coverage")
+KEYS = ("integration", "uses", "config", "types", "gateway", "defaults")
+LATER_KEYS = ("schedules", "labels", "coverage")
 TYPE_KEYS = ("contract", "unrouted")
 CONFIG_KEYS = ("type", "default", "env")
 CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
@@ -51,6 +52,9 @@ class IntegrationReader:
         if types is not None and (found := self.reader.mapping(types, "types")) is not None:
             for key, value in found.pairs:
                 self._type(key, value, document.folder)
+        gateway = node.get("gateway")
+        if gateway is not None:
+            GatewayReader(self.reader, self.namespace).read(gateway, integration)
         defaults = node.get("defaults")
         if defaults is not None and (found := self.reader.mapping(defaults, "defaults")) is not None:
             self.reader.keys(found, ("on_error",), "`defaults`")

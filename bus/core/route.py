@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Literal
 
 from bus.core.expression import Contract, Expression, Leaf
 from bus.core.message import Json
@@ -97,12 +98,33 @@ class MessageType:
 
 
 @dataclass(frozen=True, slots=True)
+class Entrance:
+    """An entry of the Messaging Gateway: which HTTP request becomes which message.
+
+    Args:
+        name: `integration/entry`.
+        method, path: as HTTP writes them; both must be equal.
+        type: type of the message.
+        wait_s: how long the request is held for the answer; None when nobody waits for one.
+        on_timeout: what the client gets after that: 202 with a place to fetch the answer from, or 504.
+    """
+
+    name: str
+    method: str
+    path: str
+    type: str
+    wait_s: float | None = None
+    on_timeout: Literal["accepted", "fail"] = "accepted"
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The whole configuration, compiled: what `decide` works from. Immutable; a reload makes a new one.
 
     Args:
         version: first 12 hex digits of the configuration's hash; every decision in the log names it.
         routes: all routes, in file order.
+        entrances: entries of the gateway, in file order.
     """
 
     version: str
@@ -110,6 +132,7 @@ class Catalog:
     capabilities: Mapping[str, Capability]
     types: Mapping[str, MessageType]
     routes: tuple[Route, ...]
+    entrances: tuple[Entrance, ...] = ()
 
     @property
     def subscriptions(self) -> str:
@@ -118,4 +141,4 @@ class Catalog:
         return sha256(json.dumps(subscribed, sort_keys=True).encode()).hexdigest()[:8]
 
 
-__all__ = ["Agent", "Capability", "Catalog", "Leaf", "Match", "MessageType", "Route"]
+__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Route"]
