@@ -12,7 +12,7 @@ from bus.config.nodes import Node, Scalar
 from bus.config.patterns import Patterns
 from bus.config.types import ANY, Type
 from bus.core.message import FAILED, Json
-from bus.core.route import Agent, Entrance
+from bus.core.route import Agent, Entrance, Schedule
 
 ASKED, ANSWERED, REFUSED = "requested", "replied", "failed"
 """Last segments of the three types that every capability brings."""
@@ -66,6 +66,17 @@ class DeclaredEntrance:
     entrance: Entrance
 
 
+@dataclass(frozen=True, slots=True)
+class DeclaredSchedule:
+    """Args:
+    type, data: the nodes of what it sends, for findings that need all documents.
+    """
+
+    type: Scalar
+    data: Node
+    schedule: Schedule
+
+
 @dataclass(slots=True)
 class Integration:
     """Args:
@@ -91,6 +102,7 @@ class Namespace:
         matched: type patterns of all routes.
         owned: those of the routes that do not merely observe.
         entrances: entries of the gateway, in file order.
+        schedules: what is sent by the clock, in file order.
     """
 
     integrations: dict[str, Integration] = field(default_factory=dict)
@@ -103,6 +115,7 @@ class Namespace:
     matched: Patterns = field(default_factory=Patterns)
     owned: Patterns = field(default_factory=Patterns)
     entrances: list[DeclaredEntrance] = field(default_factory=list)
+    schedules: list[DeclaredSchedule] = field(default_factory=list)
 
     def type_names(self) -> Iterator[str]:
         """Every known message type: declared ones and those that capabilities bring."""

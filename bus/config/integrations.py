@@ -13,13 +13,14 @@ from bus.config.gateways import GatewayReader
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.reader import Reader
+from bus.config.schedules import ScheduleReader
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of
 from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
 from bus.core.message import Json
 
-KEYS = ("integration", "uses", "config", "types", "gateway", "defaults")
-LATER_KEYS = ("schedules", "labels", "coverage")
+KEYS = ("integration", "uses", "config", "types", "gateway", "schedules", "defaults")
+LATER_KEYS = ("labels", "coverage")
 TYPE_KEYS = ("contract", "unrouted")
 CONFIG_KEYS = ("type", "default", "env")
 CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
@@ -55,6 +56,9 @@ class IntegrationReader:
         gateway = node.get("gateway")
         if gateway is not None:
             GatewayReader(self.reader, self.namespace).read(gateway, integration)
+        schedules = node.get("schedules")
+        if schedules is not None:
+            ScheduleReader(self.reader, self.secrets, self.namespace).read(schedules, integration)
         defaults = node.get("defaults")
         if defaults is not None and (found := self.reader.mapping(defaults, "defaults")) is not None:
             self.reader.keys(found, ("on_error",), "`defaults`")

@@ -28,6 +28,7 @@ from bus.config.ownership import check_owners
 from bus.config.patterns import TypeNames
 from bus.config.reader import NAME, Reader, described
 from bus.config.routes import RouteReader, gather_matches
+from bus.config.schedules import check_schedules
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import check_wanted
@@ -204,6 +205,7 @@ class _Loader:
             compiler.defaults(integration)
         flows = (each for each in self.documents if each.kind in ("route", "process"))
         check_gateways(self.namespace, flows, known, self.reader)
+        compiler.published.extend(check_schedules(self.namespace, known, self.reader))
         check_wanted(self.namespace, compiler.published, self.reader)
         check_owners(compiler.claims, known, (*self.namespace.agents, CLIENT, GATEWAY, BUS), self.reader)
         return tuple(routes)
@@ -224,6 +226,7 @@ class _Loader:
             },
             routes=routes,
             entrances=entrances,
+            schedules=tuple(each.schedule for each in self.namespace.schedules),
         )
 
 

@@ -118,6 +118,24 @@ class Entrance:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """A message that the bus sends by the clock.
+
+    Args:
+        name: `integration/schedule`.
+        cron: five fields, as of Debian's cron.
+        zone: IANA time zone that they are read in.
+        data: the payload.
+    """
+
+    name: str
+    cron: str
+    zone: str
+    type: str
+    data: Json = None
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The whole configuration, compiled: what `decide` works from. Immutable; a reload makes a new one.
 
@@ -125,6 +143,7 @@ class Catalog:
         version: first 12 hex digits of the configuration's hash; every decision in the log names it.
         routes: all routes, in file order.
         entrances: entries of the gateway, in file order.
+        schedules: what is sent by the clock, in file order.
     """
 
     version: str
@@ -133,6 +152,7 @@ class Catalog:
     types: Mapping[str, MessageType]
     routes: tuple[Route, ...]
     entrances: tuple[Entrance, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
 
     @property
     def subscriptions(self) -> str:
@@ -141,4 +161,4 @@ class Catalog:
         return sha256(json.dumps(subscribed, sort_keys=True).encode()).hexdigest()[:8]
 
 
-__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Route"]
+__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Route", "Schedule"]
