@@ -208,6 +208,21 @@ class Excepted:
     reason: str
 
 
+class State(NamedTuple):
+    """What is remembered under a key of a partition, or, without a body, what is forgotten.
+
+    Args:
+        key: see bus.core.instance; at most 255 bytes.
+        body: JSON, or None.
+        due_s: epoch seconds when it wants to go on by itself, or None.
+    """
+
+    partition: int
+    key: str
+    body: bytes | None
+    due_s: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One transaction: all of it or nothing.
@@ -218,6 +233,7 @@ class Commit:
         hold: held rows to write or replace.
         release: held rows to remove.
         exceptions: outcomes to record.
+        states: what to remember and to forget, each key of a partition once.
     """
 
     entries: Mapping[int, Sequence[Entry]] = field(default_factory=dict)
@@ -225,6 +241,7 @@ class Commit:
     hold: Sequence[Held] = ()
     release: Sequence[Held] = ()
     exceptions: Sequence[Excepted] = ()
+    states: Sequence[State] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +358,20 @@ class Store(Protocol):
 
         Raises:
             KeyError: there is none.
+        """
+
+    def states(self, partition: int) -> Sequence[tuple[str, float | None]]:
+        """Return (key, due) of all that a partition remembers, in no order.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+
+    def recall(self, partition: int, key: str) -> bytes | None:
+        """Return what a partition remembers under a key, or None.
+
+        Raises:
+            StoreDown: the store cannot be reached.
         """
 
     def prune(self, keep: int) -> int:

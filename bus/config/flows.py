@@ -18,17 +18,20 @@ from bus.config.types import ANY
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
 from bus.core.spec import Spec
-from bus.core.work import Flow, OnError, Placed, Step
+from bus.core.work import Flow, OnError, Placed, Retry, Step
 
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "call", "scatter_gather", "split", "aggregate", "resequence", "idempotent", "loop", "load_balance", "sample",
-    "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle", "delay",
+    "split", "aggregate", "resequence", "idempotent", "loop", "load_balance", "sample",
+    "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle",
     "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
 )  # fmt: skip
-RULE_KEYS = ("class", "when", "then")
+RULE_KEYS = ("class", "when", "retry", "then")
+RETRY_KEYS = ("attempts", "initial", "factor", "max", "jitter")
 WORDS = ("dead_letter", "invalid", "reply", "continue")
+
+_BOUNDS = {"factor": (1.0, 10.0), "jitter": (0.0, 1.0)}
 
 _Then = Flow | Literal["dead_letter", "invalid", "reply", "continue"]
 
@@ -39,11 +42,13 @@ class FlowReader:
 
     Args:
         steps: the table of steps.
+        memory: whether something was read that waits or remembers.
     """
 
     slots: Slots
     steps: Mapping[str, Spec]
     targets: TargetReader
+    memory: bool = False
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
@@ -86,6 +91,7 @@ class FlowReader:
         if parsed is BAD:
             return None, _together(unsure(names, spec.kind, cast(Node, body.get(kind.text))), shape.flows)
         self._renamed(body.get(kind.text), shape, parsed)
+        self.memory = self.memory or spec.memory
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)
@@ -183,7 +189,7 @@ class FlowReader:
 
     def _rule(self, body: MappingNode, names: Names) -> OnError | None:
         reader = self.slots.reader
-        reader.keys(body, RULE_KEYS, "an error rule", ("retry",))
+        reader.keys(body, RULE_KEYS, "an error rule")
         class_node = body.get("class")
         nodes = class_node.items if isinstance(class_node, Sequence) else () if class_node is None else (class_node,)
         classes = [reader.choice(each, "class", FAILURE_CLASSES, "unknown-class") for each in nodes]
@@ -196,9 +202,35 @@ class FlowReader:
             then = self.flow(then_node, names)[0]
         elif then_node is not None:
             then = cast("_Then | None", reader.choice(then_node, "then", WORDS))
-        if then is None or None in classes:
+        retry_node = body.get("retry")
+        retry = None if retry_node is None else self._retry(retry_node)
+        if then is None or None in classes or (retry_node is not None and retry is None):
             return None
-        return OnError(tuple(cast(FailureClass, each) for each in classes), when, then)
+        return OnError(tuple(cast(FailureClass, each) for each in classes), when, then, retry)
+
+    def _retry(self, node: Node) -> Retry | None:
+        reader = self.slots.reader
+        body = reader.mapping(node, "retry", "`{attempts: 3, initial: 1s}`")
+        if body is None:
+            return None
+        self.memory = True
+        reader.keys(body, RETRY_KEYS, "`retry`")
+        attempts_node = reader.required(body, "attempts", "`retry`")
+        attempts = None if attempts_node is None else reader.integer(attempts_node, "attempts", 2)
+        times = {name: each for name in ("initial", "max") if (each := body.get(name)) is not None}
+        seconds = {name: reader.duration(each, name) for name, each in times.items()}
+        numbers = {name: each for name in ("factor", "jitter") if (each := body.get(name)) is not None}
+        shares = {name: reader.number(each, name, *_BOUNDS[name]) for name, each in numbers.items()}
+        if attempts is None or None in seconds.values() or None in shares.values():
+            return None
+        usual = Retry(attempts)
+        return Retry(
+            attempts,
+            seconds.get("initial") or usual.initial_s,
+            shares.get("factor") or usual.factor,
+            seconds.get("max") or max(usual.most_s, seconds.get("initial") or 0.0),
+            usual.jitter if shares.get("jitter") is None else cast("float", shares["jitter"]),
+        )
 
 
 def _together(names: Names, flows: list[FlowRead]) -> Names:

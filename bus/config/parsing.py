@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bus.config.contracts import LoadedContract
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
 from bus.config.places import Names, written
@@ -51,14 +52,14 @@ class ShapeReader:
     slots: Slots
     names: Names
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
-    target: Callable[[Node, Names], Target | None]
+    target: Callable[[Node, Names, tuple[str, ...]], Target | None]
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
 
     def type_of(self, parsed: object) -> Type:
         """Static type of a leaf or contract that this reader gave."""
-        return self._types.get(id(parsed), ANY)
+        return parsed.type if isinstance(parsed, LoadedContract) else self._types.get(id(parsed), ANY)
 
     def _typed(self, value: object, type_: Type) -> object:
         self._types[id(value)] = type_
@@ -91,7 +92,7 @@ class ShapeReader:
         if isinstance(shape, spec.PathTo):
             return self.path(node, slot)
         if isinstance(shape, spec.TargetShape):
-            return self.target(node, self.names)
+            return self._target(shape, node, slot) if shape.fields else self.target(node, self.names, ())
         if isinstance(shape, spec.Duration):
             return reader.duration(node, slot)
         if isinstance(shape, spec.Integer):
@@ -99,6 +100,26 @@ class ShapeReader:
         if isinstance(shape, spec.Choice):
             return reader.choice(node, slot, shape.values, "unknown-class" if slot == "class" else "wrong-type")
         return reader.text(node, slot)
+
+    def _target(self, shape: spec.TargetShape, node: Node, slot: str) -> dict[str, Any] | None:
+        """A target with fields beside it, or a flow in its place."""
+        body = self.slots.reader.mapping(node, slot, "`{capability: ...}`")
+        if body is None:
+            return None
+        found: dict[str, Any] = {}
+        if shape.flow and body.get("steps") is not None:
+            self.slots.reader.keys(body, (*shape.fields, "steps", "to"), f"`{slot}`")
+            found["flow"] = self._nested(body)
+        else:
+            found["target"] = self.target(node, self.names, tuple(shape.fields))
+        for name, each in shape.fields.items():
+            value = body.get(name)
+            if value is not None:
+                found[name] = self.read(each.shape, value, name)
+            elif each.required:
+                self._missing(body, name, f"`{slot}`")
+                return None
+        return None if any(each is None or each is BAD for each in found.values()) else found
 
     def _document(self, node: Node, slot: str) -> Document | None:
         """A template that reads only names that this place has."""

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.types import (
     ANY,
+    BOOL,
+    DOUBLE,
     INT,
     OPEN,
     STRING,
@@ -177,6 +179,26 @@ def _after_render(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return written(names, parsed["into"], STRING)
 
 
+def _after_call(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return written(names, parsed["into"], type_of(parsed["target"].reply)) if "into" in parsed else names
+
+
+def _after_scatter(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    if "compose" in parsed:
+        return written(names, parsed["into"], type_of(parsed["compose"]))
+    results = {
+        name: ANY if branch.get("target") is None else type_of(branch["target"].reply)
+        for name, branch in parsed["branches"].items()
+    }
+    return written(names, parsed["into"], joined(Object(results, frozenset(), None, True, "results")))
+
+
+def joined(results: Type) -> Type:
+    """The type of what a join gives."""
+    fields = {"results": results, "completeness": DOUBLE, "missing": List(STRING), "degraded": BOOL}
+    return Object(fields, frozenset(fields), None, True, "the outcome")
+
+
 AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "translate": _after_translate,
     "set": _after_set,
@@ -184,5 +206,7 @@ AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "remove": _after_remove,
     "contract": _after_contract,
     "render": _after_render,
+    "call": _after_call,
+    "scatter_gather": _after_scatter,
 }
 """How a step changes the scope, for the kinds of which more is known than the paths they write."""

@@ -147,6 +147,13 @@ class Reader:
         self.wrong(node, slot, f"a whole number of at least {minimum}", "a number")
         return None
 
+    def number(self, node: Node, slot: str, least: float, most: float) -> float | None:
+        value = node.value if isinstance(node, Scalar) else None
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most:
+            return float(value)
+        self.wrong(node, slot, f"a number from {least:g} to {most:g}", "a number")
+        return None
+
     def boolean(self, node: Node, slot: str) -> bool | None:
         if isinstance(node, Scalar) and isinstance(node.value, bool):
             return node.value

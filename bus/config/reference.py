@@ -43,7 +43,9 @@ def steps_reference(steps: Mapping[str, Spec]) -> str:
 
 def _step(spec: Spec) -> str:
     lines = [f"### {spec.kind}", "", f"*{spec.pattern}.* {spec.summary}", ""]
-    if isinstance(spec.shape, Record):
+    if isinstance(spec.shape, TargetShape) and spec.shape.fields:
+        lines += ["Takes: a target, and beside it:", ""]
+    if isinstance(spec.shape, Record) or (isinstance(spec.shape, TargetShape) and spec.shape.fields):
         lines += ["| key | what | |", "|---|---|---|"]
         for name, field in spec.shape.fields.items():
             need = "" if field.required else "optional"
@@ -65,6 +67,9 @@ def shape_words(shape: Shape) -> str:
             return f"list of {shape_words(item)}"
         case MapOf(value=value, keys=keys):
             return f"map of {keys} to {shape_words(value)}"
+        case TargetShape(fields=fields, flow=flow) if fields:
+            beside = ", ".join(f"`{name}`" for name in fields)
+            return f"target{' or `steps`' if flow else ''}, with {beside}"
         case Record(fields=fields, flow=flow):
             named = [f"`{name}`" for name in fields] + (["`steps`", "`to`"] if flow else [])
             return "map with " + ", ".join(named)

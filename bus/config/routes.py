@@ -22,8 +22,8 @@ from bus.core.spec import Spec
 from bus.core.table import is_glob
 from bus.core.work import OnError
 
-KEYS = ("route", "match", "observe", "deadline", "on_error", "steps", "to")
-LATER_KEYS = ("serial_by", "budget", "key")
+KEYS = ("route", "match", "observe", "serial_by", "deadline", "on_error", "steps", "to")
+LATER_KEYS = ("budget", "key")
 MATCH_KEYS = ("type", "source", "labels", "when")
 
 
@@ -67,7 +67,12 @@ class RouteReader:
         deadline_node = node.get("deadline")
         deadline = None if deadline_node is None else self.reader.duration(deadline_node, "deadline")
         rules_node = node.get("on_error")
-        rules = () if rules_node is None else flows.rules(rules_node, names)
+        rules = (() if rules_node is None else flows.rules(rules_node, names)) + self.defaults(integration)
+        serial_node = node.get("serial_by")
+        serial = None if serial_node is None else slots.expression(serial_node, "serial_by", names)
+        if serial_node is not None and observe:
+            what = "a route that observes gets copies, and cannot hold up others by `serial_by`"
+            self.reader.report(serial_node, "bad-route", what, "the route without it, or without `observe`")
         if not isinstance(name_node, Scalar) or name is None:
             return None
         if node.get("steps") is None and node.get("to") is None:
@@ -77,8 +82,8 @@ class RouteReader:
         where = f"{name_node.source.path}:{name_node.source.position(name_node.start)[0]}"
         if not self._first(full, name_node) or match is None:
             return None
-        return Route(full, where, match, flow, observe, deadline, (*rules, *self.defaults(integration)),
-                     config_values(integration))  # fmt: skip
+        memory = flows.memory or serial is not None or any(rule.retry is not None for rule in rules)
+        return Route(full, where, match, flow, observe, deadline, rules, config_values(integration), memory, serial)
 
     def _first(self, full: str, node: Scalar) -> bool:
         other = self._names.setdefault(full, node)

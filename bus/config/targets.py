@@ -43,13 +43,17 @@ class TargetReader:
     matched: tuple[str, ...]
     published: list[Scalar] = field(default_factory=list)
 
-    def read(self, node: Node, names: Names) -> Target | None:
-        """A target, or None after adding findings."""
+    def read(self, node: Node, names: Names, beside: tuple[str, ...] = ()) -> Target | None:
+        """A target, or None after adding findings.
+
+        Args:
+            beside: further keys that may stand there, which are read elsewhere.
+        """
         reader = self.slots.reader
         body = reader.mapping(node, "to", "`{capability: ...}`")
         if body is None:
             return None
-        reader.keys(body, (*KINDS, "data"), "a target", LATER_KEYS)
+        reader.keys(body, (*KINDS, "data", *beside), "a target", LATER_KEYS)
         kinds = [key for key, _ in body.pairs if key.text in KINDS]
         data_node = body.get("data")
         value = None if data_node is None else self.slots.value(data_node, names)
@@ -123,7 +127,8 @@ class TargetReader:
         contract = None if declared is None else declared.request
         leaf = None if value is None else value.expression
         lease_s = None if declared is None else declared.lease_s
-        return Target(kind, name, f"{capability}.{ASKED}", leaf, contract, lease_s=lease_s), contract
+        reply = None if declared is None else declared.reply
+        return Target(kind, name, f"{capability}.{ASKED}", leaf, contract, lease_s=lease_s, reply=reply), contract
 
     def _event(self, name: Scalar, value: Compiled | None) -> tuple[Target, LoadedContract | None] | None:
         if "*" in name.text:

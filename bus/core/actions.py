@@ -23,6 +23,8 @@ End = Literal[
     "duplicate",  # seen before; nothing is done again
     "superseded",  # a late or second answer; recorded, not delivered
     "woken",  # a wake-up token of the bus itself
+    "waiting",  # a route with memory keeps it, and goes on when something comes or a time is reached
+    "consumed",  # taken up by a join of messages; what becomes of them is told by another entry
 ]
 
 
@@ -97,6 +99,20 @@ class Failure:
     findings: tuple[Finding, ...] = ()
 
 
+class Change(NamedTuple):
+    """What the bus remembers from now on under a key, in the partition where the decision is recorded.
+
+    Args:
+        key: which memory: see bus.core.instance.
+        body: JSON, or None to forget it.
+        due_s: epoch seconds when it wants to go on by itself, or None.
+    """
+
+    key: str
+    body: bytes | None
+    due_s: float | None = None
+
+
 class Decision(NamedTuple):
     """What becomes of one delivery.
 
@@ -110,6 +126,7 @@ class Decision(NamedTuple):
         failure: the failure, when there is one.
         steps: what each step did, in order, short strings for the trace.
         outputs: what to publish, in order.
+        changes: what is remembered and forgotten in the same commit, each key once.
     """
 
     end: End
@@ -121,3 +138,4 @@ class Decision(NamedTuple):
     failure: Failure | None = None
     steps: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = ()
+    changes: tuple[Change, ...] = ()

@@ -27,7 +27,7 @@ def dispatch(target: Target, work: Work, *, answerable: bool) -> Dispatch:
                 f"expected {first.expected}, got {first.got}",
                 findings,
             )
-    return tuple.__new__(Dispatch, (target, data, answerable))
+    return tuple.__new__(Dispatch, (target, data, answerable, ""))
 
 
 def name_of(target: Target) -> str:

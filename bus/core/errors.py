@@ -53,13 +53,28 @@ class Refused(BusError):
 
 
 class StepFailed(BusError):
-    """The route author's or an agent's fault: a step could not do its work on this message."""
+    """The route author's or an agent's fault: a step could not do its work on this message.
 
-    def __init__(self, failure: FailureClass, reason: str, findings: tuple[Finding, ...] = ()) -> None:
+    Args:
+        code: short stable code; the class, when there is none more exact.
+        agent: the agent whose fault it is, or None.
+    """
+
+    def __init__(
+        self,
+        failure: FailureClass,
+        reason: str,
+        findings: tuple[Finding, ...] = (),
+        *,
+        code: str = "",
+        agent: str | None = None,
+    ) -> None:
         super().__init__(reason)
         self.failure = failure
         self.reason = reason
         self.findings = findings
+        self.code = code or failure
+        self.agent = agent
 
 
 class ExpressionFailed(BusError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,11 @@ class Leased:
     holder: str
 
 
+def nothing_remembered(key: str) -> bytes | None:
+    """The memory of a bus that has none yet."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Args:
@@ -45,6 +51,7 @@ class Facts:
     answered: number in the log of the answer to the task that a claim names; None when there is none, and for all
         other messages.
     leased: the lease of the task that a claim names, if there is one for the claim's fence.
+    recall: reads what is remembered under a key in the partition of the delivery, or None; nothing else happens.
     """
 
     now_s: float
@@ -55,3 +62,4 @@ class Facts:
     limits: Limits = Limits()
     answered: int | None = None
     leased: Leased | None = None
+    recall: Callable[[str], bytes | None] = nothing_remembered

@@ -8,12 +8,12 @@ from bus.core.actions import Delivery
 from bus.core.address import ReturnAddress, brought_back, unseal
 from bus.core.errors import Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, CORRELATION, FENCE, REDRIVE, REPLYTO, REQUESTED, TASK_CLAIM, Message
+from bus.core.message import ATTEMPT, CORRELATION, FENCE, HOME, REDRIVE, REPLYTO, REQUESTED, TASK_CLAIM, Message
 from bus.core.outputs import BUS, NOBODY
 from bus.core.route import Agent
 from bus.core.table import Found, RouteTable
 
-_RESERVED = (REDRIVE, ATTEMPT, FENCE)
+_RESERVED = (REDRIVE, ATTEMPT, FENCE, HOME)
 
 CLIENT = "cli"
 """Source of the `bus` command and of people: a client with a private inbox, not a declared agent."""

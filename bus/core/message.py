@@ -29,6 +29,8 @@ ATTEMPT, FENCE = "attempt", "fence"  # which try of a task; a superseded reply i
 LEASE = "lease"  # of a task: seconds that an agent which has accepted it may be silent; only the bus sets it
 LABELS = "labels"  # provenance and trust labels, comma-separated
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"  # W3C trace context
+HOME = "homekey"  # key whose partition decides a message, when that is not its conversation; only the bus sets it
+REPAIR = "repair"  # of a request: what was wrong with the answer before, JSON text; see bus.core.asking
 REDRIVE = "redrive"  # how often an operator redrove this message, or what it was made of; only the bus sets it
 
 CARRIED = (BUDGET_TOKENS, BUDGET_COST, ON_BEHALF_OF, LABELS, TRACESTATE, EXPIRY, REDRIVE)
@@ -47,6 +49,8 @@ TASK_LAPSE = "bus.task.lapse"
 """Type of the bus's own word that a leased task came back from its queue: see bus.core.leases."""
 TASK_MOVE = "bus.task.move"
 """Type of the bus's own word that a lease goes to another partition: see bus.core.leases."""
+FLOW_TOLD = "bus.flow.told"
+"""Type of the bus's own word to a flow that waits for an answer, that none will come: see bus.core.running."""
 
 
 class Message(NamedTuple):

@@ -21,6 +21,7 @@ from bus.core.message import (
     CORRELATION,
     EXPIRY,
     FAILED,
+    HOME,
     HOPS,
     ID,
     LEASE,
@@ -103,6 +104,8 @@ class Outbox:
         correlation: str | None = None,
         back: ReturnAddress | None = None,
         lease_s: int | None = None,
+        home: str = "",
+        extra: Mapping[str, Attribute] | None = None,
     ) -> None:
         """Add one message.
 
@@ -111,6 +114,8 @@ class Outbox:
             correlation: id of the request that this answers.
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
             lease_s: of a request whose agent may accept it and be silent for so long: a lease watches over it then.
+            home: for `ingress`: the key of the partition to go to, if not the conversation's.
+            extra: attributes besides.
         """
         outputs, facts, given = self.outputs, self.facts, self.message.attributes
         cause = given[ID]
@@ -143,12 +148,16 @@ class Outbox:
             event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
         if lease_s is not None:
             event[LEASE] = lease_s
+        if home:
+            event[HOME] = home
+        if extra:
+            event.update(extra)
         if data is not None:
             event["data"] = data
         # Half the time of the constructor's, and every message needs one.
         output = tuple.__new__(
             Output,
-            (kind, name, identity, type_, conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms),
+            (kind, name, identity, type_, home or conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms),
         )
         outputs.append(output)
         if lease_s is not None:

@@ -14,19 +14,22 @@ from typing import cast
 
 import orjson
 
-from bus.core.actions import Decision, Delivery, End, Failure, Output
+from bus.core import running
+from bus.core.actions import Change, Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
 from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
-from bus.core.errors import ExpressionFailed, Refused
+from bus.core.errors import ExpressionFailed, Refused, StepFailed
 from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
-from bus.core.identity import CLIENT, check_sender, return_address
+from bus.core.identity import check_sender, return_address
+from bus.core.instance import failed
 from bus.core.message import (
     CONVERSATION,
     EXPIRY,
-    FAILED,
+    FLOW_TOLD,
+    HOME,
     HOPS,
     ID,
     LABELS,
@@ -48,14 +51,15 @@ from bus.core.outputs import (
     hops_left,
     set_aside,
 )
-from bus.core.replies import Answered, answer, asker
-from bus.core.route import Route
+from bus.core.posting import put, tell_asker
+from bus.core.replies import Answered, answer, asker, checked
+from bus.core.route import Capability, Route
 from bus.core.table import Found, RouteTable
-from bus.core.telling import place, tell, tell_about_bytes
-from bus.core.work import Dispatch, Work
+from bus.core.telling import FLOW, tell, tell_about_bytes
+from bus.core.work import Work
 
 _READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
-_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE))
+_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE, FLOW_TOLD))
 _FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
@@ -101,13 +105,10 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
             back = who_waits(message, delivery, answers, table, facts)
         if (late := _too_late(message, facts, back if answers else None)) is not None:
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
-        if delivery.routing_key != (attributes.get(CONVERSATION) or attributes[ID]):
+        if delivery.routing_key != (attributes.get(HOME) or attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
         if answers:
-            answered = answer(message, delivery, table.catalog.capabilities[answers], back or NOBODY, facts)
-            if isinstance(answered, Decision):
-                return answered
-            return _matched(found, delivery, message, facts, table, None, answered)
+            return _answers(found, delivery, message, facts, table, back, table.catalog.capabilities[answers])
         if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
             return _asked_again(message, facts, table, back)
         if found.contract is not None:
@@ -135,13 +136,46 @@ def who_waits(
 
 def _about_task(delivery: Delivery, message: Message, table: RouteTable, facts: Facts) -> Decision:
     """A claim, or word of the bus itself, is decided where the answer to its task is recorded."""
-    if delivery.routing_key != message.conversation:
+    if delivery.routing_key != (message.attributes.get(HOME) or message.conversation):
         return _rekeyed(delivery, message)
+    if message.type == FLOW_TOLD and message.source == BUS:
+        return running.word_came(message, facts, table)
     if message.type == TASK_CLAIM:
         return claimed(message, table, facts)
     if message.source == BUS:
         return Decision("filtered", message, why="lease", reason="word of a lease; what follows is up to the lease")
     raise Refused("not-published", f"only the bus says `{message.type}`; leave it out")
+
+
+def _answers(
+    found: Found,
+    delivery: Delivery,
+    message: Message,
+    facts: Facts,
+    table: RouteTable,
+    back: ReturnAddress | None,
+    capability: Capability,
+) -> Decision:
+    """An agent's answer: to a run, to an asker, or to nobody, which makes it an event."""
+    if back is not None and back.address.startswith(FLOW):
+        return _to_run(message, capability, back, facts, table)
+    answered = answer(message, delivery, capability, back or NOBODY, facts)
+    if isinstance(answered, Decision):
+        return answered
+    return _matched(found, delivery, message, facts, table, None, answered)
+
+
+def _to_run(message: Message, capability: Capability, back: ReturnAddress, facts: Facts, table: RouteTable) -> Decision:
+    """An agent's answer to a request of a run."""
+    findings, failure = checked(message, capability)
+    if failure is None:
+        return running.answered(back, message, facts, table, {"ok": message.data, "at": facts.now_s})
+    others: list[Output] = []
+    result = failed(failure, facts.now_s)
+    if findings:
+        others += tell(message, facts, failure, ReturnAddress(f"agent:{message.source}", message.id))
+        result["said"] = message.data
+    return running.answered(back, message, facts, table, result, others)
 
 
 def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
@@ -162,7 +196,8 @@ def _asked_again(message: Message, facts: Facts, table: RouteTable, back: Return
 def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     """Order is kept per conversation, so a message under another routing key takes one recorded hop to its own."""
     headers = carried_headers(delivery)
-    again = Output("ingress", message.type, message.id, message.type, message.conversation, delivery.body,
+    key = str(message.attributes.get(HOME) or message.conversation)
+    again = Output("ingress", message.type, message.id, message.type, key, delivery.body,
                    delivery.content_type or STRUCTURED, headers)  # fmt: skip
     came = "from a retired partition" if delivery.routing_key == RETIRED else "under another routing key"
     reason = f"it came {came}, not to the partition of its conversation"
@@ -208,8 +243,13 @@ def _matched(
     names = _names(message)
     notes: list[str] = []
     outputs: list[Output] = []
+    changes: list[Change] = []
+    if found.serial:
+        home = _home(found, message, names, notes)
+        if home is not None and message.attributes.get(HOME) != home:
+            return running.rehomed(message, home)
     if found.observers:
-        _observe(found, message, names, facts, outputs, notes)
+        _observe(found, delivery, message, names, facts, table, outputs, notes, changes)
     if found.subscribers:
         passed = Outbox(message, facts, "subscribe")
         passed.send("event", message.type, message.type, message.data, source=message.source)
@@ -217,24 +257,28 @@ def _matched(
         notes.append("subscribers " + ", ".join(found.subscribers))
     owner = _owner(found, message, names, notes)
     if owner is not None:
+        if owner[0].memory:
+            return _with(running.begin(owner, delivery, message, names, facts, table, back), outputs, notes, changes)
         names["config"] = cast("dict[str, Json]", owner[0].config)
         work = Work(message, names, owner[0].on_error, [], notes)
+        if changes:
+            return _with(_routed(owner, delivery, work, facts, table, back, outputs), [], [], changes)
         return _routed(owner, delivery, work, facts, table, back, outputs)
     if found.subscribers:
-        return Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
+        subscribed = Decision("routed", message, why="subscribed", steps=tuple(notes), outputs=tuple(outputs))
+        return subscribed._replace(changes=tuple(changes)) if changes else subscribed
     declared = table.catalog.types.get(message.type)
     if declared is not None and declared.unrouted:
         reason = f"nobody wants `{message.type}`, which its `unrouted: ok` allows"
-        return Decision(
-            "filtered", message, why="unrouted: ok", reason=reason, steps=tuple(notes), outputs=tuple(outputs)
-        )
+        unwanted = Decision("filtered", message, why="unrouted: ok", reason=reason, steps=tuple(notes))
+        return _with(unwanted, outputs, [], changes)
     if answered is not None:
         reason = f"nobody waits for `{message.type}`, and no route or agent wants it"
     else:
         reason = f"no route owns `{message.type}` and no agent subscribes to it"
     failure = Failure("unavailable", "no_route", f"{reason}; write a route with `match: {{type: {message.type}}}`")
     decision = rejected(delivery, message, facts, table, "dead_letter", failure, back, tuple(notes))
-    return _with(decision, outputs)
+    return _with(decision, outputs, [], changes)
 
 
 def _names(message: Message) -> dict[str, Json]:
@@ -271,19 +315,45 @@ def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[
     return False
 
 
+def _home(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> str | None:
+    """The partition's key that the owner's `serial_by` gives, or None."""
+    owner = _owner(found, message, names, [])
+    if owner is None or owner[0].serial_by is None:
+        return None
+    try:
+        return running.home_of(owner[0], names)
+    except StepFailed as error:
+        notes.append(str(error))  # the run itself fails by it
+        return None
+
+
 def _observe(
-    found: Found, message: Message, names: dict[str, Json], facts: Facts, outputs: list[Output], notes: list[str]
+    found: Found,
+    delivery: Delivery,
+    message: Message,
+    names: dict[str, Json],
+    facts: Facts,
+    table: RouteTable,
+    outputs: list[Output],
+    notes: list[str],
+    changes: list[Change],
 ) -> None:
     """Observing routes get a copy; whatever goes wrong there is noted and touches nobody."""
-    for route, _ in found.observers:
+    for route, why in found.observers:
         if not _wanted(route, message, names, notes):
+            continue
+        if route.memory:
+            seen = running.begin((route, why), delivery, message, dict(names), facts, table, None)
+            outputs += seen.outputs
+            changes += seen.changes
+            notes += [*seen.steps, f"observed by {route.name}"]
             continue
         work = Work(message, _with_config(names, route), route.on_error)
         try:
             run_flow(route.flow, work)
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))
             for dispatched in work.sent:
-                _put(dispatched, outbox, None)
+                put(dispatched, outbox, None)
             outputs += outbox.outputs
             notes.append(f"observed by {route.name}")
         except RouteFailed as failed:
@@ -309,7 +379,7 @@ def _routed(
         deadline_s = None if route.deadline_s is None else facts.now_s + route.deadline_s
         outbox = Outbox(message, facts, route.name, deadline_s)
         for dispatched in work.sent:
-            _put(dispatched, outbox, back)
+            put(dispatched, outbox, back)
         outputs += outbox.outputs
     reason = ended.reason if ended is not None else ""
     if outputs:
@@ -318,7 +388,9 @@ def _routed(
         end, reason = "filtered", reason or f"{route.name} sent it nowhere"
     notes = tuple(work.notes)
     # Half the time of the constructor's, and every message needs one.
-    return tuple.__new__(Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs)))
+    return tuple.__new__(
+        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), ())
+    )
 
 
 def _route_failed(
@@ -335,36 +407,19 @@ def _route_failed(
 ) -> Decision:
     failure = failed.failure
     if failed.then == "reply":
-        told = tuple(_tell(message, facts, failure, back, table))
+        told = tuple(tell_asker(message, facts, failure, back, table))
         reason = f"{failure.reason} (told to the asker)" if told else failure.reason
         return Decision("routed" if told else "filtered", message, route.name, route.where, why, reason, failure,
                         tuple(work.notes), (*outputs, *told))  # fmt: skip
     end: End = "invalid" if failed.then == "invalid" else "dead_letter"
     aside = set_aside(delivery, message, facts, end, failure, route.name)
-    told = tuple(_tell(message, facts, failure, back, table))
+    told = tuple(tell_asker(message, facts, failure, back, table))
     return Decision(end, message, route.name, route.where, why, failure.reason, failure, tuple(work.notes),
                     (*outputs, aside, *told))  # fmt: skip
 
 
 def _deadline(route: Route, facts: Facts) -> float | None:
     return None if route.deadline_s is None else facts.now_s + route.deadline_s
-
-
-def _put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> None:
-    """Turn a dispatch into an output: requests carry the return address or prove that nobody waits."""
-    target = dispatched.target
-    kept = back if dispatched.answerable else None
-    if target.kind == "capability" or target.kind == "agent":
-        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY, lease_s=target.lease_s)
-    elif target.kind == "event":
-        if target.to_route:
-            outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)
-        elif target.to_subscribers:
-            outbox.send("event", target.name, target.type, dispatched.data)
-    elif kept is not None:
-        kind, name = place(kept.address)
-        type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"
-        outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked)
 
 
 def _came_late(
@@ -385,25 +440,6 @@ def _came_late(
     return decision._replace(outputs=(*decision.outputs, *tell(message, facts, late, agent)))
 
 
-def _tell(
-    message: Message, facts: Facts, failure: Failure, back: ReturnAddress | None, table: RouteTable
-) -> list[Output]:
-    """`bus.failed` to the asker, or to the sender when nobody asked (R5). Nothing is told about `bus.failed`."""
-    if back is None and message.source in table.catalog.agents:
-        back = ReturnAddress(f"agent:{message.source}", message.id)
-    if back is None:
-        back = _claimed_client(message)
-    return [] if back is None else tell(message, facts, failure, back)
-
-
-def _claimed_client(message: Message) -> ReturnAddress | None:
-    """A refused message of a client: its private inbox is where to say so."""
-    text = message.attributes.get(REPLYTO)
-    if message.source not in (CLIENT, BUS) or not isinstance(text, str) or not text.startswith("client:"):
-        return None
-    return None if "!" in text else ReturnAddress(text, message.id)
-
-
 def rejected(
     delivery: Delivery,
     message: Message,
@@ -416,17 +452,19 @@ def rejected(
 ) -> Decision:
     """Set the message aside with its failure, and tell who waits for it or who sent it."""
     aside = set_aside(delivery, message, facts, end, failure, "")
-    told = _tell(message, facts, failure, back, table)
+    told = tell_asker(message, facts, failure, back, table)
     return Decision(end, message, None, None, failure.code, failure.reason, failure, notes, (aside, *told))
 
 
-def _with(decision: Decision, outputs: list[Output]) -> Decision:
-    if not outputs:
+def _with(decision: Decision, outputs: list[Output], notes: list[str], changes: list[Change]) -> Decision:
+    """The decision, and what others have decided about the same message before."""
+    if not (outputs or notes or changes):
         return decision
-    return Decision(
-        decision.end, decision.message, decision.route, decision.where, decision.why, decision.reason,
-        decision.failure, decision.steps, (*outputs, *decision.outputs),
-    )  # fmt: skip
+    return decision._replace(
+        steps=(*notes, *decision.steps),
+        outputs=(*outputs, *decision.outputs),
+        changes=(*changes, *decision.changes),
+    )
 
 
 def _undecodable(delivery: Delivery, table: RouteTable, facts: Facts, refused: Refused) -> Decision:

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 
 from bus.core.spec import Spec
 from bus.core.steps import (
+    call,
     choose,
     contract,
+    delay,
     fail,
     filter,
     keep,
     recipient_list,
     remove,
     render,
+    scatter_gather,
     set,
     translate,
     wire_tap,
@@ -32,6 +35,9 @@ STEPS: Mapping[str, Spec] = {
         contract.SPEC,
         recipient_list.SPEC,
         wire_tap.SPEC,
+        call.SPEC,
+        scatter_gather.SPEC,
+        delay.SPEC,
         fail.SPEC,
     )
 }

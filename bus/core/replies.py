@@ -12,7 +12,7 @@ from typing import cast, get_args
 
 from bus.core.actions import Decision, Delivery, Failure
 from bus.core.address import ReturnAddress, brought_back, unseal
-from bus.core.errors import FailureClass, Refused
+from bus.core.errors import FailureClass, Finding, Refused
 from bus.core.facts import Facts
 from bus.core.message import (
     ATTEMPT,
@@ -60,28 +60,35 @@ def asker(message: Message, capability: str, facts: Facts) -> ReturnAddress:
     return back
 
 
+def checked(message: Message, capability: Capability) -> tuple[tuple[Finding, ...], Failure | None]:
+    """What is wrong with an agent's `<capability>.replied` or `.failed`: findings of a broken contract, the failure."""
+    if message.type.endswith(".failed"):
+        return (), _agents_failure(message)
+    findings = capability.reply.check(message.data)
+    if not findings:
+        return (), None
+    first = findings[0]
+    reason = (
+        f"the reply of {message.source} breaks {capability.reply.name}: {first.pointer or '/'} "
+        f"expected {first.expected}, got {first.got}"
+    )
+    return findings, Failure("contract", "contract", reason, agent=message.source, findings=findings)
+
+
 def answer(
     message: Message, delivery: Delivery, capability: Capability, back: ReturnAddress, facts: Facts
 ) -> Decision | Answered:
     """Decide an agent's `<capability>.replied` or `.failed`, which is for `back`."""
-    failed = message.type.endswith(".failed")
-    findings = () if failed else capability.reply.check(message.data)
-    if findings:
-        first = findings[0]
-        reason = (
-            f"the reply of {message.source} breaks {capability.reply.name}: {first.pointer or '/'} "
-            f"expected {first.expected}, got {first.got}"
-        )
-        failure = Failure("contract", "contract", reason, agent=message.source, findings=findings)
+    findings, failure = checked(message, capability)
+    if findings and failure is not None:
         outputs = [set_aside(delivery, message, facts, "invalid", failure, "")]
         outputs += tell(message, facts, failure, ReturnAddress(f"agent:{message.source}", message.id))
         if back != NOBODY:
             outputs += tell(message, facts, failure, back)
-        return Decision("invalid", message, None, None, "contract", reason, failure, (), tuple(outputs))
+        return Decision("invalid", message, None, None, "contract", failure.reason, failure, (), tuple(outputs))
     if back == NOBODY:
         return Answered(capability.name)
-    if failed:
-        failure = _agents_failure(message)
+    if failure is not None:
         return Decision("routed", message, None, None, f"reply to {back.address}", failure.reason, failure, (),
                         tuple(tell(message, facts, failure, back)))  # fmt: skip
     outbox = Outbox(message, facts, "reply")

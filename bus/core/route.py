@@ -39,6 +39,8 @@ class Route:
     where: `file:line` of its `route:` key.
     observe: gets a copy; its failure touches nobody.
     deadline_s: seconds until what it sends expires, or None.
+    memory: a step of it waits or remembers: each message begins a run, see bus.core.instance.
+    serial_by: one message per key of this runs at a time, start to end, in the key's partition; None for all at once.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Route:
     deadline_s: float | None = None
     on_error: tuple[OnError, ...] = ()
     config: Mapping[str, Json] = field(default_factory=dict)
+    memory: bool = False
+    serial_by: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)

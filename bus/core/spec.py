@@ -77,7 +77,14 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class TargetShape:
-    """`agent: A | capability: C | event: TYPE | reply: ok|error`, with optional `data`."""
+    """`agent: A | capability: C | event: TYPE | reply: ok|error`, with optional `data`.
+
+    With `fields`, those may stand beside, and the parsed value is a dict of them with the Target under `target`. With
+    `flow`, `steps` and `to` may stand in the place of a target, and the dict has them under `flow`.
+    """
+
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    flow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,20 @@ Shape: TypeAlias = Union[
     MapOf, ListOf, Record,
 ]  # fmt: skip
 
+JOIN = Record(
+    {
+        "policy": Field(
+            Choice(("all", "any", "quorum", "best_effort")),
+            "`all`, `any` and `quorum` close when satisfied, and fail when they cannot be; `best_effort` awaits all.",
+        ),
+        "n": Field(Integer(1), "Results that a quorum needs.", required=False),
+        "require": Field(ListOf(Text()), "Branches that must be among the results.", required=False),
+        "deadline": Field(Duration(), "When it closes at the latest."),
+        "on_deadline": Field(Choice(("fail", "partial")), "What happens then; `fail` unless written.", required=False),
+    }
+)
+"""When several results are enough: see bus.core.joins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -131,6 +152,7 @@ class Spec:
         build: turns the parsed value into the step; it may raise ValueError(what, instead) for what the shape
             cannot say, which the loader reports at the step's position.
         example: a YAML step; the tests lint and run it.
+        memory: it waits or remembers, so that its route has memory: see bus.core.instance.
     """
 
     kind: str
@@ -139,5 +161,6 @@ class Spec:
     shape: Shape
     build: Callable[[Any], Step]
     example: str
+    memory: bool = False
     writes: Callable[[Any], tuple[tuple[str, ...], ...]] = field(default=lambda parsed: ())
     """Paths under `vars` or `data` that the step makes from the parsed value, so that lint knows them."""

@@ -8,7 +8,7 @@ then `when`; the first whose labels and `when` hold owns the message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ class Found(NamedTuple):
             or may claim tasks.
         answers: the capability that such a message answers for, or None.
         contract: what the type's payload must keep, or None.
+        serial: an owner has a `serial_by`.
     """
 
     owners: tuple[tuple[Route, str], ...]
@@ -39,6 +40,7 @@ class Found(NamedTuple):
     declared: bool
     answers: str | None
     contract: Contract | None
+    serial: bool = False
 
 
 @dataclass(slots=True)
@@ -131,10 +133,16 @@ class _Entry(NamedTuple):
 
 
 class RouteTable:
-    """The compiled catalog with its index. Immutable but for the bounded memory of look-ups."""
+    """The compiled catalog with its index. Immutable but for the bounded memory of look-ups.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Args:
+        elders: tables of configurations before this one by version: runs that began under one stay with it.
+    """
+
+    def __init__(self, catalog: Catalog, elders: Mapping[str, RouteTable] | None = None) -> None:
         self.catalog = catalog
+        self.elders = elders or {}
+        self._routes = {route.name: route for route in catalog.routes}
         self._exact: dict[str, list[_Entry]] = {}
         self._globs = GlobIndex()
         self._entries: list[_Entry] = []
@@ -158,6 +166,14 @@ class RouteTable:
         self._publishes: dict[str, tuple[frozenset[str], GlobIndex]] = {}  # by agent, when first asked for
         self._memory: dict[tuple[str, str], Found] = {}
         self._older: dict[tuple[str, str], Found] = {}
+
+    def of(self, version: str) -> RouteTable | None:
+        """The table of a configuration, this one or an earlier one that is still known."""
+        return self if version == self.catalog.version else self.elders.get(version)
+
+    def route(self, name: str) -> Route | None:
+        """A route by `integration/name`."""
+        return self._routes.get(name)
 
     def find(self, type_: str, source: str) -> Found:
         """Return every route and subscriber for a message of this type from this source, best first."""
@@ -209,6 +225,7 @@ class RouteTable:
             self._declared(type_, source, answers),
             answers,
             declared.contract if declared is not None else None,
+            any(route.serial_by is not None for route, _ in owners),
         )
 
     def _fitting(self, type_: str, source: str) -> list[_Entry]:

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from hashlib import blake2b
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from bus.core.errors import FailureClass
 from bus.core.expression import Contract, Expression, Leaf
-from bus.core.message import Json, Message
+from bus.core.message import Attribute, Json, Message
+
+
+class Suspended(Exception):
+    """Nobody's fault: the flow waits for something, and goes on in another turn. No step may catch it but one whose
+    branches wait at the same time, which raises it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The route ends here: `filtered`, or `sent` after a `to`."""
+    """The route ends here: `filtered`, `sent` after a `to`, or `consumed` by a join of messages."""
 
-    how: Literal["filtered", "sent"]
+    how: Literal["filtered", "sent", "consumed"]
     reason: str = ""
 
 
@@ -37,6 +43,7 @@ class Target:
         to_route: event only: a route owns this type, so the event goes back into the bus.
         to_subscribers: event only: agents subscribe to this type.
         lease_s: capability and agent only: the capability's lease, in seconds, or None.
+        reply: capability and agent only: what the answer must keep, or None when that is not known.
     """
 
     kind: Literal["agent", "capability", "event", "reply"]
@@ -47,6 +54,7 @@ class Target:
     to_route: bool = False
     to_subscribers: bool = False
     lease_s: int | None = None
+    reply: Contract | None = None
 
 
 class Dispatch(NamedTuple):
@@ -54,11 +62,47 @@ class Dispatch(NamedTuple):
 
     Args:
         answerable: the return address travels along (R2); copies of a recipient list and taps carry none.
+        path: of a flow with memory: where in it this is sent, once.
     """
 
     target: Target
     data: Json
     answerable: bool
+    path: str = ""
+
+
+class Memory(Protocol):
+    """What a flow with memory may do besides: see bus.core.memory, which says what each of these does."""
+
+    now_s: float
+
+    def known(self, path: str) -> Json: ...
+
+    def keep(self, path: str, value: Json) -> None: ...
+
+    def once(self, path: str, compute: Callable[[], Json]) -> Json: ...
+
+    def first(self, path: str) -> bool: ...
+
+    def close(self, prefix: str) -> None: ...
+
+    def ask(
+        self,
+        path: str,
+        dispatch: Callable[[], Dispatch],
+        timeout_s: float | None,
+        attributes: dict[str, Attribute] | None = None,
+    ) -> Json: ...
+
+    def sleep(self, path: str, seconds: float) -> None: ...
+
+    def wait(self, path: str, due_s: float | None) -> Json: ...
+
+    def passed(self, path: str, seconds: float | None) -> bool: ...
+
+    def cell(self, key: str) -> dict[str, Any]: ...
+
+    def tell(self, instance: str, path: str, value: Json) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -70,6 +114,11 @@ class Work:
         rules: the error rules of the route, then of the integration.
         sent: what will be published, in order.
         notes: what each step did, for the trace.
+        memory: of a route that has one, else None.
+        run: id of the run, of a route with memory.
+        prefix: path of the branch, item or round that this is, ending in `/`; "" for the route itself.
+        at: path of the step that runs.
+        around: rules of the steps that this one stands in.
     """
 
     message: Message
@@ -77,9 +126,72 @@ class Work:
     rules: tuple[OnError, ...] = ()
     sent: list[Dispatch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    memory: Memory | None = None
+    run: str = ""
+    prefix: str = ""
+    at: str = ""
+    around: tuple[tuple[OnError, ...], ...] = ()
+    _sends: int = 0
+
+    def begin(self, step: str) -> None:
+        """A step of a flow with memory begins; `step` is its id."""
+        self.at = self.prefix + step
+        self._sends = 0
+
+    def send(self, dispatch: Dispatch) -> None:
+        """Have something sent; a flow with memory that comes by here again does not send it again."""
+        if self.memory is not None:
+            self._sends += 1
+            path = f"{self.at}>{self._sends}"
+            if not self.memory.first(path):
+                return
+            dispatch = dispatch._replace(path=path)
+        self.sent.append(dispatch)
+
+    def branch(self, name: str, data: Json) -> Work:
+        """A copy for a part of the step that runs: with data and variables of its own, and nobody's error rules.
+
+        Args:
+            name: tells it from the others of the step: `.sentiment`, `[3]`.
+        """
+        variables = self.names.get("vars")
+        names = {**self.names, "data": data, "vars": dict(variables) if isinstance(variables, dict) else {}}
+        prefix = f"{self.at}{name}/"
+        return Work(self.message, names, (), self.sent, self.notes, self.memory, self.run, prefix, prefix)
+
+    @property
+    def remembering(self) -> Memory:
+        """The memory; every route with a step that needs one has it."""
+        assert self.memory is not None
+        return self.memory
 
 
 Step: TypeAlias = Callable[[Work], "Ended | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a failed step is tried again.
+
+    Args:
+        attempts: tries in all, the first included.
+        initial_s: seconds before the second.
+        factor: by which each pause is longer than the one before.
+        most_s: longest pause, seconds.
+        jitter: share of each pause, 0 to 1, that is left to chance: a hash of the run, so that it stays the same.
+    """
+
+    attempts: int
+    initial_s: float = 1.0
+    factor: float = 2.0
+    most_s: float = 60.0
+    jitter: float = 0.1
+
+    def pause_s(self, attempt: int, key: str) -> float:
+        """Seconds to wait after so many attempts."""
+        pause = min(self.initial_s * self.factor ** (attempt - 1), self.most_s)
+        chance = int.from_bytes(blake2b(f"{key}\0{attempt}".encode(), digest_size=4).digest()) / 2**32
+        return pause * (1 - self.jitter * chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +201,13 @@ class OnError:
     Args:
         classes: failure classes, or () for any.
         then: a flow to run instead, or a word.
+        retry: tries before that, or None.
     """
 
     classes: tuple[FailureClass, ...]
     when: Expression | None
     then: Flow | Literal["dead_letter", "invalid", "reply", "continue"]
+    retry: Retry | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
@@ -36,6 +37,7 @@ from bus.core.message import (
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
+from bus.core.running import REHOMED, due
 from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
@@ -43,8 +45,11 @@ from bus.ports import Claim, Entry, Held, InboxKey, Received, Store
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
+from bus.shell.remembered import Remembered
 from bus.shell.schedules import HOME, Schedules
 from bus.shell.trial.place import SUSPECT, Here, Place
+
+_ON_THE_WAY = (REKEYED, REHOMED)  # hops to another partition: the message's identity is taken where it is decided
 
 _STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
 """What goes with a lease to another partition: where it stands in the log, which every worker can read, and its row."""
@@ -58,6 +63,7 @@ class Judged:
     opens: list[Open] = field(default_factory=list)
     keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
     decisions: list[Decision] = field(default_factory=list)
+    next_due_s: float | None = None
 
 
 class _Case(NamedTuple):
@@ -101,10 +107,12 @@ class Judge:
         self._apart = apart or self._here
         self.leases = Leases(used=False)
         self.schedules = Schedules()
+        self.remembered = Remembered(store)
         self._partitions: dict[str, int] = {}
         self._retired: set[int] = set()
         self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
         self._inboxes: dict[int, Inbox] = {}
+        self._facts_of: dict[int, tuple[Facts, Facts]] = {}
         self._next: dict[int, int] = {}
 
     @property
@@ -133,9 +141,11 @@ class Judge:
         self.leases = Leases(any(each.lease_s is not None for each in self.table.catalog.capabilities.values()))
         self.schedules = Schedules(self.table.catalog.schedules)
         self._inboxes.clear()
+        self.remembered = Remembered(self._store)
         for claim in claims:
             if claim.partition == HOME:
                 self.schedules.begin()
+            self.remembered.load(claim.partition)
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
             young = claim.next_seq <= self._window and claim.partition not in self._retired
@@ -185,11 +195,13 @@ class Judge:
         else:
             partition = self._partitions[delivery.queue]
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
-        if behind is not None or decision.why == REKEYED:
+        if behind is not None or decision.why in _ON_THE_WAY:
             key = None
         return self._numbered(partition, decision, key, behind)
 
     def _numbered(self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None) -> _Case:
+        if decision.changes:
+            self.remembered.apply(partition, decision.changes)
         seq = self._next[partition]
         self._next[partition] = seq + 1
         if key is not None:
@@ -215,6 +227,7 @@ class Judge:
                 self.passed_on += 1
             if type_ in (TASK_CLAIM, TASK_MOVE):
                 facts = self._of_its_task(understood, partition, facts)
+            facts = self._recalling(partition, facts)
             decision = self._place(delivery).decide(came, understood, facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
@@ -229,6 +242,25 @@ class Judge:
             # An input of its own, known by its bytes: without an identity a redelivery would be refused once more.
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
+
+    def _recalling(self, partition: int, facts: Facts) -> Facts:
+        """The facts for a decision in this partition."""
+        made = self._facts_of.get(partition)
+        if made is None or made[0] is not facts:
+            recall = partial(self.remembered.recall, partition)
+            made = self._facts_of[partition] = (facts, replace(facts, recall=recall))
+        return made[1]
+
+    def due(self, judged: Judged, most: int) -> None:
+        """Record what follows where routes with memory have waited long enough."""
+        now = self._clock()
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        for partition, key in self.remembered.due(now, most):
+            found = due(key, self._recalling(partition, facts), self.table)
+            if found is not None:
+                delivery, decision = found
+                case = self._numbered(partition, decision, None, None)
+                self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
     def _after_its_answer(self, message: Message, partition: int) -> Earlier | None:
         """The answer that ended the task in the course of which a message was published; then it is not wanted."""
@@ -283,14 +315,14 @@ class Judge:
         """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
         now = self._clock()
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
-        for due in self.leases.due(now):
-            partition, (task, fence, _) = due.row.partition, due.lease
-            output = self._store.entry(partition, due.row.seq).outputs[due.row.index]
+        for lease in self.leases.due(now):
+            partition, (task, fence, _) = lease.row.partition, lease.lease
+            output = self._store.entry(partition, lease.row.seq).outputs[lease.row.index]
             key = answer_key(task, fence, content_hash(output.body))
-            if not (due.ran or output.expires_ms is not None):
-                self.leases.wait_on(due, now)
+            if not (lease.ran or output.expires_ms is not None):
+                self.leases.wait_on(lease, now)
                 continue
-            delivery, decision = lapsed(output, facts, due.reason)
+            delivery, decision = lapsed(output, facts, lease.reason)
             self.leases.end(partition, task, fence)
             case = self._numbered(partition, decision, key, None)
             self._record(case, delivery, content_hash(delivery.body), None, facts, judged)

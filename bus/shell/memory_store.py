@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from bus.core.errors import StoreDown, StoreFailed
 from bus.core.ingress import Ingress
-from bus.ports import Claim, Commit, Entry, Excepted, Held, Share
+from bus.ports import Claim, Commit, Entry, Excepted, Held, Share, State
 from bus.shell.lease_rules import Leases, leased, released
 from bus.shell.store_rules import Segment, advance, bucket_of, entries_of, fenced, moves_of, segments_of, unfinished
 
@@ -36,6 +36,7 @@ class _Disk:
     partitions: dict[int, _Partition] = field(default_factory=dict)
     held: dict[_Place, Held] = field(default_factory=dict)
     exceptions: dict[_Place, Excepted] = field(default_factory=dict)
+    states: dict[tuple[int, str], State] = field(default_factory=dict)
     leases: Leases = field(default_factory=Leases)
     ingress: Ingress = field(default_factory=Ingress)
 
@@ -116,7 +117,8 @@ class MemoryStore:
         self._turned_away = False
         disk = self._disk
         busy = {number for number, each in disk.partitions.items() if each.done < each.next_seq - 1}
-        beyond = max(busy | {place[0] for place in disk.held}, default=-1)
+        remembering = {partition for partition, _ in disk.states}
+        beyond = max(busy | remembering | {place[0] for place in disk.held}, default=-1)
         if beyond >= of:
             raise unfinished(beyond, of)
         claims = []
@@ -166,6 +168,11 @@ class MemoryStore:
         for gone in batch.release:
             self._disk.held.pop((gone.partition, gone.seq, gone.index), None)
         self._disk.held.update({(h.partition, h.seq, h.index): h for h in batch.hold})
+        for each_state in batch.states:
+            if each_state.body is None:
+                self._disk.states.pop((each_state.partition, each_state.key), None)
+            else:
+                self._disk.states[each_state.partition, each_state.key] = each_state
         self._disk.exceptions.update({(e.partition, e.seq, e.index): e for e in batch.exceptions})
 
     def _insert_keys(self, batch: Commit) -> None:
@@ -209,6 +216,17 @@ class MemoryStore:
             if each.first_seq <= seq < each.first_seq + each.count:
                 return entries_of(partition, each.first_seq, each.blob)[seq - each.first_seq]
         raise KeyError((partition, seq))
+
+    def states(self, partition: int) -> Sequence[tuple[str, float | None]]:
+        """Return (key, due) of all that a partition remembers."""
+        self._usable()
+        return [(each.key, each.due_s) for each in self._disk.states.values() if each.partition == partition]
+
+    def recall(self, partition: int, key: str) -> bytes | None:
+        """Return what a partition remembers under a key, or None."""
+        self._usable()
+        found = self._disk.states.get((partition, key))
+        return None if found is None else found.body
 
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""

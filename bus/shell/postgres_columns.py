@@ -32,6 +32,12 @@ def columns_of(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str
             "hold",
             _transposed([(*place, stored(h.key), h.due_s, h.attempts, stored(h.reason)) for place, h in hold.items()]),
         )
+    gone = [(each.partition, each.key) for each in batch.states if each.body is None]
+    if gone:
+        yield "forget", _transposed(gone)
+    kept = [(each.partition, each.key, each.due_s, each.body) for each in batch.states if each.body is not None]
+    if kept:
+        yield "remember", _transposed(kept)
     outcomes = {(each.partition, each.seq, each.index): each for each in batch.exceptions}
     if outcomes:
         yield "except", _transposed([(*place, e.how, e.at_s, stored(e.reason)) for place, e in outcomes.items()])

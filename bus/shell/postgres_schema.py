@@ -61,6 +61,11 @@ _MIGRATIONS = (
     CREATE TABLE ingress(one boolean PRIMARY KEY DEFAULT true CHECK (one), state jsonb NOT NULL);
     INSERT INTO ingress VALUES (true, '{}');
     """,
+    """
+    -- What routes with memory remember. `due_s` says when something happens by itself. Rewritten often.
+    CREATE TABLE state(partition integer NOT NULL, key text NOT NULL, due_s double precision, body bytea NOT NULL,
+                       PRIMARY KEY (partition, key)) WITH (fillfactor = 70);
+    """,
 )
 
 FORMAT = len(_MIGRATIONS)
@@ -69,12 +74,12 @@ _WORKER_RIGHTS = {
     "SELECT, INSERT": ("segment",),
     "SELECT, INSERT, UPDATE": ("partition", "exceptions"),
     "SELECT, INSERT, DELETE": ("inbox",),
-    "SELECT, INSERT, UPDATE, DELETE": ("held",),
+    "SELECT, INSERT, UPDATE, DELETE": ("held", "state"),
     "SELECT, UPDATE": ("lease", "ingress"),
     "SELECT": ("meta",),
 }
 _READER_RIGHTS = {
-    "SELECT": ("segment", "partition", "held", "exceptions", "ingress"),
+    "SELECT": ("segment", "partition", "held", "exceptions", "ingress", "state"),
     "SELECT (format, store_id)": ("meta",),
 }
 

@@ -51,6 +51,15 @@ _PARTS = {
     ON CONFLICT (partition, seq, index) DO UPDATE
     SET key = excluded.key, due_s = excluded.due_s, attempts = excluded.attempts, reason = excluded.reason
 )""",
+    "forget": """, forgotten AS (
+    DELETE FROM state USING unnest(%b::integer[], %b::text[]) AS g(partition, key)
+    WHERE state.partition = g.partition AND state.key = g.key AND (SELECT good FROM verdict)
+)""",
+    "remember": """, remembered AS (
+    INSERT INTO state
+    SELECT * FROM unnest(%b::integer[], %b::text[], %b::float8[], %b::bytea[]) WHERE (SELECT good FROM verdict)
+    ON CONFLICT (partition, key) DO UPDATE SET due_s = excluded.due_s, body = excluded.body
+)""",
     "except": """, excepted AS (
     INSERT INTO exceptions
     SELECT * FROM unnest(%b::integer[], %b::bigint[], %b::integer[], %b::text[], %b::float8[], %b::bytea[])
@@ -70,14 +79,15 @@ SELECT v.good, o.partition, o.next, o.done FROM verdict AS v LEFT JOIN own AS o 
 
 @cache
 def commit(parts: tuple[str, ...], lock: str = LOCK) -> bytes:
-    """The statement that commits these parts: some of `log`, `keys`, `release`, `hold`, `except`, in this order."""
+    """The statement that commits these parts: some of `_PARTS`."""
     return "".join([_OWN.format(lock=lock), *(_PARTS[each] for each in parts), _END]).encode()
 
 
 CLAIM = b"""
 WITH beyond AS (
     SELECT max(partition) AS partition FROM partition AS p
-    WHERE partition >= %(of)s AND (done < next - 1 OR EXISTS (SELECT FROM held WHERE held.partition = p.partition))
+    WHERE partition >= %(of)s AND (done < next - 1 OR EXISTS (SELECT FROM held WHERE held.partition = p.partition)
+                                   OR EXISTS (SELECT FROM state WHERE state.partition = p.partition))
 ), made AS (
     INSERT INTO partition AS p
     SELECT each, 1, 1, 0 FROM unnest(%(partitions)s::integer[]) AS each
@@ -106,6 +116,10 @@ ORDER BY first_seq LIMIT 16
 """
 
 HELD = b"SELECT * FROM held WHERE partition = %s ORDER BY seq, index"
+
+STATES = b"SELECT key, due_s FROM state WHERE partition = %s"
+
+RECALL = b"SELECT body FROM state WHERE partition = %s AND key = %s"
 
 SETTLED = b"SELECT seq, index FROM exceptions WHERE partition = %s AND seq > %s"
 

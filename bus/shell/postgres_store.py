@@ -249,6 +249,15 @@ class PostgresStore:
         first_seq = int(rows[0][0])
         return entries_of(partition, first_seq, rows[0][2])[seq - first_seq]
 
+    def states(self, partition: int) -> Sequence[tuple[str, float | None]]:
+        """Return (key, due) of all that a partition remembers."""
+        return self._run(statements.STATES, (partition,))
+
+    def recall(self, partition: int, key: str) -> bytes | None:
+        """Return what a partition remembers under a key, or None."""
+        rows = self._run(statements.RECALL, (partition, key))
+        return bytes(rows[0][0]) if rows else None
+
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
         dropped = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress, as_json, from_json
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x61675342  # "agSB", so that `file` and we know such a file
 
 _TABLES = """
@@ -39,6 +39,16 @@ CREATE TABLE exceptions(partition INTEGER NOT NULL, seq INTEGER NOT NULL, "index
 """
 
 
+_MIGRATIONS = {
+    2: """
+-- What routes with memory remember. `due_s` says when something happens by itself.
+CREATE TABLE state(partition INTEGER NOT NULL, key TEXT NOT NULL, due_s REAL, body BLOB NOT NULL,
+                   PRIMARY KEY(partition, key)) WITHOUT ROWID;
+""",
+}
+"""What each format adds to the one before; a released one is never changed."""
+
+
 def make_private(path: Path) -> None:
     """Make the file if there is none, and readable by its owner only: it holds the secret of return addresses."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,14 +64,29 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
         StoreFailed: it is something else.
     """
     if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        meta = {"format": FORMAT, "store_id": secrets.token_hex(16), "secret": secrets.token_bytes(32)}
+        meta = {"format": 1, "store_id": secrets.token_hex(16), "secret": secrets.token_bytes(32)}
         db.execute("BEGIN IMMEDIATE")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         for statement in _TABLES.split(";"):
             db.execute(statement)
         db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         db.execute("COMMIT")
+    _migrate(db)
     check(db, path)
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring a store of an earlier format up to date, one format a transaction."""
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        return
+    reached = meta(db, "format")
+    for version, statements in _MIGRATIONS.items():
+        if isinstance(reached, int) and reached < version:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in statements.split(";"):
+                db.execute(statement)
+            db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (version,))
+            db.execute("COMMIT")
 
 
 def check(db: sqlite3.Connection, path: Path) -> None:

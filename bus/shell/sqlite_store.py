@@ -161,7 +161,8 @@ class SqliteStore:
         with self._transaction() as db:
             beyond = db.execute(
                 "SELECT partition FROM partition AS p WHERE partition >= ? AND (done < next - 1"
-                " OR EXISTS (SELECT 1 FROM held WHERE held.partition = p.partition)) ORDER BY 1 DESC",
+                " OR EXISTS (SELECT 1 FROM held WHERE held.partition = p.partition)"
+                " OR EXISTS (SELECT 1 FROM state WHERE state.partition = p.partition)) ORDER BY 1 DESC",
                 (of,),
             ).fetchone()
             if beyond:
@@ -190,6 +191,7 @@ class SqliteStore:
                     self._move(db, move)
                 _insert_log(db, segments, keys)
                 _insert_waiting(db, batch)
+                _write_states(db, batch)
         except StoreDown:
             self._room = max(PAGE_BYTES, sum([len(each.blob) for each in segments]))
             raise
@@ -228,6 +230,15 @@ class SqliteStore:
             raise KeyError((partition, seq))
         first_seq = int(rows[0][0])
         return entries_of(partition, first_seq, rows[0][2])[seq - first_seq]
+
+    def states(self, partition: int) -> Sequence[tuple[str, float | None]]:
+        """Return (key, due) of all that a partition remembers."""
+        return self._read("SELECT key, due_s FROM state WHERE partition = ?", (partition,))
+
+    def recall(self, partition: int, key: str) -> bytes | None:
+        """Return what a partition remembers under a key, or None."""
+        rows = self._read("SELECT body FROM state WHERE partition = ? AND key = ?", (partition, key))
+        return rows[0][0] if rows else None
 
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
@@ -403,6 +414,15 @@ def _insert_log(db: sqlite3.Connection, segments: Sequence[Segment], keys: Seque
     )
     for run in keys:
         db.execute(_INSERT_KEYS, run)
+
+
+def _write_states(db: sqlite3.Connection, batch: Commit) -> None:
+    gone = [(each.partition, each.key) for each in batch.states if each.body is None]
+    if gone:
+        db.executemany("DELETE FROM state WHERE partition = ? AND key = ?", gone)
+    kept = [(each.partition, each.key, each.due_s, each.body) for each in batch.states if each.body is not None]
+    if kept:
+        db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", kept)
 
 
 def _insert_waiting(db: sqlite3.Connection, batch: Commit) -> None:

@@ -82,6 +82,7 @@ def moves_of(batch: Commit) -> list[Move]:
     """List every partition that a commit touches, so that each is fenced, in order."""
     touched = {partition for partition, entries in batch.entries.items() if entries} | batch.done.keys()
     touched.update(each.partition for rows in (batch.hold, batch.release, batch.exceptions) for each in rows)
+    touched.update(each.partition for each in batch.states)
     moves = []
     for partition in sorted(touched):
         entries = batch.entries.get(partition)

@@ -106,7 +106,9 @@ class Tenure:
         self._came_back: list[tuple[Job, Outcome]] = []
         self._committing = False
         self._tokens = 0
-        self._rows_due = False
+        self._rows_due = False  # of leases and schedules
+        self._runs_due = False
+        self._next_due_s: float | None = None  # when a run of a route with memory goes on by itself
         self._move: frozenset[int] = frozenset()  # partitions whose leases are to go
         self._idle_timer = False
         self._unpruned = 0
@@ -131,6 +133,7 @@ class Tenure:
             self._ledger.start(claim.partition, claim.done)
             for entry in claim.pending:
                 self._replay(claim, entry, waiting)
+        self._next_due_s = self._judge.remembered.next_s()
         counts = len(taken.claims), len(self._ledger.open), len(taken.held)
         _log.info("claimed %d partitions, %d inputs to replay, %d outputs held", *counts)
         self._kit.later(SWEEP_S, self._sweep)
@@ -163,6 +166,7 @@ class Tenure:
         if 0 in self._partitions:  # what the broker gives up on is recorded in partition 0
             queues.append(naming.bounced(self._kit.namespace))
         self._transport.consume(queues, self._kit.prefetch)
+        self._look_at(self._next_due_s)
 
     def leave(self) -> None:
         """Take nothing more; `settled` is called when what is committed is finished and that is durable, too."""
@@ -216,7 +220,8 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            if self._arrived or self._came_back or self._waiting.hold or self._rows_due or self._move:
+            due = self._rows_due or self._runs_due or self._move
+            if self._arrived or self._came_back or self._waiting.hold or due:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
                 self._flush_later()
@@ -277,8 +282,9 @@ class Tenure:
         release, self._waiting.release = self._waiting.release, []
         lapse, self._rows_due = self._rows_due, False
         move, self._move = self._move, frozenset()
+        runs, self._runs_due = self._runs_due and self.phase == "running", False
         done = self._ledger.marks()
-        if not (batch or back or held or done or release or lapse or move):
+        if not (batch or back or held or done or release or lapse or move or runs):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -294,15 +300,19 @@ class Tenure:
             if lapse:
                 self._judge.lapse(judged)
                 self._judge.send_scheduled(judged)
+            if runs:
+                self._judge.due(judged, BATCH)
             if move:
                 self._judge.move_leases(move, judged)
             hold, free = self._judge.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
             began = time.perf_counter()
-            commit = Commit(judged.entries, done, [*rows, *hold], [*release, *free], excepted)
-            if not lapse or judged.opens or done or commit.hold or commit.release or excepted:
+            states = self._judge.remembered.changes()
+            commit = Commit(judged.entries, done, [*rows, *hold], [*release, *free], excepted, states)
+            if judged.opens or done or commit.hold or commit.release or excepted:
                 self._kit.store.commit(commit)
+            judged.next_due_s = self._judge.remembered.next_s()
             commit_s = time.perf_counter() - began
             self._judge.committed(judged.keys)
             return judged
@@ -320,6 +330,8 @@ class Tenure:
         self._committing = False
         now = self._clock()
         self._prune(len(judged.opens))
+        if judged.next_due_s != self._next_due_s or (judged.next_due_s or now + 1) <= now:
+            self._look_at(judged.next_due_s)
         for decision in judged.decisions:
             if decision.failure is not None:
                 _log_failure(decision)
@@ -336,6 +348,17 @@ class Tenure:
         for job in back:
             self._settle(job)
         self.turn()
+
+    def _look_at(self, due_s: float | None) -> None:
+        """Have the runs looked at that are due then."""
+        self._next_due_s = due_s
+        if due_s is not None:
+            self._kit.later(max(0.0, due_s - self._clock()), self._time_came)
+
+    def _time_came(self) -> None:
+        if self.phase == "running" and self._next_due_s is not None and self._next_due_s <= self._clock():
+            self._runs_due = True
+            self.turn()
 
     def _prune(self, inputs: int) -> None:
         """Forget old identities in steady state, a quarter of the window at a time; never right after a claim."""
@@ -415,6 +438,7 @@ class Tenure:
             if self._drainage:
                 self._drain()
             self._rows_due = len(self._judge.leases) > 0 or self._judge.schedules.due(self._clock())
+            self._runs_due = self._next_due_s is not None and self._next_due_s <= self._clock()
             if self._waiting.rows:
                 self._wake()
         self.turn()

@@ -18,7 +18,16 @@ from bus.core.table import RouteTable
 from tests.core.world import FACTS, structured
 
 README = Path(__file__).parents[2] / "routes" / "README.md"
+ENDS = {"fail": "dead_letter", "call": "routed", "scatter_gather": "routed", "delay": "waiting"}
 EVENTS = ("payment.large", "payment.small", "payment.seen", "notice.mail", "notice.sms", "done")
+ANY_SCHEMA = "{request: schemas/any.v1.json, reply: schemas/any.v1.json}"
+AGENTS = f"""\
+agents:
+  desk: {{adapter: external, publishes: [asked]}}
+  grader: {{adapter: external, capabilities: [grade]}}
+  other: {{adapter: external, capabilities: [other]}}
+capabilities: {{grade: {ANY_SCHEMA}, other: {ANY_SCHEMA}}}
+"""
 DATA: Json = {
     "id": "7", "name": "Ada", "text": " hello ", "amount": 5, "currency": "EUR", "channels": ["notice.mail"],
     "internal_notes": "x",
@@ -35,10 +44,11 @@ def test_an_example_is_linted_and_runs(spec: Spec, tmp_path: Path) -> None:
     folder = tmp_path / "shown"
     (folder / "schemas").mkdir(parents=True)
     (folder / "schemas" / "payment.v1.json").write_text(json.dumps({"type": "object", "required": ["amount"]}))
+    (folder / "schemas" / "any.v1.json").write_text("{}")
     (folder / "prompt.j2").write_text("Dear {{ data.name }}")
     types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in ("asked", *EVENTS))
     (folder / "integration.yaml").write_text(f"integration: shown\ntypes:\n{types}")
-    (folder / "agents.yaml").write_text("agents: {desk: {adapter: external, publishes: [asked]}}\n")
+    (folder / "agents.yaml").write_text(AGENTS)
     step = textwrap.indent(spec.example.rstrip(), "    ").lstrip()
     route = f"route: shown\nmatch: {{type: asked}}\nsteps:\n  - {step}\nto: {{event: done}}\n"
     (folder / "shown.yaml").write_text(route)
@@ -46,5 +56,6 @@ def test_an_example_is_linted_and_runs(spec: Spec, tmp_path: Path) -> None:
     assert [str(finding) for finding in loaded.findings] == []
     assert loaded.catalog is not None
     decision = decide(structured("asked", DATA), RouteTable(loaded.catalog), FACTS)
-    expected = "dead_letter" if spec.kind == "fail" else "filtered"  # nobody subscribes here, which is allowed
+    # Nobody subscribes here, which is allowed.
+    expected = ENDS.get(spec.kind, "filtered")
     assert (decision.end, decision.route) == (expected, "shown/shown"), decision

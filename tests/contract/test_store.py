@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from bus.core.errors import StoreDown, StoreFailed
-from bus.ports import Claim, Commit, Excepted, Held
+from bus.core.errors import Fenced, StoreDown, StoreFailed
+from bus.ports import Claim, Commit, Excepted, Held, State
 from tests.contract.stores import KINDS, Bench, entry, key_of, log, make, output, plain
 
 
@@ -68,6 +68,25 @@ def test_held_rows_are_replaced_and_released(bench: Bench) -> None:
     bench.store.commit(Commit({0: [entry(1), entry(2)]}, hold=[held(1), held(2)]))
     bench.store.commit(Commit(hold=[held(2, attempts=2)], release=[held(1)]))
     assert claim(bench).held == [held(2, attempts=2)]
+
+
+def test_what_is_remembered_is_replaced_and_forgotten_with_the_commit(bench: Bench) -> None:
+    bench.store.claim(2)
+    first = [State(0, "flow:a", b"1", 5.0), State(0, "flow:b", b"2", None), State(1, "flow:a", b"3", None)]
+    bench.store.commit(Commit({0: [entry(1)]}, states=first))
+    assert sorted(bench.store.states(0)) == [("flow:a", 5.0), ("flow:b", None)]
+    bench.store.commit(Commit(states=[State(0, "flow:a", b"4", None), State(0, "flow:b", None, None)]))
+    bench.restart()
+    bench.store.claim(2)
+    assert (list(bench.store.states(0)), list(bench.store.states(1))) == ([("flow:a", None)], [("flow:a", None)])
+    assert [bench.store.recall(*place) for place in ((0, "flow:a"), (0, "flow:b"), (1, "flow:a"))] == [b"4", None, b"3"]
+    bench.store.commit(Commit(done={0: 1}))
+    with pytest.raises(StoreFailed, match="only 1 partitions were asked for"):
+        bench.restart().claim(1)
+    bench.store.claim(2)
+    bench.rival().claim(2)
+    with pytest.raises(Fenced):
+        bench.store.commit(Commit(states=[State(0, "flow:a", None, None)]))
 
 
 def test_a_watermark_never_goes_back(bench: Bench) -> None:

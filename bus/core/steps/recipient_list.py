@@ -30,7 +30,7 @@ def build(parsed: dict[str, Any]) -> Step:
             target = allowed.get(name)
             if target is None:
                 raise StepFailed("refusal", f"recipient `{name}` is not in `allow`: {', '.join(allowed)}")
-            work.sent.append(dispatch(target, work, answerable=False))
+            work.send(dispatch(target, work, answerable=False))
         work.notes.append("recipient_list " + ", ".join(str(name) for name in names))
         return None
 

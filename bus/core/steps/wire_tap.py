@@ -14,7 +14,7 @@ def build(target: Target) -> Step:
 
     def step(work: Work) -> Ended | None:
         try:
-            work.sent.append(dispatch(target, work, answerable=False))
+            work.send(dispatch(target, work, answerable=False))
             work.notes.append(f"wire_tap {name_of(target)}")
         except (StepFailed, ExpressionFailed) as error:
             work.notes.append(f"wire_tap {name_of(target)}: no copy ({error})")

@@ -22,12 +22,13 @@ from bus.core.message import Message
 from bus.core.table import RouteTable
 from bus.shell.trial.child import OUT_OF_MEMORY, Bounds, serve
 from bus.shell.trial.forks import ForkServer
-from bus.shell.trial.wire import ANSWER_BYTES, LENGTH, Garbled, Word, answered, ask
+from bus.shell.trial.wire import ANSWER_BYTES, LENGTH, Garbled, Needs, Word, answered, ask
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_QUESTIONS = 100  # memories that one decision may read: a run, what it shares with others, and those that it wakes
 STEP_S = 0.25  # between two looks at the leases, which are renewed each second
 
 
@@ -83,6 +84,19 @@ class Apart:
             return poisoned(delivery, message, self._table, facts, str(died))
 
     def _ask(self, word: Word, delivery: Delivery, facts: Facts) -> Message | Decision:
+        """Put a question to the child, and again as long as it needs to know more for its answer; see `_once`."""
+        known: dict[str, bytes | None] = {}
+        for _ in range(_QUESTIONS):
+            made = self._once(word, delivery, facts, known)
+            if not isinstance(made, Needs):
+                return made
+            known[made.key] = facts.recall(made.key)
+        self._forget()
+        raise Died("wants to know too much of what is remembered")
+
+    def _once(
+        self, word: Word, delivery: Delivery, facts: Facts, known: dict[str, bytes | None]
+    ) -> Message | Decision | Needs:
         """Put a question to the child.
 
         Raises:
@@ -93,7 +107,7 @@ class Apart:
         if self._link is None:
             self._link = self._forks.child()
             self._link.settimeout(STEP_S)
-        frame = ask(word, delivery, facts)
+        frame = ask(word, delivery, facts, known)
         try:
             self._send(self._link, memoryview(LENGTH.pack(len(frame)) + frame))
             (size,) = LENGTH.unpack(self._receive(self._link, LENGTH.size))

@@ -22,7 +22,7 @@ from bus.core.pipeline import decide, understand
 from bus.core.redelivery import bounced
 from bus.core.table import RouteTable
 from bus.shell.trial.place import fault
-from bus.shell.trial.wire import LENGTH, Word, answer, asked
+from bus.shell.trial.wire import LENGTH, Needs, Word, answer, asked
 
 OUT_OF_MEMORY = 86
 """Exit code of a child that may not have as much memory as it wants."""
@@ -55,11 +55,18 @@ def serve(link: socket.socket, table: RouteTable, bounds: Bounds) -> None:
             word, delivery, facts = asked(_read(link))
             signal.setitimer(signal.ITIMER_PROF, bounds.cpu_s)
             try:
-                made = answer(_try(word, delivery, table, facts))
+                made = _answer(word, delivery, table, facts)
             except MemoryError:
                 os._exit(OUT_OF_MEMORY)
             signal.setitimer(signal.ITIMER_PROF, 0.0)
             link.sendall(LENGTH.pack(len(made)) + made)
+
+
+def _answer(word: Word, delivery: Delivery, table: RouteTable, facts: Facts) -> bytes:
+    try:
+        return answer(_try(word, delivery, table, facts))
+    except Needs as needs:
+        return answer(needs)
 
 
 def _try(word: Word, delivery: Delivery, table: RouteTable, facts: Facts) -> Message | Decision:
@@ -70,7 +77,7 @@ def _try(word: Word, delivery: Delivery, table: RouteTable, facts: Facts) -> Mes
         return understood
     try:
         return decide(delivery, table, facts, understood)
-    except MemoryError:  # in here it is the message's doing
+    except (MemoryError, Needs):  # the first is in here the message's doing
         raise
     except Exception as error:  # noqa: BLE001 - as in the worker: see bus.shell.trial.place
         return fault(delivery, understood, table, facts, error)

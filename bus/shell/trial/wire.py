@@ -10,12 +10,13 @@ import json
 import pickle
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
-from bus.core.actions import Decision, Delivery, End, Failure, Output, TargetKind
+from bus.core.actions import Change, Decision, Delivery, End, Failure, Output, TargetKind
 from bus.core.errors import FAILURE_CLASSES, BusError, FailureClass, Finding
-from bus.core.facts import Facts
+from bus.core.facts import Facts, nothing_remembered
 from bus.core.message import ID, SOURCE, TYPE, Attribute, Message
 
 Word: TypeAlias = Literal["understand", "decide", "bounced"]
@@ -31,31 +32,55 @@ class Garbled(BusError):
     """Nobody's fault but the message's: the child has said what makes no sense."""
 
 
-def ask(word: Word, delivery: Delivery, facts: Facts) -> bytes:
-    """Write a question to the child."""
-    return pickle.dumps((word, delivery, facts), pickle.HIGHEST_PROTOCOL)
+class Needs(BusError):
+    """Nobody's fault: the decision reads what the bus remembers under a key, and the child has not been told that."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def ask(word: Word, delivery: Delivery, facts: Facts, known: Mapping[str, bytes | None]) -> bytes:
+    """Write a question to the child.
+
+    Args:
+        known: what is remembered, as far as the child has asked for it.
+    """
+    plain = replace(facts, recall=nothing_remembered)
+    return pickle.dumps((word, delivery, plain, dict(known)), pickle.HIGHEST_PROTOCOL)
 
 
 def asked(frame: bytes) -> tuple[Word, Delivery, Facts]:
-    """Read a question, in the child."""
-    word, delivery, facts = pickle.loads(frame)
-    return word, delivery, facts
+    """Read a question, in the child; its facts raise `Needs` for what they do not know."""
+    word, delivery, facts, known = pickle.loads(frame)
+
+    def recall(key: str) -> bytes | None:
+        if key not in known:
+            raise Needs(key)
+        found: bytes | None = known[key]
+        return found
+
+    return word, delivery, replace(facts, recall=recall)
 
 
-def answer(result: Message | Decision) -> bytes:
-    """Write what the child has found."""
+def answer(result: Message | Decision | Needs) -> bytes:
+    """Write what the child has found, or what it needs for that."""
+    if isinstance(result, Needs):
+        return json.dumps({"needs": result.key}).encode("ascii")
     made = {"decision": _decision(result)} if isinstance(result, Decision) else {"message": _message(result)}
     return json.dumps(made).encode("ascii")
 
 
-def answered(frame: bytes) -> Message | Decision:
-    """Read what the child has found.
+def answered(frame: bytes) -> Message | Decision | Needs:
+    """Read what the child has found, or what it needs.
 
     Raises:
         Garbled: it is not what `answer` writes, or nothing that the bus could record and publish.
     """
     try:
         made = json.loads(frame)
+        if "needs" in made:
+            return Needs(_short(made["needs"]))
         if "decision" in made:
             return _read_decision(made["decision"])
         return _read_message(made["message"])
@@ -90,6 +115,10 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "message": None if decision.message is None else _message(decision.message),
         "failure": None if decision.failure is None else _failure(decision.failure),
         "outputs": [_output(each) for each in decision.outputs],
+        "changes": [
+            [each.key, None if each.body is None else b64encode(each.body).decode(), each.due_s]
+            for each in decision.changes
+        ],
     }
 
 
@@ -176,7 +205,15 @@ def _read_decision(given: Any) -> Decision:
         _maybe(_read_failure, given["failure"]),
         tuple([_text(each) for each in given["steps"]]),
         tuple([_read_output(each) for each in given["outputs"]]),
+        tuple([_read_change(*each) for each in given["changes"]]),
     )
+
+
+def _read_change(key: object, body: object, due_s: object) -> Change:
+    if due_s is not None and not isinstance(due_s, float | int):
+        raise TypeError(f"{type(due_s).__name__} for a time")
+    read = None if body is None else b64decode(_text(body), validate=True)
+    return Change(_named(key), read, None if due_s is None else float(due_s))
 
 
 def _read_output(given: Any) -> Output:

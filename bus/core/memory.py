@@ -1,0 +1,219 @@
+"""What a flow with memory may do that others may not: ask and wait, once; and share cells with other runs.
+
+Results stand in the instance by path (bus.core.instance). `RunMemory` lives inside one `decide` call: it reads and
+changes the instance, and collects what follows from that: questions to send, cells and other instances that changed.
+
+Cells are small JSON maps that instances of one partition share: the place of a circuit breaker, a group that is being
+aggregated, whose turn it is. A cell that becomes empty is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from bus.core.actions import Change
+from bus.core.errors import StepFailed
+from bus.core.facts import Facts
+from bus.core.instance import MOST_BYTES, Instance, failure_of, memory_key, read
+from bus.core.message import Attribute, Json
+from bus.core.work import Dispatch, Suspended
+
+_SEPARATORS = "/.@[#>!"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that leaves because a flow has begun to wait for its answer.
+
+    Args:
+        path: under which the answer is awaited.
+        until_s: epoch seconds after which no answer is wanted, or None.
+        attributes: extension attributes that it carries besides.
+    """
+
+    path: str
+    dispatch: Dispatch
+    until_s: float | None
+    attributes: dict[str, Attribute]
+
+
+class RunMemory:
+    """The memory of one run, for one turn of it.
+
+    Args:
+        instance: is changed.
+        facts: the time, and what others remember.
+    """
+
+    def __init__(self, instance: Instance, facts: Facts) -> None:
+        self.instance = instance
+        self.now_s = facts.now_s
+        self.asked: list[Asked] = []
+        self._facts = facts
+        self._cells: dict[str, dict[str, Any]] = {}
+        self._others: dict[str, Instance] = {}
+
+    # --- results ---------------------------------------------------------------------------------------------------
+
+    def known(self, path: str) -> Json:
+        """What is remembered there, or None."""
+        return self.instance.memo.get(path)
+
+    def keep(self, path: str, value: Json) -> None:
+        """Remember a value."""
+        self.instance.memo[path] = value
+
+    def once(self, path: str, compute: Callable[[], Json]) -> Json:
+        """Compute a value the first time, and give the same ever after."""
+        memo = self.instance.memo
+        if path not in memo:
+            memo[path] = compute()
+        return memo[path]
+
+    def first(self, path: str) -> bool:
+        """Whether the flow comes by here for the first time."""
+        if path in self.instance.memo:
+            return False
+        self.instance.memo[path] = True
+        return True
+
+    def close(self, prefix: str) -> None:
+        """Wait for nothing below this path any more, and forget what was learned there; late answers are recorded only.
+
+        Args:
+            prefix: a path; what goes on with a letter or digit after it is another one.
+        """
+        instance = self.instance
+        for path in [each for each in instance.open if _below(each, prefix)]:
+            del instance.open[path]
+        for path in [each for each in instance.memo if _below(each, prefix)]:
+            del instance.memo[path]
+        self.asked = [each for each in self.asked if not _below(each.path, prefix)]
+
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        path: str,
+        dispatch: Callable[[], Dispatch],
+        timeout_s: float | None,
+        attributes: dict[str, Attribute] | None = None,
+    ) -> Json:
+        """The data of the answer to a request, which is sent when the flow comes here for the first time.
+
+        Args:
+            dispatch: builds the request; it may fail.
+            timeout_s: seconds until it has failed with class `timeout`; the run's own deadline may be earlier.
+
+        Raises:
+            Suspended: there is no answer yet.
+            StepFailed: there is none, or the agent has failed.
+        """
+        if path not in self.instance.memo and path not in self.instance.open:
+            built = dispatch()
+            until = self._until(None if timeout_s is None else self.now_s + timeout_s)
+            if until is not None and until <= self.now_s:
+                raise StepFailed("timeout", "there is no time left before the deadline")
+            self.instance.open[path] = {"due": until, "call": built.target.name}
+            self.asked.append(Asked(path, built, until, attributes or {}))
+        return self._result(path)
+
+    def sleep(self, path: str, seconds: float) -> None:
+        """Wait until so many seconds have passed since the flow came here for the first time.
+
+        Raises:
+            Suspended: not yet.
+            StepFailed: class `timeout`, at once, when the deadline of the run comes first.
+        """
+        self.wait(path, self.now_s + seconds)
+
+    def wait(self, path: str, due_s: float | None) -> Json:
+        """What another run says here (`tell`), or None once the time is reached.
+
+        Args:
+            due_s: epoch seconds, as it is when the flow comes here for the first time; None waits for the word alone.
+
+        Raises:
+            Suspended: neither yet.
+            StepFailed: class `timeout`, at once, when the deadline of the run comes first.
+        """
+        if path not in self.instance.memo and path not in self.instance.open:
+            deadline = self.instance.deadline_s
+            if deadline is not None and due_s is not None and due_s > deadline:
+                raise StepFailed("timeout", "it would have to wait until after its deadline")
+            if due_s is not None and due_s <= self.now_s:
+                self.instance.memo[path] = {"ok": None, "at": self.now_s}
+            else:
+                self.instance.open[path] = {"due": self._until(due_s)}
+        return self._result(path)
+
+    def passed(self, path: str, seconds: float | None) -> bool:
+        """Whether so many seconds have passed since the flow came here first; it goes on when they have."""
+        if path in self.instance.memo:
+            return True
+        if path not in self.instance.open:
+            self.instance.open[path] = {"due": self._until(None if seconds is None else self.now_s + seconds)}
+        return False
+
+    def _until(self, due_s: float | None) -> float | None:
+        deadline = self.instance.deadline_s
+        return deadline if due_s is None or (deadline is not None and deadline < due_s) else due_s
+
+    def _result(self, path: str) -> Json:
+        found = self.instance.memo.get(path)
+        if found is None:
+            raise Suspended
+        result = cast("dict[str, Any]", found)
+        if "no" in result:
+            failure = failure_of(result["no"])
+            raise StepFailed(failure.failure, failure.reason, failure.findings, code=failure.code, agent=failure.agent)
+        return cast("Json", result["ok"])
+
+    # --- others ----------------------------------------------------------------------------------------------------
+
+    def cell(self, key: str) -> dict[str, Any]:
+        """A map that runs of this partition share; change it in place, empty it to have it forgotten."""
+        if key not in self._cells:
+            body = self._facts.recall(f"cell:{key}")
+            self._cells[key] = {} if body is None else orjson.loads(body)
+        return self._cells[key]
+
+    def tell(self, instance: str, path: str, value: Json) -> bool:
+        """Give another run what it waits for at a path; returns whether it does."""
+        other = self._others.get(instance)
+        if other is None:
+            body = self._facts.recall(memory_key(instance))
+            if body is None:
+                return False
+            other = self._others[instance] = read(body)
+        told = other.settle(path, {"ok": value, "at": self.now_s})
+        if told:
+            other.wake_s = self.now_s
+        return told
+
+    def changes(self) -> list[Change]:
+        """What has to be remembered of cells and other runs."""
+        cells = [Change(f"cell:{key}", orjson.dumps(cell) if cell else None) for key, cell in self._cells.items()]
+        return cells + [stored(each) for each in self._others.values()]
+
+
+def stored(instance: Instance) -> Change:
+    """The change that remembers an instance.
+
+    Raises:
+        StepFailed: it has become too large.
+    """
+    body = instance.write()
+    if len(body) > MOST_BYTES:
+        what = f"the run remembers {len(body)} bytes, and {MOST_BYTES} are the most"
+        raise StepFailed("internal", f"{what}; put large data into a claim check")
+    return Change(memory_key(instance.id), body, instance.due_s)
+
+
+def _below(path: str, prefix: str) -> bool:
+    """Whether a path is this one or part of it; the id of another step may begin with this one's letters."""
+    return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] in _SEPARATORS)

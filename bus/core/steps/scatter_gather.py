@@ -1,0 +1,158 @@
+"""Scatter-Gather: ask several at the same time, and go on with what they answer together."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from bus.core.actions import Failure
+from bus.core.asking import ask
+from bus.core.errors import ExpressionFailed, StepFailed
+from bus.core.expression import Expression, Leaf
+from bus.core.flow import RouteFailed, run_flow
+from bus.core.instance import failed, failure_of
+from bus.core.joins import Join, closed, made, outcome
+from bus.core.message import Json
+from bus.core.paths import put
+from bus.core.spec import JOIN, Duration, Expr, Field, Leaves, MapOf, PathTo, Record, Spec, TargetShape
+from bus.core.work import Ended, Flow, Step, Suspended, Target, Work
+
+
+def build(parsed: dict[str, Any]) -> Step:
+    branches: dict[str, dict[str, Any]] = parsed["branches"]
+    join = made(parsed["join"])
+    into, compose = parsed["into"], parsed.get("compose")
+    _check(branches, join)
+
+    def step(work: Work) -> Ended | None:
+        memory, at = work.remembering, work.at
+        found = cast("dict[str, Json] | None", memory.known(f"{at}#joined"))
+        if found is None:
+            late = join.deadline_s is not None and memory.passed(f"{at}#deadline", join.deadline_s)
+            found = _gather(branches, join, work, at, late=late)
+            memory.close(at)
+            memory.keep(f"{at}#joined", found)
+        missing = cast("list[Json]", found["missing"])
+        work.notes.append(f"scatter_gather: {'without ' + ', '.join(map(str, missing)) if missing else 'complete'}")
+        put(work.names, into, found if compose is None else _composed(compose, work, found))
+        return None
+
+    return step
+
+
+def _check(branches: dict[str, dict[str, Any]], join: Join) -> None:
+    for name, branch in branches.items():
+        target = branch.get("target")
+        if target is not None and target.kind not in ("agent", "capability"):
+            raise ValueError(f"branch `{name}`: `{target.kind}` gives no answer", "`capability: ...`, or `steps`")
+    unknown = [name for name in join.require if name not in branches]
+    if unknown:
+        raise ValueError(f"`require` names `{unknown[0]}`, which is no branch", ", ".join(branches))
+    if join.policy == "quorum" and join.n > len(branches):
+        raise ValueError(f"a quorum of {join.n} cannot come from {len(branches)} branches", f"`n: {len(branches)}`")
+
+
+def _gather(branches: dict[str, dict[str, Any]], join: Join, work: Work, at: str, *, late: bool) -> dict[str, Json]:
+    """The outcome.
+
+    Raises:
+        Suspended: it is not there yet.
+        StepFailed: it cannot be.
+    """
+    results: dict[str, Json] = {}
+    failures: dict[str, Failure] = {}
+    waiting: list[str] = []
+    total = 0
+    for name, branch in branches.items():
+        when: Expression | None = branch.get("when")
+        if when is not None and when(work.names) is not True:
+            continue
+        total += 1
+        work.at = at
+        try:
+            results[name] = _branch(branch, work.branch(f".{name}", work.names["data"]), f"{at}.{name}#done")
+        except Suspended:
+            waiting.append(name)
+        except (StepFailed, ExpressionFailed, RouteFailed) as error:
+            failures[name] = _as_failure(error)
+    work.at = at
+    if not closed(join, results, failures, waiting, late=late):
+        raise Suspended
+    return outcome(results, [*failures, *waiting], total)
+
+
+def _branch(branch: dict[str, Any], work: Work, done: str) -> Json:
+    """The result of one branch; once it is there, the way to it is forgotten."""
+    memory = work.remembering
+    known = cast("dict[str, Any] | None", memory.known(done))
+    if known is None:
+        result: dict[str, Json]
+        try:
+            result = {"ok": _run(branch, work)}
+        except (StepFailed, ExpressionFailed, RouteFailed) as error:
+            result = failed(_as_failure(error), memory.now_s)
+        memory.close(work.prefix.removesuffix("/"))
+        memory.keep(done, result)
+        known = cast("dict[str, Any]", result)
+    if "no" in known:
+        raise RouteFailed(failure_of(known["no"]), "dead_letter")
+    return cast("Json", known["ok"])
+
+
+def _run(branch: dict[str, Any], work: Work) -> Json:
+    target: Target | None = branch.get("target")
+    if target is not None:
+        return ask(target, work, branch.get("timeout"))
+    flow: Flow = branch["flow"]
+    run_flow(flow, work)
+    return work.names["data"]
+
+
+def _as_failure(error: Exception) -> Failure:
+    if isinstance(error, RouteFailed):
+        return error.failure
+    if isinstance(error, StepFailed):
+        return Failure(error.failure, error.code, error.reason, agent=error.agent, findings=error.findings)
+    return Failure("internal", "expression", str(error))
+
+
+def _composed(compose: Leaf, work: Work, found: dict[str, Json]) -> Json:
+    return compose({**work.names, "results": found["results"]})
+
+
+SPEC = Spec(
+    kind="scatter_gather",
+    pattern="Scatter-Gather",
+    summary="Asks all branches at the same time and goes on when the join closes; a branch that failed or is late is "
+    "missing. `into` gets `{results: {branch: data}, completeness, missing, degraded}`.",
+    shape=Record(
+        {
+            "branches": Field(
+                MapOf(
+                    TargetShape(
+                        {
+                            "timeout": Field(Duration(), "For this branch.", required=False),
+                            "when": Field(Expr("bool"), "Whether it takes part.", required=False),
+                        },
+                        flow=True,
+                    )
+                ),
+                "Each a target that answers, or `steps` whose `data` at the end is the result.",
+            ),
+            "join": Field(JOIN, "When the results are enough."),
+            "into": Field(PathTo(), "Where the outcome goes."),
+            "compose": Field(
+                Leaves(), "What goes there instead: a value that reads `results`, by branch.", required=False
+            ),
+        }
+    ),
+    build=build,
+    memory=True,
+    example="""\
+scatter_gather:
+  branches:
+    grade: {capability: grade, data: {text: "{{ data.text }}"}}
+    other: {capability: other, timeout: 2s}
+  join: {policy: best_effort, require: [grade], deadline: 8s}
+  into: vars.found
+""",
+)
