@@ -128,8 +128,10 @@ class Stage:
     hops: list[Hop] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     memory: dict[str, tuple[bytes, float | None]] = field(default_factory=dict)
+    most_decisions: int = MOST_DECISIONS
     now_s: float = field(init=False)
     _due: list[tuple[float, int, Delivery]] = field(default_factory=list)
+    _times: list[tuple[float, str]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
     _sent: set[str] = field(default_factory=set)
     _round: set[str] = field(default_factory=set)
@@ -195,8 +197,10 @@ class Stage:
             arrival_s, (time_s, key) = self._next_arrival_s(), self._next_time()
             if min(arrival_s, time_s) > until_s:
                 return
-            if len(self.hops) >= MOST_DECISIONS:
-                what = f"it does not come to rest: {MOST_DECISIONS} messages were decided; look for a loop of routes"
+            if len(self.hops) >= self.most_decisions:
+                what = (
+                    f"it does not come to rest: {self.most_decisions} messages were decided; look for a loop of routes"
+                )
                 raise NoRest(what)
             self.now_s = max(self.now_s, min(arrival_s, time_s))
             if arrival_s <= time_s:
@@ -210,8 +214,9 @@ class Stage:
 
     def _next_time(self) -> tuple[float, str]:
         """When a run goes on by itself, and its key; of several the one that comes first by name."""
-        times = [(due_s, key) for key, (_, due_s) in self.memory.items() if due_s is not None]
-        return min(times, default=(_NEVER_S, ""))
+        while self._times and self.memory.get(self._times[0][1], (b"", None))[1] != self._times[0][0]:
+            heapq.heappop(self._times)  # it was forgotten, or has another time by now
+        return self._times[0] if self._times else (_NEVER_S, "")
 
     def _arrive(self, after_s: float, body: bytes, user: str, message: Message, key: str) -> None:
         delivery = Delivery(body, STRUCTURED, {}, user, message.id, message.type, key, _QUEUE)
@@ -241,6 +246,8 @@ class Stage:
                 self.memory.pop(change.key, None)
             else:
                 self.memory[change.key] = (change.body, change.due_s)
+                if change.due_s is not None:
+                    heapq.heappush(self._times, (change.due_s, change.key))
         if decision.end == "filtered":
             self._see(hop, "channel", "filtered", decision.message)
         for output in decision.outputs:
