@@ -29,6 +29,7 @@ from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
+    from bus.config.watch import Watch
     from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
@@ -51,6 +52,7 @@ _IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "s
 def load(
     folders: Sequence[Path],
     environment: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
     *,
     tests: bool = False,
     coverage: Coverage | None = None,
@@ -60,6 +62,7 @@ def load(
     Args:
         folders: integrations, or folders of integrations.
         environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
+        watch: notes down what expressions do, for `bus explain`.
         tests: read the route tests too.
         coverage: notes what of the routes runs; for tests only.
     """
@@ -67,7 +70,7 @@ def load(
     from bus.core.registry import STEPS
 
     variables = current_environment() if environment is None else environment
-    return loading.load(folders, variables, STEPS, tests=tests, coverage=coverage)
+    return loading.load(folders, variables, STEPS, watch, tests=tests, coverage=coverage)
 
 
 def table(loaded: Loaded) -> RouteTable:

@@ -32,6 +32,7 @@ from bus.config.routes import RouteReader, gather_matches
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import check_wanted
+from bus.config.watch import Watch
 from bus.config.yamlfaults import clip
 from bus.core.identity import CLIENT
 from bus.core.outputs import BUS
@@ -67,6 +68,7 @@ def load(
     folders: Sequence[Path],
     environment: Mapping[str, str],
     steps: Mapping[str, Spec],
+    watch: Watch | None = None,
     *,
     tests: bool = False,
     coverage: Coverage | None = None,
@@ -78,12 +80,13 @@ def load(
             loaded too.
         environment: variables for `${VAR}` and `env`.
         steps: the table of steps.
+        watch: notes down what the compiled expressions do.
         tests: read the tests too. What a bus runs on does not hang on them.
         coverage: notes what of the catalog runs; for tests only.
     """
     findings, files = Findings(), Files()
     reader = Reader(findings)
-    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps, tests, coverage)
+    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps, watch, tests, coverage)
     routes = loader.run([_plain(folder) for folder in folders])
     found = findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
@@ -104,6 +107,7 @@ class _Loader:
     assets: Assets
     secrets: Secrets
     steps: Mapping[str, Spec]
+    watch: Watch | None
     with_tests: bool
     coverage: Coverage | None
     tests: list[RouteTest] = field(default_factory=list)
@@ -247,7 +251,9 @@ class _Loader:
         documents = tuple(each for each in self.documents if each.kind == "route")
         gather_matches(documents, self.namespace)
         known = TypeNames(self.namespace.type_names())
-        compiler = RouteReader(self.reader, self.assets, self.namespace, self.steps, known, coverage=self.coverage)
+        compiler = RouteReader(
+            self.reader, self.assets, self.namespace, self.steps, known, self.watch, coverage=self.coverage
+        )
         routes: list[Route] = []
         for document in documents:
             route = compiler.read(document, self.namespace.integrations[document.integration])

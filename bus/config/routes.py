@@ -20,6 +20,7 @@ from bus.config.reader import Reader
 from bus.config.slots import Slots
 from bus.config.step_checks import check_labels
 from bus.config.targets import TargetReader
+from bus.config.watch import Watch
 from bus.core.route import Match, Route
 from bus.core.spec import Spec
 from bus.core.table import is_glob
@@ -39,6 +40,7 @@ class RouteReader:
         known: all known types.
         claims: what the routes that own claim, in file order.
         published: events that routes send.
+        watch: notes down what the compiled expressions do; None in a bus that runs.
     """
 
     reader: Reader
@@ -46,6 +48,7 @@ class RouteReader:
     namespace: Namespace
     steps: Mapping[str, Spec]
     known: TypeNames
+    watch: Watch | None = None
     claims: list[Claim] = field(default_factory=list)
     published: list[Scalar] = field(default_factory=list)
     coverage: Coverage | None = None
@@ -58,7 +61,7 @@ class RouteReader:
         name_node = node.get("route")
         self.reader.keys(node, KEYS, "a route", LATER_KEYS)
         name = None if name_node is None else self.reader.name(name_node, "route")
-        slots = Slots(self.reader, self.assets, document.folder)
+        slots = Slots(self.reader, self.assets, document.folder, self.watch)
         slots.forbid_env(node)
         match_node = self.reader.required(node, "match", f"route `{name or '...'}`", name_node)
         types = () if match_node is None else self._types(match_node)
@@ -105,7 +108,7 @@ class RouteReader:
         if integration.name not in self._defaults:
             found: tuple[OnError, ...] = ()
             if integration.on_error is not None:
-                slots = Slots(self.reader, self.assets, integration.folder)
+                slots = Slots(self.reader, self.assets, integration.folder, self.watch)
                 observer = Observer(self.coverage, integration.name)
                 targets = TargetReader(slots, self.namespace, self.known, (), self.published, observer)
                 found = FlowReader(slots, self.steps, targets, observer=observer).rules(
