@@ -109,6 +109,7 @@ def test_an_unknown_key_is_invalid_where_the_keys_are_known(path: Path) -> None:
     """Add a key to each mapping of a valid document: valid again only where the author chooses the keys."""
     free = {
         "config", "types", "agents", "capabilities", "attributes", "data", "set", "vars", "labels", "reply", "error",
+            "reason",
     }  # fmt: skip
     for node in nodes(path):
         document = to_json(node)
@@ -122,7 +123,9 @@ def test_an_unknown_key_is_invalid_where_the_keys_are_known(path: Path) -> None:
 def mappings(value: Json, owner: str) -> Iterator[tuple[str, dict[str, Json]]]:
     if isinstance(value, dict):
         yield owner, value
-        for key, inner in value.items() if owner not in ("data", "reply", "error") else ():  # payloads are anything
+        for key, inner in (
+            value.items() if owner not in ("data", "reply", "error", "reason") else ()
+        ):  # payloads are anything
             yield from mappings(inner, key)
     elif isinstance(value, list):
         for inner in value:
