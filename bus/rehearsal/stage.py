@@ -7,7 +7,7 @@ by `advance`, and by `rest`, which jumps from one due event to the next until no
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -65,12 +65,14 @@ class Hop:
         at_s: seconds since the start.
         delivery: as it came.
         decision: what became of it.
+        aside: what else was noted down while it was decided; see `Stage`.
     """
 
     number: int
     at_s: float
     delivery: Delivery
     decision: Decision
+    aside: tuple[Any, ...] = ()
 
     @property
     def message(self) -> Message | None:
@@ -115,6 +117,7 @@ class Stage:
     table: the routes.
     facts: limits and identity; the stage sets the time, and a seal of its own.
     start_s: epoch seconds at which the clock starts.
+    aside: takes what watched expressions have noted down since it was last called.
 
     Attributes:
         hops, seen: all that was decided, and what of it an expectation may look at.
@@ -129,6 +132,7 @@ class Stage:
     seen: list[Seen] = field(default_factory=list)
     memory: dict[str, tuple[bytes, float | None]] = field(default_factory=dict)
     most_decisions: int = MOST_DECISIONS
+    aside: Callable[[], tuple[Any, ...]] = tuple
     now_s: float = field(init=False)
     _due: list[tuple[float, int, Delivery]] = field(default_factory=list)
     _times: list[tuple[float, str]] = field(default_factory=list)
@@ -239,7 +243,7 @@ class Stage:
         self._perform(*found)
 
     def _perform(self, delivery: Delivery, decision: Decision) -> None:
-        hop = Hop(len(self.hops), self.now_s - self.start_s, delivery, decision)
+        hop = Hop(len(self.hops), self.now_s - self.start_s, delivery, decision, self.aside())
         self.hops.append(hop)
         for change in decision.changes:
             if change.body is None:
