@@ -15,6 +15,7 @@ from bus.config.slots import Slots
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
+from bus.config.waiting_checks import check_join, check_retry
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
 from bus.core.spec import Spec
@@ -92,6 +93,8 @@ class FlowReader:
             return None, _together(unsure(names, spec.kind, cast(Node, body.get(kind.text))), shape.flows)
         self._renamed(body.get(kind.text), shape, parsed)
         self.memory = self.memory or spec.memory
+        check_join(body.get(kind.text), self.slots.reader)
+        check_retry(rules_node, parsed, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)
