@@ -14,6 +14,7 @@ from bus.config.problem import Problem
 from bus.config.reader import Reader
 from bus.config.source import Source
 from bus.config.suggest import instead_of
+from bus.config.tables import MAX_TABLE_BYTES, LoadedTable, load_table
 from bus.config.yamlfaults import clip
 
 _INCLUDED = re.compile(rb"""["']([^"']+\.j2)["']""")
@@ -27,6 +28,7 @@ class Assets:
     reader: Reader
     files: Files
     _contracts: dict[Path, LoadedContract | None] = field(default_factory=dict)
+    _tables: dict[Path, LoadedTable | None] = field(default_factory=dict)
     _documents: dict[Path, LoadedDocument | None] = field(default_factory=dict)
 
     def contract(self, node: Node, slot: str, folder: Folder) -> LoadedContract | None:
@@ -59,6 +61,25 @@ class Assets:
             self._documents[path] = None if isinstance(loaded, tuple) else loaded
         return self._documents[path]
 
+    def table(self, node: Node, slot: str, folder: Folder) -> LoadedTable | None:
+        """The JSON or CSV file that a node names."""
+        text = self.reader.text(node, slot)
+        if text is None:
+            return None
+        if not text.endswith((".json", ".csv")):
+            self.reader.report(node, "wrong-type", f"`{clip(text)}` is no table", "a `*.json` or `*.csv` file")
+            return None
+        path = self.file(node, slot, folder, Path(text).suffix, text)
+        if path is None:
+            return None
+        if path not in self._tables:
+            name = path.relative_to(folder.path).as_posix()
+            loaded = load_table(name, self._remember(path, folder, MAX_TABLE_BYTES + 1))
+            if isinstance(loaded, tuple):
+                self._problems(path, folder, loaded)
+            self._tables[path] = None if isinstance(loaded, tuple) else loaded
+        return self._tables[path]
+
     def file(self, node: Node, slot: str, folder: Folder, suffix: str, text: str | None = None) -> Path | None:
         """The file that a node (or `text`, a part of it) names; reports one that is missing or outside the folder."""
         name = text if text is not None else self.reader.text(node, slot)
@@ -76,9 +97,9 @@ class Assets:
             return None
         return path
 
-    def _remember(self, path: Path, folder: Folder) -> bytes:
+    def _remember(self, path: Path, folder: Folder, limit: int = -1) -> bytes:
         try:
-            return self.files.read(path, folder)
+            return self.files.read(path, folder, limit)
         except OSError:
             return b""  # the loader of the file reports what it could not read
 

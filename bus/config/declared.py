@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bus.config.contracts import LoadedContract
+from bus.config.expressions import Compiled
 from bus.config.files import Folder
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
 from bus.config.patterns import Patterns
 from bus.config.types import ANY, Type
+from bus.core.audience import Attributes
 from bus.core.message import FAILED, Json
 from bus.core.route import Agent
 
@@ -55,6 +57,30 @@ class DeclaredAgent:
     agent: Agent
 
 
+@dataclass(frozen=True, slots=True)
+class DeclaredLabel:
+    node: Scalar
+    requires: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Args:
+    type: a word of `bus.core.steps.use.PARAMETER_TYPES`.
+    default: what it is when a `use` does not say, or None.
+    """
+
+    type: str
+    default: Compiled | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredFragment:
+    node: Scalar
+    document: Document
+    parameters: Mapping[str, Parameter]
+
+
 @dataclass(slots=True)
 class Integration:
     """Args:
@@ -85,6 +111,8 @@ class Namespace:
     agents: dict[str, DeclaredAgent] = field(default_factory=dict)
     capabilities: dict[str, DeclaredCapability] = field(default_factory=dict)
     types: dict[str, DeclaredType] = field(default_factory=dict)
+    labels: dict[str, DeclaredLabel] = field(default_factory=dict)
+    fragments: dict[str, DeclaredFragment] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
     offered: set[str] = field(default_factory=set)
     subscribed: Patterns = field(default_factory=Patterns)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from bus.config.agents import ADAPTERS, AGENT_KEYS, CAPABILITY_KEYS, RESTART_KEYS
 from bus.config.flows import RETRY_KEYS, RULE_KEYS, STEP_KEYS, WORDS
+from bus.config.fragments import KEYS as FRAGMENT_KEYS
 from bus.config.integrations import CONFIG_KEYS, CONFIG_TYPES, TYPE_KEYS
 from bus.config.integrations import KEYS as INTEGRATION_KEYS
 from bus.config.reader import PATTERNS
@@ -21,6 +22,7 @@ from bus.config.tests_schema import tests_document
 from bus.core.errors import FAILURE_CLASSES
 from bus.core.message import Json
 from bus.core.spec import Spec
+from bus.core.steps.use import PARAMETER_TYPES
 
 _SECRET = r"\$\{[^{}]*\}"
 
@@ -35,6 +37,7 @@ def editor_schema(steps: Mapping[str, Spec]) -> Schema:
         ("integration",): "integrationDocument",
         ("agents", "capabilities"): "agentsDocument",
         ("route",): "routeDocument",
+        ("fragment",): "fragmentDocument",
         ("tests",): "testsDocument",
     }
     first: Schema = {key: {"description": _DOCUMENTS[key]} for keys in kinds for key in keys}
@@ -59,6 +62,7 @@ _DOCUMENTS: Mapping[str, str] = {
     "agents": "Agents, and the capabilities that they offer.",
     "capabilities": "What agents may be asked to do, with the contracts of request and reply.",
     "route": "A route: which messages it takes, and what happens to them.",
+    "fragment": "Steps with a name and parameters, which routes take in with `use`.",
     "tests": "Tests of the integration's routes, in a file `*.test.yaml`.",
 }
 
@@ -76,6 +80,7 @@ _WORDS: Schema = {
     "path": _text(r"(data|vars)(\.[A-Za-z_][A-Za-z0-9_]*)*", "A place in `data` or `vars`, e.g. `vars.found`."),
     "schemaFile": _text(r".+", "A JSON Schema file, relative to the integration's folder."),
     "templateFile": _text(r".+\.j2", "A `*.j2` file, relative to the integration's folder."),
+    "tableFile": _text(r".+\.(json|csv)", "A JSON or CSV file, relative to the integration's folder."),
     "expression": {
         "type": ["string", "boolean", "number"],
         "description": "CEL, without braces: `data.amount > 3.0`.",
@@ -138,6 +143,7 @@ def _documents() -> Schema:
         "agentsDocument": closed({"agents": map_of("name", ref("agent")), "capabilities": _capabilities()}),
         "agent": _agent(),
         "routeDocument": closed(_known(_route(), ROUTE_KEYS), ("route", "match")),
+        "fragmentDocument": closed(_known(_fragment(), FRAGMENT_KEYS), ("fragment", "steps")),
         **tests_document(),
     }
 
@@ -152,12 +158,14 @@ def _integration() -> Schema:
         "contract": _one_or_many({"type": "string"}, "A schema file, its versions with the oldest first, or `any`."),
         "unrouted": {"enum": ["ok"], "description": "Nobody need own it or subscribe to it."},
     }
+    label: Schema = {"requires": {"type": "object", "description": "Attributes of whoever gets such a message."}}
     rules = closed({"on_error": ref("rules", "Rules after those of a step and of its route.")})
     return {
         "integration": ref("name", _DOCUMENTS["integration"]),
         "uses": {"type": "array", "items": ref("name"), "description": "Integrations beside this one."},
         "config": map_of("expressionName", closed(_known(value, CONFIG_KEYS), ("type",)), "Values that routes read."),
         "types": map_of("typeName", closed(_known(type_, TYPE_KEYS), ("contract",)), "Types, with their contracts."),
+        "labels": map_of("name", closed(label), "Labels, and what they require of whoever gets a message."),
         "defaults": rules,
     }
 
@@ -242,4 +250,16 @@ def _route() -> Schema:
         "deadline": ref("duration", "What it sends expires then."),
         "on_error": ref("rules", "What follows when a step fails that has no rule for it."),
         **FLOW,
+    }
+
+
+def _fragment() -> Schema:
+    parameter: Schema = {
+        "type": {"enum": list(PARAMETER_TYPES)},
+        "default": ref("value", "The value when none is given."),
+    }
+    return {
+        "fragment": ref("name", _DOCUMENTS["fragment"]),
+        "with": map_of("expressionName", closed(parameter, ("type",)), "Its parameters, which it reads as `vars`."),
+        "steps": FLOW["steps"],
     }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
+from bus.config.fragments import FragmentReader
 from bus.config.names import check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, Names, merged, unknown, unsure, with_error, written
+from bus.config.places import AFTER, COPIES, WITHIN, Names, TypeOf, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
+from bus.config.step_checks import CHECKS, Checked
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
@@ -24,10 +26,10 @@ from bus.core.work import Flow, OnError, Placed, Retry, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "split", "aggregate", "resequence", "idempotent", "loop", "load_balance", "sample",
-    "routing_slip", "dynamic_router", "redact", "label", "enrich", "claim_check", "wrap", "unwrap", "throttle",
-    "circuit_breaker", "detour", "use", "wait", "approve", "process", "plan",
+    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "claim_check", "throttle",
+    "circuit_breaker", "wait", "approve", "process", "plan",
 )  # fmt: skip
+USE = "use"
 RULE_KEYS = ("class", "when", "retry", "then")
 RETRY_KEYS = ("attempts", "initial", "factor", "max", "jitter")
 WORDS = ("dead_letter", "invalid", "reply", "continue")
@@ -43,15 +45,18 @@ class FlowReader:
 
     Args:
         steps: the table of steps.
+        inside: the fragments that this flow is in, outermost first.
         memory: whether something was read that waits or remembers.
     """
 
     slots: Slots
     steps: Mapping[str, Spec]
     targets: TargetReader
+    inside: tuple[str, ...] = ()
     memory: bool = False
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
+    _copies: list[str] = field(default_factory=list)
 
     def flow(self, node: MappingNode, names: Names) -> tuple[Flow, FlowRead]:
         """Compile the `steps` and `to` of a mapping.
@@ -71,6 +76,9 @@ class FlowReader:
                 steps.append(placed)
         to = node.get("to")
         targets = () if to is None else self.targets.read_to(to, names)
+        if self._copies and to is not None and any(target.kind == "reply" for target in targets):
+            what = f"a copy made by `{self._copies[-1]}` carries no return address, so nobody gets this reply"
+            self.slots.reader.report(to, "bad-target", what, "an agent, capability or event")
         return Flow(tuple(steps), targets), FlowRead(names, to is not None)
 
     def _step(self, node: Node, names: Names) -> tuple[Placed | None, Names]:
@@ -85,13 +93,24 @@ class FlowReader:
         when_node = body.get("when")
         when = None if when_node is None else self.slots.expression(when_node, "when", names, "bool")
         spec = self.steps[kind.text]
-        shape = ShapeReader(self.slots, names, self.flow, self.targets.read)
+        shape = ShapeReader(self.slots, names, self.flow, self.targets.read, WITHIN.get(spec.kind, _as_it_is))
+        if spec.kind in COPIES:
+            self._copies.append(spec.kind)
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
+        if spec.kind in COPIES:
+            self._copies.pop()
         rules_node = body.get("on_error")
         rules = () if rules_node is None else self.rules(rules_node, names)
         if parsed is BAD:
             return None, _together(unsure(names, spec.kind, cast(Node, body.get(kind.text))), shape.flows)
         self._renamed(body.get(kind.text), shape, parsed)
+        if spec.kind == USE:
+            parsed = self._used(cast(MappingNode, body.get(USE)), parsed, names, shape)
+            if parsed is BAD:
+                return None, {**names, "data": ANY}
+        if spec.kind in CHECKS:
+            node = cast(Node, body.get(kind.text))
+            CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
         self.memory = self.memory or spec.memory
         check_join(body.get(kind.text), self.slots.reader)
         check_retry(rules_node, parsed, self.targets.namespace, self.slots.reader)
@@ -99,6 +118,30 @@ class FlowReader:
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)
         return placed, merged((names, after)) if when_node is not None else after
+
+    def _used(self, node: MappingNode, parsed: Any, names: Names, shape: ShapeReader) -> Any:
+        """What the step `use` is built from: its fragment's steps are compiled for this place.
+
+        Findings in them are at their place in the fragment's file, and come once, however often it is used.
+        """
+        namespace, reader, assets = self.targets.namespace, self.slots.reader, self.slots.assets
+        fragments = FragmentReader(reader, assets, namespace)
+        used = fragments.used(node, parsed, shape.type_of)
+        if used is None:
+            return BAD
+        fragment, given = used
+        name = fragment.node.text
+        if name in self.inside:
+            way = " -> ".join((*self.inside[self.inside.index(name) :], name))
+            what = f"fragment `{name}` uses itself: {way}"
+            reader.report(node.get("fragment") or node, "recursive-fragment", what, "steps that end")
+            return BAD
+        slots = Slots(reader, assets, fragment.document.folder, self.slots.watch)
+        inner = FlowReader(slots, self.steps, replace(self.targets, slots=slots), (*self.inside, name))
+        inner._copies.extend(self._copies)
+        flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
+        self.memory = self.memory or inner.memory
+        return shape.typed({**given, "flow": flow}, read.after["data"])
 
     def _build(self, spec: Spec, kind: Scalar, parsed: Any) -> Step | None:
         try:
@@ -234,6 +277,10 @@ class FlowReader:
             seconds.get("max") or max(usual.most_s, seconds.get("initial") or 0.0),
             usual.jitter if shares.get("jitter") is None else cast("float", shares["jitter"]),
         )
+
+
+def _as_it_is(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return names
 
 
 def _together(names: Names, flows: list[FlowRead]) -> Names:

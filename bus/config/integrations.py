@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bus.config.assets import Assets
+from bus.config.audiences import attributes
 from bus.config.contracts import LoadedContract
-from bus.config.declared import DeclaredType, Document, Integration, Namespace
+from bus.config.declared import DeclaredLabel, DeclaredType, Document, Integration, Namespace
 from bus.config.files import Folder
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
@@ -17,8 +18,8 @@ from bus.config.suggest import instead_of
 from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
 from bus.core.message import Json
 
-KEYS = ("integration", "uses", "config", "types", "defaults")
-LATER_KEYS = ("gateway", "schedules", "labels", "coverage")
+KEYS = ("integration", "uses", "config", "types", "labels", "defaults")
+LATER_KEYS = ("gateway", "schedules", "coverage")
 TYPE_KEYS = ("contract", "unrouted")
 CONFIG_KEYS = ("type", "default", "env")
 CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
@@ -51,6 +52,10 @@ class IntegrationReader:
         if types is not None and (found := self.reader.mapping(types, "types")) is not None:
             for key, value in found.pairs:
                 self._type(key, value, document.folder)
+        labels = node.get("labels")
+        if labels is not None and (found := self.reader.mapping(labels, "labels")) is not None:
+            for key, value in found.pairs:
+                self._label(key, value)
         defaults = node.get("defaults")
         if defaults is not None and (found := self.reader.mapping(defaults, "defaults")) is not None:
             self.reader.keys(found, ("on_error",), "`defaults`")
@@ -67,11 +72,7 @@ class IntegrationReader:
         name = self.reader.name(key, "a type", "type")
         if name is None:
             return
-        other = self.namespace.types.get(name)
-        if other is not None:
-            line, _ = other.node.source.position(other.node.start)
-            what = f"{other.node.source.path}:{line} also declares the type `{name}`"
-            self.reader.report(key, "duplicate-name", what, "it once")
+        if not self._free(key, "type", self.namespace.types):
             return
         body = self.reader.mapping(value, name, "`{contract: schemas/...}`")
         contract: LoadedContract | None = None
@@ -83,6 +84,28 @@ class IntegrationReader:
             unrouted_node = body.get("unrouted")
             unrouted = unrouted_node is not None and self.reader.choice(unrouted_node, "unrouted", ("ok",)) == "ok"
         self.namespace.types[name] = DeclaredType(key, contract, unrouted)
+
+    def _label(self, key: Scalar, value: Node) -> None:
+        name = self.reader.name(key, "a label")
+        body = self.reader.mapping(value, key.text, "`{requires: {region: eu}}`, or `{}`")
+        if name is None or not self._free(key, "label", self.namespace.labels):
+            return
+        requires = None
+        if body is not None:
+            self.reader.keys(body, ("requires",), "a label")
+            node = body.get("requires")
+            requires = {} if node is None else attributes(node, "requires", self.reader)
+        self.namespace.labels[name] = DeclaredLabel(key, requires or {})
+
+    def _free(self, key: Scalar, kind: str, others: Mapping[str, DeclaredType] | Mapping[str, DeclaredLabel]) -> bool:
+        """Whether no other document declares the name."""
+        other = others.get(key.text)
+        if other is None:
+            return True
+        line, _ = other.node.source.position(other.node.start)
+        what = f"{other.node.source.path}:{line} also declares the {kind} `{key.text}`"
+        self.reader.report(key, "duplicate-name", what, "it once")
+        return False
 
     def _contract(self, node: Node, folder: Folder) -> LoadedContract | None:
         """`any`, one schema, or its versions, oldest first; routes see the newest."""

@@ -20,6 +20,7 @@ from bus.config.assets import Assets
 from bus.config.declared import DeclaredCapability, Document, Integration, Namespace
 from bus.config.files import Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
+from bus.config.fragments import FragmentReader
 from bus.config.integrations import IntegrationReader, check_uses
 from bus.config.nodes import MAX_BYTES, Node, Scalar, parse
 from bus.config.nodes import Mapping as MappingNode
@@ -37,8 +38,8 @@ from bus.core.outputs import BUS
 from bus.core.route import Capability, Catalog, MessageType, Route
 from bus.core.spec import Spec
 
-KINDS = ("integration", "agents", "capabilities", "route")
-LATER_KINDS = ("process", "fragment", "tests")
+KINDS = ("integration", "agents", "capabilities", "route", "fragment")
+LATER_KINDS = ("process", "tests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,10 @@ class _Loader:
 
     def _compile(self) -> tuple[Route, ...]:
         """Passes 3 and 4."""
+        fragments = FragmentReader(self.reader, self.assets, self.namespace)
+        for document in self.documents:
+            if document.kind == "fragment":
+                fragments.declare(document)
         documents = tuple(each for each in self.documents if each.kind == "route")
         gather_matches(documents, self.namespace)
         known = TypeNames(self.namespace.type_names())
@@ -207,6 +212,8 @@ class _Loader:
             route = compiler.read(document, self.namespace.integrations[document.integration])
             if route is not None:
                 routes.append(route)
+        for fragment in self.namespace.fragments.values():
+            compiler.fragment(fragment)
         for integration in self.namespace.integrations.values():
             compiler.defaults(integration)
         check_wanted(self.namespace, compiler.published, self.reader)
@@ -227,6 +234,7 @@ class _Loader:
                 name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
             },
             routes=routes,
+            labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
         )
 
 

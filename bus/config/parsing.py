@@ -14,7 +14,7 @@ from typing import Any, Final
 from bus.config.contracts import LoadedContract
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
-from bus.config.places import Names, written
+from bus.config.places import Names, TypeOf, written
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of
 from bus.config.types import ANY, Type
@@ -46,6 +46,7 @@ class ShapeReader:
         slots: compiles expressions, values and files.
         names: the scope; within a map of paths, each value also sees what those before it wrote.
         flow, target: read a nested flow (of a mapping's `steps` and `to`) and a target.
+        within: the scope of a nested flow, by this one and the fields that stand beside the flow.
         flows: the nested flows, as they are read.
     """
 
@@ -53,6 +54,7 @@ class ShapeReader:
     names: Names
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
     target: Callable[[Node, Names, tuple[str, ...]], Target | None]
+    within: Callable[[Names, Any, TypeOf], Names]
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
@@ -61,7 +63,8 @@ class ShapeReader:
         """Static type of a leaf or contract that this reader gave."""
         return parsed.type if isinstance(parsed, LoadedContract) else self._types.get(id(parsed), ANY)
 
-    def _typed(self, value: object, type_: Type) -> object:
+    def typed(self, value: object, type_: Type) -> object:
+        """Remember the static type of a parsed value."""
         self._types[id(value)] = type_
         self._kept.append(value)  # keeps the id from being given to another object
         return value
@@ -80,13 +83,17 @@ class ShapeReader:
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
         reader = self.slots.reader
         if isinstance(shape, spec.Expr):
-            return self.slots.expression(node, slot, self.names, shape.type)
+            compiled = self.slots.compiled(node, slot, self.names, shape.type)
+            return None if compiled is None else self.typed(compiled.expression, compiled.type)
         if isinstance(shape, spec.Leaves):
             value = self.slots.value(node, self.names)
-            return None if value is None else self._typed(value.expression, value.type)
+            return None if value is None else self.typed(value.expression, value.type)
         if isinstance(shape, spec.SchemaFile):
             contract = self.slots.assets.contract(node, slot, self.slots.folder)
-            return None if contract is None else self._typed(contract, contract.type)
+            return None if contract is None else self.typed(contract, contract.type)
+        if isinstance(shape, spec.TableFile):
+            table = self.slots.assets.table(node, slot, self.slots.folder)
+            return None if table is None else self.typed(table, table.type)
         if isinstance(shape, spec.TemplateFile):
             return self._document(node, slot)
         if isinstance(shape, spec.PathTo):
@@ -97,6 +104,8 @@ class ShapeReader:
             return reader.duration(node, slot)
         if isinstance(shape, spec.Integer):
             return reader.integer(node, slot, shape.minimum)
+        if isinstance(shape, spec.Number):
+            return reader.number(node, slot, shape.least, shape.most)
         if isinstance(shape, spec.Choice):
             return reader.choice(node, slot, shape.values, "unknown-class" if slot == "class" else "wrong-type")
         return reader.text(node, slot)
@@ -109,7 +118,7 @@ class ShapeReader:
         found: dict[str, Any] = {}
         if shape.flow and body.get("steps") is not None:
             self.slots.reader.keys(body, (*shape.fields, "steps", "to"), f"`{slot}`")
-            found["flow"] = self._nested(body)
+            found["flow"] = self._nested(body, self.names)
         else:
             found["target"] = self.target(node, self.names, tuple(shape.fields))
         for name, each in shape.fields.items():
@@ -145,7 +154,7 @@ class ShapeReader:
             return self._map(shape, mapping, slot)
         if isinstance(shape, spec.FlowShape):
             reader.keys(mapping, ("steps", "to"), f"`{slot}`")
-            return self._nested(mapping)
+            return self._nested(mapping, self.names)
         return self._record(shape, mapping, slot)
 
     def _map(self, shape: spec.MapOf, node: MappingNode, slot: str) -> Any:
@@ -183,7 +192,7 @@ class ShapeReader:
                 good = False
                 self._missing(node, name, owner)
         if shape.flow:
-            found["flow"] = self._nested(node)
+            found["flow"] = self._nested(node, self.within(self.names, found, self.type_of))
         return found if good else BAD
 
     def _missing(self, node: MappingNode, name: str, owner: str) -> None:
@@ -193,8 +202,8 @@ class ShapeReader:
         else:
             self.slots.reader.required(node, name, owner)
 
-    def _nested(self, node: MappingNode) -> Flow:
-        flow, read = self.flow(node, self.names)
+    def _nested(self, node: MappingNode, names: Names) -> Flow:
+        flow, read = self.flow(node, names)
         self.flows.append(read)
         return flow
 

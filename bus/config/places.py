@@ -16,11 +16,14 @@ from bus.config.types import (
     BOOL,
     DOUBLE,
     INT,
+    NEVER,
     OPEN,
     STRING,
     List,
     Object,
+    Plain,
     Type,
+    field_type,
     union,
     with_field,
     without_field,
@@ -181,6 +184,60 @@ def _after_render(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return written(names, parsed["into"], STRING)
 
 
+def _after_label(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return written(names, ("msg", message.LABELS), STRING)
+
+
+def _after_redact(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    for path, how in parsed.items():
+        names = {**names, path[0]: _redacted(names[path[0]], path[1:], how == "drop")}
+    return names
+
+
+def _redacted(type_: Type, path: Path, drop: bool) -> Type:
+    """The type after a redaction: lists are gone through, and what may be absent stays so."""
+    if isinstance(type_, List):
+        return List(_redacted(type_.item, path, drop))
+    if not isinstance(type_, Object) or not path:
+        return ANY
+    if path[0] not in type_.fields:
+        return type_
+    fields = dict(type_.fields)
+    required = type_.required
+    if len(path) > 1:
+        fields[path[0]] = _redacted(fields[path[0]], path[1:], drop)
+    elif drop:
+        del fields[path[0]]
+        required -= {path[0]}
+    else:
+        # A list has each item redacted, and null stays null.
+        fields[path[0]] = STRING if isinstance(fields[path[0]], (Plain, Object)) else ANY
+    return Object(fields, required, type_.rest, type_.exact, type_.name)
+
+
+def _after_enrich(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return written(names, parsed["into"], type_of(parsed["from"]))
+
+
+def _after_wrap(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    msg = names["msg"]
+    fields = {**msg.fields, "data": names["data"]} if isinstance(msg, Object) else {"data": names["data"]}
+    always = msg.required if isinstance(msg, Object) else frozenset()
+    return {**names, "data": Object(fields, always | {"data"}, rest=ANY, name="envelope")}
+
+
+def _after_unwrap(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return {**names, "data": field_type(names["data"], "data")}
+
+
+def _after_use(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return {**names, "data": type_of(parsed), "msg": MSG}
+
+
+def _as_before(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return names
+
+
 def _after_call(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return written(names, parsed["into"], type_of(parsed["target"].reply)) if "into" in parsed else names
 
@@ -208,7 +265,29 @@ AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "remove": _after_remove,
     "contract": _after_contract,
     "render": _after_render,
+    "split": _as_before,
+    "label": _after_label,
+    "use": _after_use,
+    "redact": _after_redact,
+    "enrich": _after_enrich,
+    "wrap": _after_wrap,
+    "unwrap": _after_unwrap,
     "call": _after_call,
     "scatter_gather": _after_scatter,
 }
 """How a step changes the scope, for the kinds of which more is known than the paths they write."""
+
+
+def _within_split(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    item: Type = STRING if "lines" in parsed else ANY
+    given = type_of(parsed.get("each"))
+    if isinstance(given, List) and given.item != NEVER:
+        item = given.item
+    return {**names, "data": item, "index": INT}
+
+
+WITHIN: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {"split": _within_split}
+"""The scope of a flow inside a step, for the kinds in which it is not the step's own."""
+
+COPIES = frozenset(("split",))
+"""Kinds whose flows run on copies of the message, which carry no return address."""

@@ -16,11 +16,13 @@ from bus.core.spec import (
     Leaves,
     ListOf,
     MapOf,
+    Number,
     PathTo,
     Record,
     SchemaFile,
     Shape,
     Spec,
+    TableFile,
     TargetShape,
     TemplateFile,
     Text,
@@ -31,6 +33,7 @@ _WORDS: dict[type, str] = {
     PathTo: "path",
     SchemaFile: "schema file",
     TemplateFile: "template file",
+    TableFile: "JSON or CSV file",
     Text: "text",
     Integer: "whole number",
     Duration: "duration",
@@ -86,6 +89,8 @@ def _step(spec: Spec) -> str:
         for name, field in spec.shape.fields.items():
             need = "" if field.required else "optional"
             lines.append(f"| `{name}` | {field.doc} ({shape_words(field.shape)}) | {need} |")
+        if spec.shape.flow:
+            lines.append("| `steps`, `to` | What runs. (flow) |  |")
     else:
         lines.append(f"Takes: {shape_words(spec.shape)}.")
     example = spec.example.rstrip().splitlines()
@@ -99,6 +104,8 @@ def shape_words(shape: Shape) -> str:
             return "CEL" if kind == "any" else f"CEL giving a {kind}"
         case Choice(values=values):
             return "one of " + ", ".join(f"`{value}`" for value in values)
+        case Number(least=least, most=most):
+            return f"number from {least:g} to {most:g}"
         case ListOf(item=item):
             return f"list of {shape_words(item)}"
         case MapOf(value=value, keys=keys):

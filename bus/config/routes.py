@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bus.config.assets import Assets
-from bus.config.declared import Document, Integration, Namespace, config_values
+from bus.config.declared import DeclaredFragment, Document, Integration, Namespace, config_values
 from bus.config.flows import FlowReader
+from bus.config.fragments import FragmentReader
 from bus.config.names import check_agent, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
@@ -16,6 +17,7 @@ from bus.config.patterns import TypeNames
 from bus.config.places import Names, of_match, with_vars
 from bus.config.reader import Reader
 from bus.config.slots import Slots
+from bus.config.step_checks import check_labels
 from bus.config.targets import TargetReader
 from bus.config.watch import Watch
 from bus.core.route import Match, Route
@@ -107,6 +109,13 @@ class RouteReader:
             self._defaults[integration.name] = found
         return self._defaults[integration.name]
 
+    def fragment(self, fragment: DeclaredFragment) -> None:
+        """Check a fragment by itself: it may be used nowhere, or only where a mistake in it cannot be seen."""
+        slots = Slots(self.reader, self.assets, fragment.document.folder)
+        targets = TargetReader(slots, self.namespace, self.known, (), self.published)
+        scope = FragmentReader(self.reader, self.assets, self.namespace).scope(fragment, {})
+        FlowReader(slots, self.steps, targets, (fragment.node.text,)).flow(fragment.document.node, scope)
+
     def _types(self, match: Node) -> tuple[tuple[Node, str], ...]:
         """The matched types and globs; those that are not declared are reported and kept."""
         if isinstance(match, Scalar):
@@ -145,6 +154,7 @@ class RouteReader:
             check_agent(source_node, self.namespace, self.reader, senders=True)
         labels_node = node.get("labels")
         labels = () if labels_node is None else self.reader.texts(labels_node, "labels")
+        check_labels(labels_node, self.namespace, self.reader)
         when_node = node.get("when")
         when = None if when_node is None else slots.expression(when_node, "when", names, "bool")
         return Match(tuple(text for _, text in types), source, tuple(text for _, text in labels), when)

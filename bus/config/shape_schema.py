@@ -19,11 +19,13 @@ from bus.core.spec import (
     Leaves,
     ListOf,
     MapOf,
+    Number,
     PathTo,
     Record,
     SchemaFile,
     Shape,
     Spec,
+    TableFile,
     TargetShape,
     TemplateFile,
     Text,
@@ -37,6 +39,7 @@ _DEFINED: Mapping[type, str] = {
     PathTo: "path",
     SchemaFile: "schemaFile",
     TemplateFile: "templateFile",
+    TableFile: "tableFile",
     Duration: "duration",
 }
 """Shapes that stand under `$defs`, because many places use them."""
@@ -74,17 +77,23 @@ FLOW: Mapping[str, Json] = {
 """The keys of a flow."""
 
 
-def _named(doc: str) -> Schema:
-    return {"type": "string", "pattern": r"^[^{}]*$", "description": doc}
-
-
 TARGET_KINDS: Mapping[str, Json] = {
-    "agent": _named("An agent with exactly one capability."),
-    "capability": _named("Any agent that has the capability."),
-    "event": ref("typeName", "The route of this type, and all who subscribe to it."),
+    "agent": {"type": "string", "description": "An agent with exactly one capability."},
+    "capability": {"type": "string", "description": "Any agent that has the capability."},
+    "event": {"type": "string", "description": "The route of this type, and all who subscribe to it."},
     "reply": {"enum": ["ok", "error"], "description": "Whoever asked."},
 }
-TARGET: Mapping[str, Json] = {**TARGET_KINDS, "data": ref("value", "What is sent; without it, the data as it is.")}
+TARGET: Mapping[str, Json] = {
+    **TARGET_KINDS,
+    "data": ref("value", "What is sent; without it, the data as it is."),
+    "version": {"type": ["string", "number"], "description": "Only agents of this version: `2.1`, or `^2`."},
+    "where": {"type": "object", "description": "Only agents with these attributes; of a list one will do."},
+    "allow": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "The names that the message may give, where the target is `{{ CEL }}`.",
+    },
+}
 """The keys of a target."""
 
 
@@ -100,6 +109,8 @@ def of_shape(shape: Shape) -> Schema:
             return {"type": "string"}
         case Integer(minimum=minimum):
             return {"type": "integer", "minimum": minimum}
+        case Number(least=least, most=most):
+            return {"type": "number", "minimum": least, "maximum": most}
         case Choice(values=values):
             return {"enum": list(values)}
         case ListOf(item=item):

@@ -58,6 +58,11 @@ class Slots:
 
     def expression(self, node: Node, slot: str, names: Names, want: ExprType = "any") -> Expression | None:
         """Compile a bare CEL slot."""
+        compiled = self.compiled(node, slot, names, want)
+        return None if compiled is None else compiled.expression
+
+    def compiled(self, node: Node, slot: str, names: Names, want: ExprType = "any") -> Compiled | None:
+        """Compile a bare CEL slot, with its type."""
         if not isinstance(node, Scalar) or node.value is None:
             self.reader.wrong(node, slot, "an expression", "`data.x == 1`")
             return None
@@ -69,8 +74,9 @@ class Slots:
             return None
         self.problems(node, compiled.warnings)
         if self.watch is not None:
-            return self.watch.condition(compiled.expression, slot, _place(node), frozenset(names))
-        return compiled.expression
+            watched = self.watch.condition(compiled.expression, slot, _place(node), frozenset(names))
+            return replace(compiled, expression=watched)
+        return compiled
 
     def value(self, node: Node, names: Names) -> Compiled | None:
         """Compile a YAML value whose strings may be `{{ CEL }}`."""

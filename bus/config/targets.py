@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
+from bus.config.audiences import AudienceReader, Choice
 from bus.config.contracts import LoadedContract
 from bus.config.declared import ASKED, Namespace
 from bus.config.expressions import Compiled
@@ -18,13 +19,29 @@ from bus.config.places import Names
 from bus.config.reader import Reader
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of
+from bus.config.types import ANY, STRING, Type
+from bus.core.audience import Audience
 from bus.core.message import FAILED
-from bus.core.work import Target
+from bus.core.work import Among, Target
 
 KINDS = ("agent", "capability", "event", "reply")
-LATER_KEYS = ("version", "where", "allow")
 
 _Kind = Literal["agent", "capability", "event", "reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a target says besides its name.
+
+    Args:
+        type: static type of what it sends.
+    """
+
+    kind: _Kind
+    choice: Choice | None
+    data_node: Node | None
+    value: Compiled | None
+    type: Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +70,23 @@ class TargetReader:
         body = reader.mapping(node, "to", "`{capability: ...}`")
         if body is None:
             return None
-        reader.keys(body, (*KINDS, "data", *beside), "a target", LATER_KEYS)
+        reader.keys(body, (*KINDS, "data", "version", "where", "allow", *beside), "a target")
         kinds = [key for key, _ in body.pairs if key.text in KINDS]
         data_node = body.get("data")
         value = None if data_node is None else self.slots.value(data_node, names)
         if len(kinds) != 1:
             self._kinds(body, kinds)
             return None
-        name = body.get(kinds[0].text)
-        if not isinstance(name, Scalar) or not self._plain(name, kinds[0].text):
-            if not isinstance(name, Scalar) and name is not None:
-                reader.wrong(name, kinds[0].text, "a name")
+        kind = cast(_Kind, kinds[0].text)
+        name = body.get(kind)
+        sound, choice = AudienceReader(reader, self.namespace).choice(body, kind)
+        if not isinstance(name, Scalar):
+            if name is not None:
+                reader.wrong(name, kind, "a name")
             return None
-        target = self._named(kinds[0].text, name, value)
-        if target is None or (data_node is not None and value is None):
-            return None
-        built, contract = target
-        if contract is not None:
-            self.slots.check(data_node or name, names["data"] if value is None else value.type, contract)
-        return built
+        given = _Given(kind, choice, data_node, value, names["data"] if value is None else value.type)
+        target = self._open(name, body, given, names) if "{{" in name.text else self._plain(name, body, given)
+        return target if sound and (data_node is None or value is not None) else None
 
     def _kinds(self, body: MappingNode, kinds: SequenceOf[Scalar]) -> None:
         reader = self.slots.reader
@@ -82,23 +97,61 @@ class TargetReader:
             what = "the target names no `agent`, `capability`, `event` or `reply`"
             reader.report(body, "missing-key", what, "`capability: ...`")
 
-    def _plain(self, name: Scalar, kind: str) -> bool:
-        """Whether the name is plain text: a target never comes from the message."""
-        if "{{" in name.text:
-            what = "target comes from message content"
-            self.slots.reader.report(name, "open-target", what, "`recipient_list` with `allow: [...]`")
-            return False
-        return not name.broken and self.slots.reader.text(name, kind) is not None and not self.slots.env(name)
+    def _plain(self, name: Scalar, body: MappingNode, given: _Given) -> Target | None:
+        """The target of a name that stands in the file."""
+        allow = body.key("allow")
+        if allow is not None:
+            self.slots.reader.report(allow, "bad-target", "`allow` is for a name from the message", "no `allow`")
+            return None
+        if name.broken or self.slots.reader.text(name, given.kind) is None or self.slots.env(name):
+            return None
+        return self._checked(name, given, given.data_node or name)
 
-    def _named(self, kind: str, name: Scalar, value: Compiled | None) -> tuple[Target, LoadedContract | None] | None:
+    def _open(self, name: Scalar, body: MappingNode, given: _Given, names: Names) -> Target | None:
+        """A target that the message names, out of an allow-list: it never comes from content alone."""
+        allow = body.get("allow")
+        if given.kind == "reply" or allow is None:
+            instead = "`ok` or `error`" if given.kind == "reply" else "`allow: [...]` beside it"
+            self.slots.reader.report(name, "open-target", "target comes from message content", instead)
+            return None
+        pick = self.slots.value(name, names)
+        if pick is not None and pick.type not in (ANY, STRING):
+            self.slots.reader.wrong(name, given.kind, "a text", "`{{ ... }}` that gives a name")
+            return None
+        found: dict[str, Target] = {}
+        for each, text in self.slots.reader.texts(allow, "allow"):
+            target = self._checked(each, given, given.data_node or each)
+            if target is not None:
+                found[text] = target
+        if isinstance(allow, Sequence) and not allow.items:
+            self.slots.reader.report(allow, "wrong-type", "`allow` is empty", "the names that the message may give")
+        if pick is None or not found:
+            return None
+        heard = any(target.to_route for target in found.values())
+        return Target(given.kind, name.text, "", to_route=heard, among=Among(pick.expression, found))
+
+    def _checked(self, name: Scalar, given: _Given, at: Node) -> Target | None:
+        target = self._named(name, given)
+        if target is None:
+            return None
+        built, contract = target
+        if contract is not None:
+            self.slots.check(at, given.type, contract)
+        return built
+
+    def _named(self, name: Scalar, given: _Given) -> tuple[Target, LoadedContract | None] | None:
+        kind, value = given.kind, given.value
         leaf = None if value is None else value.expression
+        audiences = AudienceReader(self.slots.reader, self.namespace)
         if kind == "agent":
             capability = self._pinned(name)
-            return None if capability is None else self._request("agent", name.text, capability, value)
+            audience = audiences.of_agents([name.text])
+            return None if capability is None else self._request("agent", name.text, capability, value, audience)
         if kind == "capability":
             if not check_capability(name, self.namespace, self.slots.reader):
                 return None
-            return self._request("capability", name.text, name.text, value)
+            audience = audiences.of_capability(name.text, given.choice)
+            return self._request("capability", name.text, name.text, value, audience)
         if kind == "event":
             return self._event(name, value)
         word = self.slots.reader.choice(name, "reply", ("ok", "error"))
@@ -106,7 +159,8 @@ class TargetReader:
             return None
         contract = self._asked_contract() if word == "ok" else None
         type_ = FAILED if word == "error" else ""
-        return Target("reply", word, type_, leaf, contract), contract
+        everyone = audiences.of_agents(list(self.namespace.agents))
+        return Target("reply", word, type_, leaf, contract, audience=everyone), contract
 
     def _pinned(self, name: Scalar) -> str | None:
         """The one capability of a pinned agent."""
@@ -121,14 +175,15 @@ class TargetReader:
         return None
 
     def _request(
-        self, kind: _Kind, name: str, capability: str, value: Compiled | None
+        self, kind: _Kind, name: str, capability: str, value: Compiled | None, audience: Audience | None
     ) -> tuple[Target, LoadedContract | None]:
         declared = self.namespace.capabilities.get(capability)
         contract = None if declared is None else declared.request
         leaf = None if value is None else value.expression
         lease_s = None if declared is None else declared.lease_s
         reply = None if declared is None else declared.reply
-        return Target(kind, name, f"{capability}.{ASKED}", leaf, contract, lease_s=lease_s, reply=reply), contract
+        type_ = f"{capability}.{ASKED}"
+        return Target(kind, name, type_, leaf, contract, lease_s=lease_s, reply=reply, audience=audience), contract
 
     def _event(self, name: Scalar, value: Compiled | None) -> tuple[Target, LoadedContract | None] | None:
         if "*" in name.text:
@@ -143,14 +198,18 @@ class TargetReader:
             return None
         self.published.append(name)
         contract = self.namespace.contract_of(name.text)
+        heard = self.namespace.matched.fit(name.text)
+        audiences = AudienceReader(self.slots.reader, self.namespace)
         target = Target(
             "event",
             name.text,
             name.text,
             None if value is None else value.expression,
             contract,
-            to_route=self.namespace.matched.fit(name.text),
+            to_route=heard,
             to_subscribers=self.namespace.subscribed.fit(name.text),
+            # What a route goes on with comes back to the bus, which looks at its subscribers then.
+            audience=None if heard else audiences.of_event(name.text),
         )
         return target, contract
 

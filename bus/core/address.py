@@ -44,15 +44,19 @@ def _mac(key: bytes, address: str, request: str, type_: str, conversation: str, 
     return mac.hexdigest()
 
 
-def seal(key: bytes, back: ReturnAddress, request: str, type_: str, conversation: str, fence: int = 0) -> str:
+def seal(
+    key: bytes, back: ReturnAddress, request: str, type_: str, conversation: str, fence: int = 0, labels: str = ""
+) -> str:
     """Write the return address for the request with this id, type and fence in a conversation.
 
     The type is bound, or the answer to a request for one capability could be given as another's. The conversation is
     bound because the partition follows from it: an answer under another one would be looked for in another inbox, and
     be a second answer there. The fence is bound because the identity of the answer follows from it, too. The deadline
-    is in it because an agent need not bring back the request's own.
+    is in it because an agent need not bring back the request's own, and neither its labels.
     """
     address = f"{back.address}!{back.asked}!{'' if back.until_ms is None else back.until_ms}"
+    if labels:
+        address = f"{address};{labels}"
     return f"{address}!{_mac(key, address, request, type_, conversation, fence)}"
 
 
@@ -60,6 +64,13 @@ def brought_back(message: Message) -> bool:
     """Whether an agent's message brings back a sealed address, not its own to be answered at: it belongs to a task."""
     text = message.attributes.get(REPLYTO)
     return isinstance(text, str) and "!" in text and CORRELATION in message.attributes
+
+
+def labels_within(text: Attribute | None) -> str:
+    """The labels in a sealed address, whether or not the seal is good; "" when there are none."""
+    if not isinstance(text, str) or ";" not in text:
+        return ""
+    return text.rpartition("!")[0].rpartition("!")[2].partition(";")[2]
 
 
 def unseal(
@@ -73,4 +84,5 @@ def unseal(
         return None
     whom, _, rest = address.partition("!")
     asked, _, until = rest.rpartition("!")
+    until = until.partition(";")[0]
     return ReturnAddress(whom, asked, int(until) if until else None)

@@ -43,7 +43,9 @@ def ask(
     attributes: dict[str, Attribute] = {}
     for repair in range(1, repairs + 2):
         try:
-            return memory.ask(path, lambda: dispatch(target, work, answerable=False), timeout_s, attributes)
+            answer = memory.ask(path, lambda: dispatch(target, work, answerable=False), timeout_s, attributes)
+            work.gain(str(cast("dict[str, Any]", memory.known(path)).get("labels", "")))
+            return answer
         except StepFailed as error:
             said = cast("dict[str, Any] | None", memory.known(path))
             if repair > repairs or said is None or "said" not in said:

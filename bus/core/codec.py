@@ -22,6 +22,7 @@ from bus.core import strict_json
 from bus.core.actions import Delivery
 from bus.core.errors import Refused
 from bus.core.facts import Limits
+from bus.core.labels import names_of, text_of
 from bus.core.message import (
     ATTEMPT,
     BUDGET_TOKENS,
@@ -141,9 +142,19 @@ def _timestamp(name: str) -> Callable[[Attribute], Attribute]:
     return check
 
 
+def _labels(value: Attribute) -> Attribute:
+    if not isinstance(value, str):
+        _bad(LABELS, "must be names separated by commas, such as `personal,eu`")
+    try:
+        return text_of(names_of(value))
+    except ValueError as error:
+        _bad(LABELS, f"is wrong: {error}")
+
+
 _CHECKS: Mapping[str, Callable[[Attribute], Attribute]] = {
     ID: _id,
     CONVERSATION: _conversation,
+    LABELS: _labels,
     SOURCE: _source,
     TYPE: _type,
     SPECVERSION: _specversion,
@@ -166,7 +177,6 @@ _FREE = frozenset(
         REPLYTO,
         TRACEPARENT,
         TRACESTATE,
-        LABELS,
         SUBJECT,
     }
 )

@@ -51,6 +51,18 @@ class Contract(Protocol):
         ...
 
 
+class Table(Protocol):
+    """A table that has been read when the configuration was loaded."""
+
+    @property
+    def name(self) -> str:
+        """The file, relative to the integration's folder."""
+
+    def find(self, key: str) -> Json:
+        """Return the row with a key, which nobody changes; null when there is none."""
+        ...
+
+
 class Document(Protocol):
     """A compiled, sandboxed Jinja2 template file."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -50,6 +50,7 @@ class Facts:
     limits: what an agent may send.
     answered: number in the log of the answer to the task that a claim names; None when there is none, and for all
         other messages.
+    controls: switches of the running bus, by name; one that is not there is off.
     leased: the lease of the task that a claim names, if there is one for the claim's fence.
     recall: reads what is remembered under a key in the partition of the delivery, or None; nothing else happens.
     """
@@ -62,4 +63,5 @@ class Facts:
     limits: Limits = Limits()
     answered: int | None = None
     leased: Leased | None = None
+    controls: Mapping[str, bool] = field(default_factory=dict)
     recall: Callable[[str], bytes | None] = nothing_remembered

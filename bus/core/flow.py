@@ -60,6 +60,26 @@ def run_flow(flow: Flow, work: Work) -> Ended | None:
     return _send(flow, work) if flow.to else None
 
 
+def run_within(flow: Flow, work: Work) -> Ended | None:
+    """Run a flow as one step of the route: what its own rules do not resume from is a failure of that step.
+
+    Raises:
+        StepFailed: no rule in the flow fits a failure.
+        RouteFailed: a rule in the flow ended the route.
+        Suspended: a step waits.
+    """
+    kept = work.rules, work.around
+    work.rules, work.around = (), ()
+    try:
+        return run_flow(flow, work)
+    except RouteFailed as inner:
+        if inner.ruled:
+            raise
+        raise step_failed(replace(inner.failure, reason=f"{inner.failure.step}: {inner.failure.reason}")) from inner
+    finally:
+        work.rules, work.around = kept
+
+
 def _run(placed: Placed, work: Work) -> Ended | None:
     """Run a step that has rules of its own: they come before the route's for what fails inside of it, too."""
     around = work.around
@@ -76,15 +96,18 @@ def _run(placed: Placed, work: Work) -> Ended | None:
 
 def _run_with_memory(flow: Flow, work: Work) -> Ended | None:
     """The same for a flow that may come by here again: see bus.core.instance."""
-    around = work.at
-    for placed in flow.steps:
-        ended = _try(placed, work)
-        if ended is not None:
-            return ended
-    work.at = f"{around}/to" if around else "to"
-    ended = _send(flow, work) if flow.to else None
-    work.at = around
-    return ended
+    around, prefix = work.at, work.prefix
+    if around and not around.endswith("/"):
+        work.prefix = f"{around}/"  # inside of a step, whose other attempts are other paths
+    try:
+        for placed in flow.steps:
+            ended = _try(placed, work)
+            if ended is not None:
+                return ended
+        work.at = f"{work.prefix}to"
+        return _send(flow, work) if flow.to else None
+    finally:
+        work.at, work.prefix = around, prefix
 
 
 def _try(placed: Placed, work: Work) -> Ended | None:
@@ -143,8 +166,9 @@ def _send(flow: Flow, work: Work) -> Ended | None:
             # One final answer per asker: the address goes with the one non-event, else with an event that a route
             # goes on with.
             answerable = target.kind != "event" or (target.to_route and all(each.kind == "event" for each in flow.to))
-            work.send(dispatch(target, work, answerable=answerable))
-            work.notes.append(f"to {name_of(target)}")
+            made = dispatch(target, work, answerable=answerable)
+            work.send(made)
+            work.notes.append(f"to {name_of(made.target)}")
     except (StepFailed, ExpressionFailed) as error:
         del work.sent[mark:]
         ended = _recover(Placed("to", "to", lambda _: None), _failure("to", error), work)

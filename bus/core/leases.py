@@ -20,7 +20,19 @@ from bus.core.actions import Decision, Delivery, End, Failure, Output, TargetKin
 from bus.core.address import seal, unseal
 from bus.core.codec import encode, expiry_s
 from bus.core.facts import Facts
-from bus.core.message import EXPIRY, FENCE, HOPS, LEASE, REPLYTO, TASK_LAPSE, TASK_MOVE, Attribute, Json, Message
+from bus.core.message import (
+    EXPIRY,
+    FENCE,
+    HOPS,
+    LABELS,
+    LEASE,
+    REPLYTO,
+    TASK_LAPSE,
+    TASK_MOVE,
+    Attribute,
+    Json,
+    Message,
+)
 from bus.core.outputs import BUS, NOBODY, STRUCTURED, Outbox, set_aside, watch
 from bus.core.telling import tell
 
@@ -120,7 +132,8 @@ def _asker(request: Message, fence: Attribute, facts: Facts) -> Any:
 def _again(output: Output, request: Message, lease: Lease, facts: Facts, expiry: float | None) -> Output:
     fence = lease.fence + 1
     back = _asker(request, lease.fence, facts) or NOBODY
-    address = seal(facts.seal, back, request.id, request.type, request.conversation, fence)
+    labels = request.text(LABELS) or ""
+    address = seal(facts.seal, back, request.id, request.type, request.conversation, fence, labels)
     body = encode({**request.attributes, FENCE: fence, REPLYTO: address}, request.data)
     left_ms = None if expiry is None else max(0, int((expiry - facts.now_s) * 1000))
     kind = cast("TargetKind", output.headers["bus-kind"])

@@ -24,6 +24,7 @@ from bus.core.message import (
     HOME,
     HOPS,
     ID,
+    LABELS,
     LEASE,
     REPLYTO,
     SOURCE,
@@ -104,6 +105,7 @@ class Outbox:
         correlation: str | None = None,
         back: ReturnAddress | None = None,
         lease_s: int | None = None,
+        labels: str | None = None,
         home: str = "",
         extra: Mapping[str, Attribute] | None = None,
     ) -> None:
@@ -114,6 +116,7 @@ class Outbox:
             correlation: id of the request that this answers.
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
             lease_s: of a request whose agent may accept it and be silent for so long: a lease watches over it then.
+            labels: text of the attribute, when it is not what the message came with.
             home: for `ingress`: the key of the partition to go to, if not the conversation's.
             extra: attributes besides.
         """
@@ -141,10 +144,14 @@ class Outbox:
         expires_ms = None
         if self.deadline_s is not None or not _CARRIED.isdisjoint(given):
             expires_ms = self._carry(event)
+        if labels is not None:
+            event.pop(LABELS, None)
+            if labels:
+                event[LABELS] = labels
         if back is not None:
             if expires_ms is not None and back != NOBODY:
                 back = ReturnAddress(back.address, back.asked, int(facts.now_s * 1000) + expires_ms)
-            event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation)
+            event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation, 0, event.get(LABELS, ""))
         if lease_s is not None:
             event[LEASE] = lease_s
         if home:

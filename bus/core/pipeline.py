@@ -25,6 +25,8 @@ from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import check_sender, return_address
 from bus.core.instance import failed
+from bus.core.labelled import barred, labelled_again
+from bus.core.labels import names_of
 from bus.core.message import (
     CONVERSATION,
     EXPIRY,
@@ -52,6 +54,7 @@ from bus.core.outputs import (
     set_aside,
 )
 from bus.core.posting import put, tell_asker
+from bus.core.redriven import asked_again
 from bus.core.replies import Answered, answer, asker, checked
 from bus.core.route import Capability, Route
 from bus.core.table import Found, RouteTable
@@ -103,6 +106,8 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         answers = None if source == BUS else found.answers
         if REPLYTO in attributes or answers:
             back = who_waits(message, delivery, answers, table, facts)
+            message = labelled_again(message)
+            attributes = message.attributes
         if (late := _too_late(message, facts, back if answers else None)) is not None:
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(HOME) or attributes.get(CONVERSATION) or attributes[ID]):
@@ -110,7 +115,7 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         if answers:
             return _answers(found, delivery, message, facts, table, back, table.catalog.capabilities[answers])
         if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
-            return _asked_again(message, facts, table, back)
+            return asked_again(message, facts, table, back)
         if found.contract is not None:
             _check_contract(message, found.contract)
     except Refused as refused:
@@ -159,6 +164,9 @@ def _answers(
     """An agent's answer: to a run, to an asker, or to nobody, which makes it an event."""
     if back is not None and back.address.startswith(FLOW):
         return _to_run(message, capability, back, facts, table)
+    refused = barred(message, () if back is None else (back.address.removeprefix("agent:"),), table.catalog)
+    if refused is not None:
+        return rejected(delivery, message, facts, table, "dead_letter", refused, back)
     answered = answer(message, delivery, capability, back or NOBODY, facts)
     if isinstance(answered, Decision):
         return answered
@@ -169,28 +177,14 @@ def _to_run(message: Message, capability: Capability, back: ReturnAddress, facts
     """An agent's answer to a request of a run."""
     findings, failure = checked(message, capability)
     if failure is None:
-        return running.answered(back, message, facts, table, {"ok": message.data, "at": facts.now_s})
+        good: dict[str, Json] = {"ok": message.data, "at": facts.now_s, "labels": message.text(LABELS) or ""}
+        return running.answered(back, message, facts, table, good)
     others: list[Output] = []
     result = failed(failure, facts.now_s)
     if findings:
         others += tell(message, facts, failure, ReturnAddress(f"agent:{message.source}", message.id))
         result["said"] = message.data
     return running.answered(back, message, facts, table, result, others)
-
-
-def _asked_again(message: Message, facts: Facts, table: RouteTable, back: ReturnAddress | None) -> Decision:
-    """A redriven request goes to whoever has the capability now; the answer still goes to the first asker.
-
-    The deadline is the one that the message still has: a redrive takes out one that has passed.
-    """
-    capability = message.type.removesuffix(REQUESTED)
-    if capability not in table.catalog.capabilities:
-        raise Refused("unknown-capability", f"no agent offers `{capability}` any more; declare it, then redrive again")
-    outbox = Outbox(message, facts, "redrive")
-    lease_s = table.catalog.capabilities[capability].lease_s
-    back = (back or NOBODY)._replace(until_ms=None)
-    outbox.send("capability", capability, message.type, message.data, back=back, lease_s=lease_s)
-    return Decision("routed", message, why="redriven request", outputs=tuple(outbox.outputs))
 
 
 def _rekeyed(delivery: Delivery, message: Message) -> Decision:
@@ -251,6 +245,9 @@ def _matched(
     if found.observers:
         _observe(found, delivery, message, names, facts, table, outputs, notes, changes)
     if found.subscribers:
+        failure = barred(message, found.subscribers, table.catalog)
+        if failure is not None:
+            return rejected(delivery, message, facts, table, "dead_letter", failure, back)
         passed = Outbox(message, facts, "subscribe")
         passed.send("event", message.type, message.type, message.data, source=message.source)
         outputs += passed.outputs
@@ -260,7 +257,10 @@ def _matched(
         if owner[0].memory:
             return _with(running.begin(owner, delivery, message, names, facts, table, back), outputs, notes, changes)
         names["config"] = cast("dict[str, Json]", owner[0].config)
-        work = Work(message, names, owner[0].on_error, [], notes)
+        asker = back.address if back is not None else ""
+        work = Work(
+            message, names, owner[0].on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls
+        )
         if changes:
             return _with(_routed(owner, delivery, work, facts, table, back, outputs), [], [], changes)
         return _routed(owner, delivery, work, facts, table, back, outputs)
@@ -301,7 +301,7 @@ def _owner(found: Found, message: Message, names: dict[str, Json], notes: list[s
 
 def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[str]) -> bool:
     if route.match.labels:
-        labels = (message.text(LABELS) or "").split(",")
+        labels = names_of(message.text(LABELS) or "")
         if not all(label in labels for label in route.match.labels):
             return False
     if route.match.when is None:
@@ -348,7 +348,7 @@ def _observe(
             changes += seen.changes
             notes += [*seen.steps, f"observed by {route.name}"]
             continue
-        work = Work(message, _with_config(names, route), route.on_error)
+        work = Work(message, _with_config(names, route), route.on_error, secret=facts.seal, controls=facts.controls)
         try:
             run_flow(route.flow, work)
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))

@@ -15,19 +15,20 @@ from bus.core.work import Dispatch
 
 def put(dispatched: Dispatch, outbox: Outbox, back: ReturnAddress | None) -> None:
     """Turn a dispatch into an output: requests carry the return address or prove that nobody waits."""
-    target = dispatched.target
+    target, labels = dispatched.target, dispatched.labels
     kept = back if dispatched.answerable else None
     if target.kind == "capability" or target.kind == "agent":
-        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY, lease_s=target.lease_s)
+        outbox.send(target.kind, target.name, target.type, dispatched.data, back=kept or NOBODY,
+                    lease_s=target.lease_s, labels=labels)  # fmt: skip
     elif target.kind == "event":
         if target.to_route:
-            outbox.send("ingress", target.name, target.type, dispatched.data, back=kept)
+            outbox.send("ingress", target.name, target.type, dispatched.data, back=kept, labels=labels)
         elif target.to_subscribers:
-            outbox.send("event", target.name, target.type, dispatched.data)
+            outbox.send("event", target.name, target.type, dispatched.data, labels=labels)
     elif kept is not None:
         kind, name = place(kept.address)
         type_ = FAILED if target.name == "error" else f"{outbox.message.type}.replied"
-        outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked)
+        outbox.send(kind, name, type_, dispatched.data, correlation=kept.asked, labels=labels)
 
 
 def tell_asker(

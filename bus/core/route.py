@@ -7,10 +7,11 @@ rest. The table is built once; a look-up is one dictionary access for types and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from bus.core.audience import Attributes, Audience
 from bus.core.expression import Contract, Expression, Leaf
 from bus.core.message import Json
 from bus.core.work import Flow, OnError
@@ -107,6 +108,7 @@ class Catalog:
     Args:
         version: first 12 hex digits of the configuration's hash; every decision in the log names it.
         routes: all routes, in file order.
+        labels: what each declared label requires of an agent's attributes.
     """
 
     version: str
@@ -114,6 +116,15 @@ class Catalog:
     capabilities: Mapping[str, Capability]
     types: Mapping[str, MessageType]
     routes: tuple[Route, ...]
+    labels: Mapping[str, Attributes] = field(default_factory=dict)
+
+    def audience(self, agents: Iterable[str]) -> Audience:
+        """These agents as those that a message may reach."""
+        return Audience({name: self.agents[name].attributes for name in agents if name in self.agents}, self.labels)
+
+    def audience_of(self, capability: str) -> Audience:
+        """The agents that have a capability."""
+        return self.audience(name for name, agent in self.agents.items() if capability in agent.capabilities)
 
     @property
     def subscriptions(self) -> str:

@@ -179,7 +179,7 @@ def answered(
         result: `{"ok": data, "at": s}`, or what `bus.core.instance.failed` makes.
         others: what is to be sent in any case.
     """
-    path, _, home = back.asked.partition("!")
+    path, _, home = back.asked.rpartition("!")
     if home and message.attributes.get(HOME) != home:
         outputs = tell_flow(message, facts, result, back)
         return Decision("routed", message, why=f"answer for {back.address}", outputs=(*others, *outputs))
@@ -282,7 +282,11 @@ def _lost_route(instance: Instance) -> Route:
 def _run(turn: _Turn, names: dict[str, Json]) -> Decision:
     instance, route = turn.instance, turn.route
     names = {**names, "config": cast("Json", route.config)}
-    work = Work(instance.message, names, route.on_error, memory=turn.memory, run=instance.id)
+    work = Work(
+        instance.message, names, route.on_error, memory=turn.memory, run=instance.id,
+        asker=instance.back.address if instance.back is not None else "",
+        secret=turn.facts.seal, controls=turn.facts.controls,
+    )  # fmt: skip
     try:
         ended = run_flow(route.flow, work)
     except Suspended:
@@ -315,8 +319,9 @@ def _request(asked: Asked, instance: Instance, message: Message, facts: Facts) -
     back = ReturnAddress(f"{FLOW}{instance.id}", f"{asked.path}!{instance.home}")
     kind: TargetKind = "agent" if target.kind == "agent" else "capability"
     outbox.send(
-        kind, target.name, target.type, asked.dispatch.data, back=back, lease_s=target.lease_s, extra=asked.attributes
-    )
+        kind, target.name, target.type, asked.dispatch.data, back=back, lease_s=target.lease_s,
+        extra=asked.attributes, labels=asked.dispatch.labels,
+    )  # fmt: skip
     return outbox.outputs
 
 

@@ -9,7 +9,9 @@ YAML by the shape, reports what does not fit with its position, and hands `build
     PathTo      Path, a place that a step may write: `data`, `data.*` or `vars.*`
     SchemaFile  Contract
     TemplateFile  Document
+    TableFile   Table
     Text, Integer, Choice   str, int, str
+    Number      float
     Duration    float, seconds (`8s`, `500ms`, `7d`)
     TargetShape Target
     FlowShape   Flow
@@ -56,6 +58,11 @@ class TemplateFile:
 
 
 @dataclass(frozen=True, slots=True)
+class TableFile:
+    """Path of a `*.json` or `*.csv` file, relative to the integration's folder."""
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A plain string, never evaluated."""
 
@@ -63,6 +70,14 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class Integer:
     minimum: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number from `least` to `most`, both included."""
+
+    least: float
+    most: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +136,8 @@ class Record:
 
 
 Shape: TypeAlias = Union[
-    Expr, Leaves, PathTo, SchemaFile, TemplateFile, Text, Integer, Choice, Duration, TargetShape, FlowShape,
-    MapOf, ListOf, Record,
+    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, TargetShape,
+    FlowShape, MapOf, ListOf, Record,
 ]  # fmt: skip
 
 JOIN = Record(

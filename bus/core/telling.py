@@ -52,7 +52,7 @@ def tell(message: Message, facts: Facts, failure: Failure, back: ReturnAddress) 
 
 def tell_flow(message: Message, facts: Facts, result: Json, back: ReturnAddress) -> list[Output]:
     """Word to a run of a route, wherever it lives, of the answer to a request of it, or of the failure in its place."""
-    path, _, home = back.asked.partition("!")
+    path, _, home = back.asked.rpartition("!")
     lasting = Message({name: value for name, value in message.attributes.items() if name != EXPIRY}, None)
     outbox = Outbox(lasting, facts, f"told {path}")
     said: dict[str, Json] = {"flow": back.address.removeprefix(FLOW), "path": path, "result": result}

@@ -7,14 +7,19 @@ route; failures are raised as `StepFailed` and handled by the pipeline, never by
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from bus.core.errors import FailureClass
+from bus.core.audience import Audience
+from bus.core.errors import FailureClass, StepFailed
 from bus.core.expression import Contract, Expression, Leaf
-from bus.core.message import Attribute, Json, Message
+from bus.core.labels import names_of, text_of
+from bus.core.message import LABELS, Attribute, Json, Message
+
+MOST_ITEMS = 1000
+"""How many items a message is split into at most, splits within splits included."""
 
 
 class Suspended(Exception):
@@ -43,6 +48,8 @@ class Target:
         to_route: event only: a route owns this type, so the event goes back into the bus.
         to_subscribers: event only: agents subscribe to this type.
         lease_s: capability and agent only: the capability's lease, in seconds, or None.
+        audience: the agents that it may reach; None when any agent there may have any message.
+        among: the message says which of these it is; then `name` is only how the file says so.
         reply: capability and agent only: what the answer must keep, or None when that is not known.
     """
 
@@ -55,6 +62,21 @@ class Target:
     to_subscribers: bool = False
     lease_s: int | None = None
     reply: Contract | None = None
+    audience: Audience | None = None
+    among: Among | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """A target that the message names, out of those that the file allows.
+
+    Args:
+        name: builds the name.
+        targets: by name.
+    """
+
+    name: Leaf
+    targets: Mapping[str, Target]
 
 
 class Dispatch(NamedTuple):
@@ -63,12 +85,14 @@ class Dispatch(NamedTuple):
     Args:
         answerable: the return address travels along (R2); copies of a recipient list and taps carry none.
         path: of a flow with memory: where in it this is sent, once.
+        labels: text of the attribute, or None for those that the message came with.
     """
 
     target: Target
     data: Json
     answerable: bool
     path: str = ""
+    labels: str | None = None
 
 
 class Memory(Protocol):
@@ -119,6 +143,11 @@ class Work:
         prefix: path of the branch, item or round that this is, ending in `/`; "" for the route itself.
         at: path of the step that runs.
         around: rules of the steps that this one stands in.
+        items_left: how many items the message may still be split into.
+        labels: as steps have left them (text of the attribute), or None for those that the message came with.
+        secret: key of this namespace, for keyed hashes; nothing that leaves may be made of it in another way.
+        controls: the running bus's switches; one that is not there is off.
+        asker: address of who waits for an answer, or "".
     """
 
     message: Message
@@ -131,6 +160,11 @@ class Work:
     prefix: str = ""
     at: str = ""
     around: tuple[tuple[OnError, ...], ...] = ()
+    items_left: int = MOST_ITEMS
+    labels: str | None = None
+    asker: str = ""
+    secret: bytes = b""
+    controls: Mapping[str, bool] = field(default_factory=dict)
     _sends: int = 0
 
     def begin(self, step: str) -> None:
@@ -157,7 +191,31 @@ class Work:
         variables = self.names.get("vars")
         names = {**self.names, "data": data, "vars": dict(variables) if isinstance(variables, dict) else {}}
         prefix = f"{self.at}{name}/"
-        return Work(self.message, names, (), self.sent, self.notes, self.memory, self.run, prefix, prefix)
+        return replace(self, names=names, rules=(), around=(), prefix=prefix, at=prefix, _sends=0)
+
+    def gain(self, labels: str) -> None:
+        """Take labels on that came with a part of the message: text of the attribute.
+
+        Raises:
+            StepFailed: they are too many.
+        """
+        if not labels or labels == self.label_text:
+            return
+        try:
+            self.labels = text_of((*names_of(self.label_text), *names_of(labels)))
+        except ValueError as error:
+            raise StepFailed("refusal", str(error)) from error
+        self.show_labels()
+
+    def show_labels(self) -> None:
+        """Let expressions see the labels as they are now, under `msg.labels`."""
+        msg = self.names.get("msg")
+        self.names["msg"] = {**(msg if isinstance(msg, dict) else {}), LABELS: self.label_text}
+
+    @property
+    def label_text(self) -> str:
+        """The labels as they are now: text of the attribute."""
+        return self.labels if self.labels is not None else str(self.message.attributes.get(LABELS, ""))
 
     @property
     def remembering(self) -> Memory:

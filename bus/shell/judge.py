@@ -37,7 +37,7 @@ from bus.core.message import (
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
-from bus.core.running import REHOMED, due
+from bus.core.running import due
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.ports import Claim, Entry, InboxKey, Received, Store
@@ -46,8 +46,6 @@ from bus.shell.leases import Leases
 from bus.shell.ledger import Open
 from bus.shell.remembered import Remembered
 from bus.shell.trial.place import SUSPECT, Here, Place
-
-_ON_THE_WAY = (REKEYED, REHOMED)  # hops to another partition: the message's identity is taken where it is decided
 
 _STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
 """What goes with a lease to another partition: where it stands in the log, which every worker can read, and its row."""
@@ -189,7 +187,7 @@ class Judge:
         else:
             partition = self._partitions[delivery.queue]
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
-        if behind is not None or decision.why in _ON_THE_WAY:
+        if behind is not None or decision.why == REKEYED:
             key = None
         return self._numbered(partition, decision, key, behind)
 

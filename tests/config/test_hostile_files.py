@@ -20,8 +20,8 @@ from tests.corpora import corpus
 
 SOUND = (CORPUS / "base" / "sound.yaml").read_text(encoding="utf-8")
 TOKENS = (
-    "{{", "}}", "{", "}", "[", "]", ": ", "- ", "\n", "\n  ", "---\n", "!", "&a ", "*a", "'", '"', "|\n", "#", "\t", "null",
-    "9" * 30, "steps:", "when:", "data.text", "to: {event: mail.out}\n", "ü", "\u2028", "\x00",
+    "{{", "}}", "{", "}", "[", "]", ": ", "- ", "\n", "\n  ", "---\n", "!", "&a ", "*a", "'", '"', "|\n", "#", "\t",
+    "null", "9" * 30, "steps:", "when:", "data.text", "to: {event: mail.out}\n", "ü", "\u2028", "\x00",
 )  # fmt: skip
 
 
@@ -55,10 +55,10 @@ def test_no_file_of_the_yaml_test_suite_crashes_or_hangs_the_loader(tmp_path: Pa
 @pytest.mark.parametrize("beside", ["", *cases()])
 def test_a_file_cut_anywhere_is_told_of(beside: str, tmp_path: Path) -> None:
     root = lay_out(beside, tmp_path)
-    files = [path for path in root.rglob("*.yaml") if path.is_file()]
-    for path in files:
+    for name in sorted(path.name for path in (CORPUS / (beside or "base")).glob("*.yaml")):
+        path = root / name
         whole = path.read_bytes()
-        for end in range(7, len(whole), max(11, len(whole) // 25)):
+        for end in range(7, len(whole), max(11, len(whole) // 12)):
             path.write_bytes(whole[:end])
             with at_most(5):
                 load([root], {}, STEPS)

@@ -57,8 +57,8 @@ def test_every_code_that_users_read_about_is_planted() -> None:
         "unknown-step", "wrong-type", "duplicate-key", "missing-file", "bad-schema", "remote-ref", "missing-key",
         "bad-name", "unknown-agent", "not-one-capability", "no-owner", "path-outside", "unknown-class",
         "secret-missing", "config-missing", "duplicate-name", "quorum-drops", "unsafe-retry", "unbalanced-braces",
-        "unsafe-template", "bad-template", "bad-cel", "unknown-name", "yaml-tag", "yaml-alias", "yaml-syntax", "bad-key",
-        "number-range", "bad-step", "bad-path", "bad-target", "bad-route", "two-answers", "not-json",
+        "unsafe-template", "bad-template", "bad-cel", "unknown-name", "yaml-tag", "yaml-alias", "yaml-syntax",
+        "bad-key", "number-range", "bad-step", "bad-path", "bad-target", "bad-route", "two-answers", "not-json",
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from bus.core.spec import Spec
 from bus.core.table import RouteTable
 from tests.core.world import FACTS, structured
 
-ENDS = {"fail": "dead_letter", "call": "routed", "scatter_gather": "routed", "delay": "waiting"}
+ENDS = {"fail": "dead_letter", "call": "routed", "scatter_gather": "routed", "delay": "waiting", "unwrap": "invalid"}
 EVENTS = ("payment.large", "payment.small", "payment.seen", "notice.mail", "notice.sms", "done")
 ANY_SCHEMA = "{request: schemas/any.v1.json, reply: schemas/any.v1.json}"
 AGENTS = f"""\
@@ -37,12 +37,15 @@ def test_an_example_is_linted_and_runs(spec: Spec, tmp_path: Path) -> None:
     folder = tmp_path / "shown"
     (folder / "schemas").mkdir(parents=True)
     (folder / "schemas" / "payment.v1.json").write_text(json.dumps({"type": "object", "required": ["amount"]}))
-    (folder / "schemas" / "any.v1.json").write_text("{}")
+    (folder / "customers.csv").write_text("id,name\n7,Ada\n")
     (folder / "prompt.j2").write_text("Dear {{ data.name }}")
     types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in ("asked", *EVENTS))
-    (folder / "integration.yaml").write_text(f"integration: shown\ntypes:\n{types}")
+    (folder / "integration.yaml").write_text(f"integration: shown\ntypes:\n{types}labels: {{personal: {{}}}}\n")
     (folder / "agents.yaml").write_text(AGENTS)
+    (folder / "schemas" / "any.v1.json").write_text("{}")
     step = textwrap.indent(spec.example.rstrip(), "    ").lstrip()
+    fragment = "fragment: shorten\nwith: {most: {type: integer}}\nsteps: [{filter: size(data.id) < vars.most}]\n"
+    (folder / "shorten.yaml").write_text(fragment)
     route = f"route: shown\nmatch: {{type: asked}}\nsteps:\n  - {step}\nto: {{event: done}}\n"
     (folder / "shown.yaml").write_text(route)
     loaded = load([folder], {}, STEPS)

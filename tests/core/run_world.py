@@ -22,8 +22,8 @@ from tests.core.world import FACTS
 AGENTS = """\
 agents:
   desk: {adapter: external, publishes: ["asked", "item"]}
-  grader: {adapter: external, capabilities: [grade]}
-  other: {adapter: external, capabilities: [other]}
+  grader: {adapter: external, capabilities: [grade], attributes: {cleared: true}}
+  other: {adapter: external, capabilities: [other], attributes: {cleared: true}}
   third: {adapter: external, capabilities: [third]}
 capabilities:
   grade: {request: schemas/any.v1.json, reply: schemas/text.v1.json, idempotent: true}
@@ -40,7 +40,8 @@ def catalog(folder: Path, routes: str) -> RouteTable:
     text = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
     (folder / "t" / "schemas" / "text.v1.json").write_bytes(orjson.dumps(text))
     types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in ("asked", "item", "done", "seen"))
-    (folder / "t" / "integration.yaml").write_text(f"integration: t\ntypes:\n{types}")
+    labels = "labels: {personal: {requires: {cleared: true}}, inner: {}, said: {}}\n"
+    (folder / "t" / "integration.yaml").write_text(f"integration: t\ntypes:\n{types}{labels}")
     (folder / "t" / "agents.yaml").write_text(AGENTS)
     (folder / "t" / "routes.yaml").write_text(routes)
     loaded = load([folder / "t"], {}, STEPS)
@@ -52,6 +53,7 @@ def catalog(folder: Path, routes: str) -> RouteTable:
 class RunWorld:
     """Args:
     table: the routes.
+    controls: what is switched on.
 
     Attributes:
         memory: what is remembered, by key, with its due time.
@@ -65,6 +67,7 @@ class RunWorld:
     requests: list[dict[str, Any]] = field(default_factory=list)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    controls: dict[str, bool] = field(default_factory=dict)
 
     def recall(self, key: str) -> bytes | None:
         found = self.memory.get(key)
@@ -75,7 +78,9 @@ class RunWorld:
         event = {"specversion": "1.0", "id": id_, "source": "cli", "type": type_, "replyto": "client:me", **more}
         return self._hear(orjson.dumps({**event, "data": data}), str(more.get("conversationid", id_)), "agents")
 
-    def answer(self, capability: str, data: Json, *, word: str = "replied", again: bool = False) -> Decision:
+    def answer(
+        self, capability: str, data: Json, *, word: str = "replied", again: bool = False, **more: Any
+    ) -> Decision:
         """The agent answers the oldest request for a capability."""
         request = next(each for each in self.requests if each["type"] == f"{capability}.requested")
         if not again:
@@ -83,7 +88,7 @@ class RunWorld:
         event = {
             "specversion": "1.0", "id": f"r-{request['id']}", "source": OF[capability], "type": f"{capability}.{word}",
             "conversationid": request["conversationid"], "correlationid": request["id"],
-            "replyto": request["replyto"], "data": data,
+            "replyto": request["replyto"], "data": data, **more,
         }  # fmt: skip
         return self._hear(orjson.dumps(event), str(request["conversationid"]), "agents")
 
@@ -108,7 +113,7 @@ class RunWorld:
         return [each["type"].removesuffix(".requested") for each in self.requests]
 
     def _facts(self) -> Any:
-        return replace(FACTS, now_s=self.now_s, now=rfc3339(self.now_s), recall=self.recall)
+        return replace(FACTS, now_s=self.now_s, now=rfc3339(self.now_s), recall=self.recall, controls=self.controls)
 
     def _hear(self, body: bytes, key: str, user: str) -> Decision:
         delivery = Delivery(body, "application/cloudevents+json", {}, user, None, None, key, "ns.ingress.00")

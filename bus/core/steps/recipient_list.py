@@ -17,6 +17,8 @@ def build(parsed: dict[str, Any]) -> Step:
     for target in parsed["allow"]:
         if target.kind == "reply":
             raise ValueError("`reply` cannot be a recipient", "an agent, capability or event")
+        if target.among is not None:
+            raise ValueError("a recipient has one name here", "each name that `each` may give")
         if target.name in allowed:
             raise ValueError(f"`{target.name}` is in `allow` twice", "each name once")
         allowed[target.name] = target

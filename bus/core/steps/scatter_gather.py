@@ -69,7 +69,8 @@ def _gather(branches: dict[str, dict[str, Any]], join: Join, work: Work, at: str
         total += 1
         work.at = at
         try:
-            results[name] = _branch(branch, work.branch(f".{name}", work.names["data"]), f"{at}.{name}#done")
+            results[name], labels = _branch(branch, work.branch(f".{name}", work.names["data"]), f"{at}.{name}#done")
+            work.gain(labels)
         except Suspended:
             waiting.append(name)
         except (StepFailed, ExpressionFailed, RouteFailed) as error:
@@ -80,14 +81,14 @@ def _gather(branches: dict[str, dict[str, Any]], join: Join, work: Work, at: str
     return outcome(results, [*failures, *waiting], total)
 
 
-def _branch(branch: dict[str, Any], work: Work, done: str) -> Json:
-    """The result of one branch; once it is there, the way to it is forgotten."""
+def _branch(branch: dict[str, Any], work: Work, done: str) -> tuple[Json, str]:
+    """The result of one branch, with its labels; once it is there, the way to it is forgotten."""
     memory = work.remembering
     known = cast("dict[str, Any] | None", memory.known(done))
     if known is None:
         result: dict[str, Json]
         try:
-            result = {"ok": _run(branch, work)}
+            result = {"ok": _run(branch, work), "labels": work.label_text}
         except (StepFailed, ExpressionFailed, RouteFailed) as error:
             result = failed(_as_failure(error), memory.now_s)
         memory.close(work.prefix.removesuffix("/"))
@@ -95,7 +96,7 @@ def _branch(branch: dict[str, Any], work: Work, done: str) -> Json:
         known = cast("dict[str, Any]", result)
     if "no" in known:
         raise RouteFailed(failure_of(known["no"]), "dead_letter")
-    return cast("Json", known["ok"])
+    return cast("Json", known["ok"]), str(known["labels"])
 
 
 def _run(branch: dict[str, Any], work: Work) -> Json:

@@ -14,8 +14,9 @@ def build(target: Target) -> Step:
 
     def step(work: Work) -> Ended | None:
         try:
-            work.send(dispatch(target, work, answerable=False))
-            work.notes.append(f"wire_tap {name_of(target)}")
+            made = dispatch(target, work, answerable=False)
+            work.send(made)
+            work.notes.append(f"wire_tap {name_of(made.target)}")
         except (StepFailed, ExpressionFailed) as error:
             work.notes.append(f"wire_tap {name_of(target)}: no copy ({error})")
         return None

@@ -1,0 +1,71 @@
+"""What lint knows of single kinds of steps beyond their shape: names to be declared, fields that must be there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from bus.config.declared import Namespace
+from bus.config.nodes import Mapping as MappingNode
+from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.places import Names
+from bus.config.reader import Reader
+from bus.config.suggest import instead_of, nearest
+from bus.config.types import ANY, List, Object, Type
+from bus.config.yamlfaults import clip
+
+
+class Checked(NamedTuple):
+    """A step that has been read.
+
+    Args:
+        node: what stands under its key; `parsed` is the same, read by its shape.
+        names: its scope.
+    """
+
+    node: Node
+    parsed: Any
+    names: Names
+    namespace: Namespace
+    reader: Reader
+
+
+def check_labels(node: Node | None, namespace: Namespace, reader: Reader) -> None:
+    """Report labels of a list that nobody declares: a misspelt one would protect nothing."""
+    for each in node.items if isinstance(node, Sequence) else ():
+        if not isinstance(each, Scalar) or each.broken or each.text in namespace.labels:
+            continue
+        if namespace.unread & {"integration", ""}:
+            continue
+        otherwise = f"`labels: {{{clip(each.text)}: {{}}}}` in an integration document"
+        instead = instead_of(each.text, namespace.labels, otherwise)
+        reader.report(each, "unknown-label", f"the label `{clip(each.text)}` is not declared", instead)
+
+
+def _label(step: Checked) -> None:
+    if isinstance(step.node, MappingNode):
+        check_labels(step.node.get("add"), step.namespace, step.reader)
+        check_labels(step.node.get("remove"), step.namespace, step.reader)
+
+
+def _redact(step: Checked) -> None:
+    """A field that is not there by its contract: what was meant would go on unredacted."""
+    for (path, _), (key, _) in zip(step.parsed.items(), getattr(step.node, "pairs", ()), strict=False):
+        type_: Type = step.names.get(path[0], ANY)
+        for depth, name in enumerate(path[1:], start=1):
+            while isinstance(type_, List):
+                type_ = type_.item
+            if not isinstance(type_, Object):
+                break
+            if name not in type_.fields and type_.rest is None and type_.fields:
+                who = type_.name or f"`{'.'.join(path[:depth])}`"
+                close = nearest(name, type_.fields)
+                fixed = ".".join((*path[:depth], close or "", *path[depth + 1 :])) if close else ""
+                instead = f"`{fixed}`" if fixed else instead_of(name, type_.fields)
+                offset = len(".".join(path[:depth])) + 1
+                step.reader.report(key, "unknown-field", f"{who} has no `{name}`", instead, offset=offset)
+                break
+            type_ = type_.fields.get(name, ANY)
+
+
+CHECKS: Mapping[str, Callable[[Checked], None]] = {"label": _label, "redact": _redact}
