@@ -138,6 +138,7 @@ def test_every_shape_has_a_schema_and_words() -> None:
     """A new shape is one line in `bus.config.shape_schema` and one in `bus.config.reference`."""
     made: dict[type, spec.Shape] = {
         spec.Choice: spec.Choice(("a",)),
+        spec.Number: spec.Number(0, 1),
         spec.ListOf: spec.ListOf(spec.Text()),
         spec.MapOf: spec.MapOf(spec.Text()),
         spec.Record: spec.Record({}),

@@ -226,18 +226,10 @@ class _Walk:
                 self.branches.append(Branch(label, _flow(_mapping(value), self.known)))
             case Record():
                 self._record(shape, _mapping(value), label)
-            case (
-                Leaves()
-                | Expr()
-                | PathTo()
-                | SchemaFile()
-                | TemplateFile()
-                | Text()
-                | Integer()
-                | Choice()
-                | Duration()
-            ):
+            case Expr() | Leaves() | PathTo() | SchemaFile() | TemplateFile() | TableFile():
                 return  # no way through the step
+            case Text() | Integer() | Number() | Choice() | Duration():
+                return
             case _:
                 assert_never(shape)
 
