@@ -41,11 +41,21 @@ _WORDS = (Expr, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Numb
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A target: its kind and name, and the name of the branch that it belongs to, or ""."""
+    """A target.
+
+    Args:
+        label: the branch that it belongs to, or "".
+        choice: which of the agents may have it, or "".
+    """
 
     kind: str
     name: str
     label: str = ""
+    choice: str = ""
+
+    def __str__(self) -> str:
+        label = f"{self.label}: " if self.label else ""
+        return f"{label}{self.kind} {self.name}" + (f" with {self.choice}" if self.choice else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +183,9 @@ def _arrow(value: Json, label: str) -> list[Arrow]:
     body = _mapping(value)
     kind = next((kind for kind in TARGET_KINDS if kind in body), None)
     names = [] if kind is None else _list(body["allow"] if "allow" in body else body[kind])
-    return [Arrow(str(kind), str(name), label) for name in names]
+    chosen = [f"version {body['version']}"] if "version" in body else []
+    chosen += [f"{key} {' or '.join(map(_line, _list(value)))}" for key, value in _mapping(body.get("where")).items()]
+    return [Arrow(str(kind), str(name), label, ", ".join(chosen)) for name in names]
 
 
 def _block(body: dict[str, Json], known: _Known) -> Block:
