@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
+    from bus.rehearsal.coverage import Coverage
     from bus.shell.history import History
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
@@ -48,18 +49,28 @@ _IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "s
 # --- Configuration ------------------------------------------------------------------------------------------------
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None, watch: Watch | None = None) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    environment: Mapping[str, str] | None = None,
+    *,
+    watch: Watch | None = None,
+    tests: bool = False,
+    coverage: Coverage | None = None,
+) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
     Args:
         folders: integrations, or folders of integrations.
         environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
         watch: notes down what expressions do, for `bus explain`.
+        tests: read the route tests too.
+        coverage: notes what of the routes runs; for tests only.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
-    return loading.load(folders, current_environment() if environment is None else environment, STEPS, watch)
+    variables = current_environment() if environment is None else environment
+    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage)
 
 
 def table(loaded: Loaded) -> RouteTable:

@@ -86,6 +86,7 @@ class Integration:
     """Args:
     config: values and static types of `config`.
     on_error: the node of `defaults.on_error`, or None.
+    coverage: percent that its tests must reach, by unit.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Integration:
     node: Scalar | None = None
     config: dict[str, tuple[Json, Type]] = field(default_factory=dict)
     on_error: Node | None = None
+    coverage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -167,6 +167,10 @@ def _integration() -> Schema:
         "types": map_of("typeName", closed(_known(type_, TYPE_KEYS), ("contract",)), "Types, with their contracts."),
         "labels": map_of("name", closed(label), "Labels, and what they require of whoever gets a message."),
         "defaults": rules,
+        "coverage": closed(
+            {name: {"type": "integer", "minimum": 0, "maximum": 100} for name in ("routes", "steps", "branches")},
+            doc="What share of its routes `bus test --coverage` must have seen, in percent.",
+        ),
     }
 
 

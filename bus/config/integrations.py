@@ -17,9 +17,10 @@ from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of
 from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
 from bus.core.message import Json
+from bus.rehearsal.coverage import UNITS
 
-KEYS = ("integration", "uses", "config", "types", "labels", "defaults")
-LATER_KEYS = ("gateway", "schedules", "coverage")
+KEYS = ("integration", "uses", "config", "types", "labels", "defaults", "coverage")
+LATER_KEYS = ("gateway", "schedules")
 TYPE_KEYS = ("contract", "unrouted")
 CONFIG_KEYS = ("type", "default", "env")
 CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
@@ -60,6 +61,22 @@ class IntegrationReader:
         if defaults is not None and (found := self.reader.mapping(defaults, "defaults")) is not None:
             self.reader.keys(found, ("on_error",), "`defaults`")
             integration.on_error = found.get("on_error")
+        coverage = node.get("coverage")
+        if (
+            coverage is not None
+            and (found := self.reader.mapping(coverage, "coverage", "`{branches: 90}`")) is not None
+        ):
+            self._coverage(found, integration)
+
+    def _coverage(self, node: MappingNode, integration: Integration) -> None:
+        """How much of it `bus test` must reach, in percent."""
+        self.reader.keys(node, UNITS, "`coverage`")
+        for key, value in node.pairs:
+            least = self.reader.integer(value, key.text) if key.text in UNITS else None
+            if least is not None and least > 100:
+                self.reader.wrong(value, key.text, "percent, 0 to 100", "`100`")
+            elif least is not None:
+                integration.coverage[key.text] = least
 
     def _once(self, name: Scalar, integration: Integration) -> None:
         if integration.node is not None:

@@ -11,9 +11,9 @@ def tests_document() -> Schema:
     stub: Schema = {
         "reply": ref("value", "What it answers."),
         "fail": {"enum": list(FAILURE_CLASSES), "description": "The class it fails with."},
+        "reason": {"type": "string", "description": "What it says of that."},
         "never": {"const": True, "description": "It does not answer."},
         "after": ref("duration", "How long it takes."),
-        "usage": {"type": "object", "description": "What the answer has cost."},
     }
     stubbed: Schema = closed(stub) | one_of(("reply", "fail", "never"))
     return {
@@ -22,6 +22,7 @@ def tests_document() -> Schema:
             {
                 "test": {"type": "string", "description": "What must hold, in words."},
                 "config": {"type": "object", "description": "Configuration values of this test."},
+                "controls": {"type": "object", "description": "Switches of detours that are on."},
                 "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
                 "agents": {
                     "type": "object",
@@ -48,6 +49,8 @@ def _doing() -> Schema:
             "file": {"type": "string", "description": "A JSON file with the data, relative to the folder."},
             "source": ref("name", "The agent that sends it."),
             "conversation": {"type": "string"},
+            "labels": {"type": "array", "items": {"type": "string"}, "description": "Labels that it comes with."},
+            "wait": {"type": "boolean", "description": "Whether the sender waits for an answer."},
         },
         ("type",),
     )

@@ -18,7 +18,8 @@ def test_lint_and_run_agree(bus: Bus, case: str, tmp_path: Path, monkeypatch: py
         monkeypatch.setenv(name, value)
     root = lay_out(case, tmp_path)
     linted = bus("lint", root, "--output", "text")
-    errors = [line for line in linted.out.splitlines() if ": error[" in line]
+    # A mistake in a test is lint's business: no bus is kept from running by it.
+    errors = [line for line in linted.out.splitlines() if ": error[" in line and ".test.yaml:" not in line]
     run = bus("run", root, "--home", tmp_path / "home", "--output", "text")
     assert (linted.code, run.code) == (1, 1)
     assert [line for line in run.err.splitlines() if ": error[" in line] == errors

@@ -21,7 +21,7 @@ ENVIRONMENT = {"KEY": "s3cret", "COUNT": "many", "MANY": "9"}
 
 
 def lint(root: Path) -> tuple[ConfigFinding, ...]:
-    return load([root], ENVIRONMENT, STEPS).findings
+    return load([root], ENVIRONMENT, STEPS, tests=True).findings
 
 
 def test_the_sound_integration_has_no_findings(tmp_path: Path) -> None:

@@ -68,6 +68,6 @@ def test_the_first_readme_shows_what_bus_new_writes() -> None:
         r"(?:^(?:    .*)?\n)+", text.partition("Check it, run it")[0], re.MULTILINE) if block.strip()]  # fmt: skip
     files = integration_files("hello", "greeter", "greeting").values()
     squeezed = [re.sub(r"\n+", "\n", re.sub(r" *#.*", "", file)) for file in files]
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         assert any(re.sub(r"\n+", "\n", block).strip() in file for file in squeezed), block
