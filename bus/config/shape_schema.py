@@ -97,6 +97,11 @@ TARGET: Mapping[str, Json] = {
 """The keys of a target."""
 
 
+def known(described: Mapping[str, Json], keys: Iterable[str]) -> Schema:
+    """What a reader knows, as it is described; what nobody has described takes anything."""
+    return {key: described.get(key, True) for key in keys if key != "description"}
+
+
 def one_of(keys: Iterable[str]) -> Schema:
     """Exactly one of these keys must be there."""
     return {"oneOf": [{"required": [key]} for key in keys]}
