@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,19 +17,11 @@ from bus.settings import environment as current_environment
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
     from bus.core.route import Catalog
-    from bus.shell.reload import Candidate, Outcome, Reloader
+    from bus.shell.reload import Candidate, Outcome, Reconfigurable, Reloader
     from bus.shell.tenancy import Layout
     from bus.shell.trial.apart import Apart
     from bus.shell.versions import Compiler
     from bus.shell.worker import Worker
-
-Check = Callable[[Sequence[Path]], Sequence[str]]
-"""Runs the route tests of integrations; returns a line for each that fails, with its position."""
-
-
-def no_tests(folders: Sequence[Path]) -> Sequence[str]:
-    """Checks nothing."""
-    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +32,39 @@ class Source:
         folders: integrations, or folders of integrations.
         loaded: what they said at the start.
         watch: take up changes by itself, not only when told.
-        check: what a changed configuration must pass besides lint.
+        tests: a changed configuration must pass its route tests, too.
         tell: told of every change that was asked for.
+        followers: told of the catalog of every configuration that was taken up.
     """
 
     folders: tuple[Path, ...]
     loaded: Loaded
     watch: bool = False
-    check: Check = no_tests
+    tests: bool = True
     tell: Callable[[Outcome], None] = lambda outcome: None
+    followers: list[Callable[[Catalog], None]] = field(default_factory=list)
 
-    def reloader(self, settings: Settings, worker: Worker, layout: Layout, counted: Callable[[str], None]) -> Reloader:
+    @property
+    def options(self) -> list[str]:
+        """What tells another process of `bus run` the same."""
+        return [*(["--watch"] if self.watch else []), *([] if self.tests else ["--no-tests"])]
+
+    def reloader(self, settings: Settings, worker: Worker, counted: Callable[[str], None]) -> Reloader:
         """What changes the configuration of a worker.
 
         Args:
             settings: with the broker's URL.
-            layout: the partitions that the worker knows of.
             counted: told what came of each change, for a metric.
         """
+        return self.changing(worker, partial(_declare, settings, worker.layout), counted)
+
+    def changing(
+        self,
+        worker: Reconfigurable,
+        declare: Callable[[Catalog], None],
+        counted: Callable[[str], None] = lambda result: None,
+    ) -> Reloader:
+        """What changes the configuration of whatever works by one; see `bus.shell.reload.Reloader`."""
         from bus.shell.reload import Reloader
         from bus.shell.versions import Configuration
         from bus.shell.watching import Watched
@@ -65,11 +73,16 @@ class Source:
 
         def tell(outcome: Outcome) -> None:
             counted(outcome.result)
+            if outcome.result == "applied":
+                for follow in self.followers:
+                    follow(reloader.catalog)
             self.tell(outcome)
 
-        first = Configuration(worker.table, self.loaded.bundle.pack())
+        assert self.loaded.catalog is not None
+        first = Configuration(RouteTable(self.loaded.catalog), self.loaded.bundle.pack())
         watched = Watched(lambda: read.watched) if self.watch else None
-        return Reloader(first, read, partial(_declare, settings, layout), worker, tell, watched)
+        reloader = Reloader(first, read, declare, worker, tell, watched)
+        return reloader
 
 
 class _Reading:
@@ -85,7 +98,7 @@ class _Reading:
         from bus.shell.reload import Candidate
         from bus.shell.versions import Configuration
 
-        loaded = loading.load(self._source.folders, current_environment(), STEPS)
+        loaded = loading.load(self._source.folders, current_environment(), STEPS, tests=self._source.tests)
         self.watched = _folders(self._source.folders, loaded)
         errors = tuple([str(each) for each in loaded.findings if each.severity == "error"])
         for finding in loaded.findings:
@@ -94,7 +107,20 @@ class _Reading:
         if loaded.catalog is None or errors:
             return Candidate(None, errors)
         configuration = Configuration(RouteTable(loaded.catalog), loaded.bundle.pack())
-        return Candidate(configuration, tuple(self._source.check(self._source.folders)))
+        return Candidate(configuration, tuple(_failing(loaded)))
+
+
+def _failing(loaded: Loaded) -> Iterator[str]:
+    """A line for everything that the route tests expect and do not see."""
+    from bus.core.facts import Facts
+    from bus.core.times import rfc3339
+    from bus.rehearsal.verdict import rehearse
+
+    assert loaded.catalog is not None
+    facts = Facts(now_s=0.0, now=rfc3339(0.0), seal=secrets.token_bytes(32))
+    for test in loaded.tests:
+        for miss in rehearse(test, loaded.catalog, facts).misses:
+            yield f"{test.path}:{miss.line}:1: error[test]: {test.name}: expected {miss.expected}, got {miss.got}"
 
 
 def _folders(folders: Sequence[Path], loaded: Loaded) -> tuple[Path, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bus.config.shape_schema import Schema, closed, one_of, ref
+from bus.config.route_tests import DO_KINDS, EXPECT_KEYS, EXPECT_KINDS, SEND_KEYS, STUB_KEYS, TEST_KEYS
+from bus.config.shape_schema import Schema, closed, known, one_of, ref
 from bus.core.errors import FAILURE_CLASSES
+from bus.rehearsal.script import CHANNELS
 
 
 def tests_document() -> Schema:
@@ -12,57 +14,62 @@ def tests_document() -> Schema:
         "reply": ref("value", "What it answers."),
         "fail": {"enum": list(FAILURE_CLASSES), "description": "The class it fails with."},
         "never": {"const": True, "description": "It does not answer."},
+        "reason": {"type": "string", "description": "Why it fails, in words."},
         "after": ref("duration", "How long it takes."),
-        "usage": {"type": "object", "description": "What the answer has cost."},
     }
-    stubbed: Schema = closed(stub) | one_of(("reply", "fail", "never"))
+    stubbed: Schema = closed(known(stub, STUB_KEYS)) | one_of(("reply", "fail", "never"))
     return {
         "testsDocument": closed({"tests": {"type": "array", "items": ref("test")}}, ("tests",)),
-        "test": closed(
-            {
-                "test": {"type": "string", "description": "What must hold, in words."},
-                "config": {"type": "object", "description": "Configuration values of this test."},
-                "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
-                "agents": {
-                    "type": "object",
-                    "additionalProperties": {"anyOf": [ref("stub"), {"type": "array", "items": ref("stub")}]},
-                    "description": "What agents and capabilities answer; a list call by call, and its last repeats.",
-                },
-                "do": {"type": "array", "items": ref("doing"), "description": "What happens, in this order."},
-                "expect": {"type": "array", "items": ref("expected"), "description": "What must have come of it."},
-                "order": {"enum": ["any", "exact"], "description": "Whether the order of `expect` matters."},
-            },
-            ("test", "do", "expect"),
-        ),
+        "test": closed(known(_test(), TEST_KEYS), ("test", "do", "expect")),
         "stub": stubbed,
         "doing": _doing(),
         "expected": _expected(),
     }
 
 
-def _doing() -> Schema:
-    send = closed(
-        {
-            "type": ref("typeName"),
-            "data": ref("value"),
-            "file": {"type": "string", "description": "A JSON file with the data, relative to the folder."},
-            "source": ref("name", "The agent that sends it."),
-            "conversation": {"type": "string"},
+def _test() -> Schema:
+    return {
+        "test": {"type": "string", "description": "What must hold, in words."},
+        "config": {"type": "object", "description": "Configuration values of this test."},
+        "controls": {"type": "object", "description": "Switches of detours that are on."},
+        "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
+        "agents": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [ref("stub"), {"type": "array", "items": ref("stub")}]},
+            "description": "What agents and capabilities answer; a list call by call, and its last repeats.",
         },
-        ("type",),
-    )
+        "do": {"type": "array", "items": ref("doing"), "description": "What happens, in this order."},
+        "expect": {"type": "array", "items": ref("expected"), "description": "What must have come of it."},
+        "order": {"enum": ["any", "exact"], "description": "Whether the order of `expect` matters."},
+    }
+
+
+def _doing() -> Schema:
+    send: Schema = {
+        "type": ref("typeName"),
+        "data": ref("value"),
+        "file": {"type": "string", "description": "A JSON file with the data, relative to the folder."},
+        "source": ref("name", "The agent that sends it."),
+        "conversation": {"type": "string"},
+        "labels": {"type": "array", "items": {"type": "string"}, "description": "Labels that it comes with."},
+        "wait": {"type": "boolean", "description": "Whether the sender waits for an answer."},
+    }
     step = closed({"step": {"type": "string"}}, ("step",))
-    keys: Schema = {"send": send, "advance": ref("duration", "Time goes on."), "approve": step, "reject": step}
-    return closed(keys) | one_of(keys)
+    whole = closed(known(send, SEND_KEYS), ("type",))
+    kinds: Schema = {"send": whole, "advance": ref("duration", "Time goes on."), "approve": step, "reject": step}
+    return closed(known(kinds, DO_KINDS)) | one_of(DO_KINDS)
 
 
 def _expected() -> Schema:
-    target: Schema = {"type": "object", "minProperties": 1}
+    reply: Schema = {"enum": ["ok", "error"], "description": "The asker was answered."}
+    channel: Schema = {"enum": list(CHANNELS), "description": "The message ended there."}
+    sent: Schema = {"agent": ref("name"), "capability": ref("name"), "event": ref("typeName"), "reply": reply}
+    never: Schema = {**sent, "channel": channel}
     kinds: Schema = {
-        "sent": {**target, "description": "A message went there."},
-        "reply": {"enum": ["ok", "error"], "description": "The asker was answered."},
-        "channel": {"enum": ["dead", "invalid", "expired", "filtered"], "description": "The message ended there."},
-        "never": {**target, "description": "Nothing went there."},
+        "sent": {**closed(sent), **one_of(sent), "description": "A message went there."},
+        "reply": reply,
+        "channel": channel,
+        "never": {**closed(never), **one_of(never), "description": "Nothing went there."},
         "calls": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
     }
     more: Schema = {
@@ -71,4 +78,5 @@ def _expected() -> Schema:
         "at": ref("duration", "When, since the start."),
         "reason": ref("value", "Why it ended so."),
     }
-    return closed({**kinds, **more}) | one_of(kinds)
+    keys = (*EXPECT_KINDS, *EXPECT_KEYS)
+    return closed(known({**kinds, **more}, keys)) | one_of(EXPECT_KINDS)

@@ -125,6 +125,11 @@ class Reloader:
         """Of the configuration in force."""
         return self._current.version
 
+    @property
+    def catalog(self) -> Catalog:
+        """The configuration in force."""
+        return self._current.table.catalog
+
     def _run(self) -> None:
         again, pause = "", POLL_S
         while not self._stopped.is_set():
