@@ -51,8 +51,19 @@ def test_edits_are_taken_up_by_themselves_and_broken_ones_change_nothing(live: L
     assert (said["result"], said["config"], said["why"]) == ("refused", first, "files")
     assert any("hello.yaml:14:" in each and "nmae" in each for each in said["findings"])
 
-    # New agent, capability, schema and route, in new files: its queue is there before anything is decided by it.
     edit(route, "nmae: x", "name: x")
+    assert live.hear("reload")["result"] == "unchanged"
+    (live.folder / "hello.test.yaml").write_text(
+        "tests:\n- test: greets nobody\n  agents: {greeting: {never: true}}\n"
+        "  do: [{send: {type: hello.asked, data: {name: x}}}]\n  expect:\n  - {never: {capability: greeting}}\n"
+    )
+    said = live.hear("reload")
+    assert (said["result"], said["config"]) == ("refused", first)
+    assert any("hello.test.yaml:6:1: error[test]: greets nobody" in each for each in said["findings"])
+    (live.folder / "hello.test.yaml").unlink()
+    assert live.hear("reload")["result"] == "unchanged"
+
+    # New agent, capability, schema and route, in new files: its queue is there before anything is decided by it.
     (live.folder / "schemas" / "bye.v1.json").write_text('{"type": "object"}')
     (live.folder / "bye.yaml").write_text(
         "route: bye\nmatch: {type: hello.lost}\nto: {capability: farewell}\n---\n"

@@ -41,7 +41,7 @@ to: {event: seen, data: {n: "{{ data.n }}", by: two}}
 agents: {watcher: {adapter: external, subscribes: [seen]}}
 """
 GRADER = "  grader: {adapter: external, capabilities: [grade], attributes: {cleared: true}}\n"
-GRADE = "  grade: {request: schemas/any.v1.json, reply: schemas/text.v1.json}\n"
+GRADE = "  grade: {request: schemas/any.v1.json, reply: schemas/text.v1.json, idempotent: true}\n"
 assert GRADER in AGENTS
 assert GRADE in AGENTS
 NO_GRADER = AGENTS.replace(GRADER, "").replace(GRADE, "")
