@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
     from bus.rehearsal.coverage import Coverage
+    from bus.shell.controls import Standing
     from bus.shell.history import History
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
@@ -279,6 +280,7 @@ def run_bus(
     """
     from bus import __version__
     from bus.shell.calm import calm_process
+    from bus.shell.obedience import Obedience
     from bus.shell.patience import patiently
     from bus.shell.readiness import Readiness
     from bus.shell.signals import graceful
@@ -300,18 +302,20 @@ def run_bus(
         recorder = recorder_for(settings.otlp_endpoint, settings.namespace, __version__, meter.spans)
         if recorder is not None:
             open_things.callback(recorder.close)
-        vitals = Vitals()
+        vitals, obedience = Vitals(), Obedience(settings.log_level)
         # From here on the transport waits for the broker and the worker for the store.
         for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
         worker = make_worker(
             for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals,
-            source=source,
+            source=source, on_told=obedience.told,
         )  # fmt: skip
         if source is not None:
             reloader = source.reloader(settings, worker, meter.reloaded)
             open_things.callback(reloader.close)
             reloader.start()
             stopping.reload = lambda: reloader.ask("SIGHUP")
+            obedience.reload = lambda: reloader.ask("bus control")
+        obedience.drain = worker.drain
         open_things.enter_context(beside())
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
@@ -346,6 +350,7 @@ def make_worker(
     apart: Apart | None = None,
     vitals: Vitals | None = None,
     source: bootstrap_config.Source | None = None,
+    on_told: Callable[[Standing], None] = lambda standing: None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`.
 
@@ -379,6 +384,7 @@ def make_worker(
         apart=apart,
         layout=layout,
         vitals=vitals,
+        on_told=on_told,
         bundle=b"" if source is None else source.loaded.bundle.pack(),
         compiler=bootstrap_config.compiler(),
     )

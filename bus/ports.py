@@ -209,6 +209,10 @@ class Excepted:
     reason: str
 
 
+SHARED = -1
+"""Stands for the partition of what is remembered for all of them, and fenced by none."""
+
+
 class State(NamedTuple):
     """What is remembered under a key of a partition, or, without a body, what is forgotten.
 

@@ -52,6 +52,7 @@ class Facts:
         other messages.
     controls: switches of the running bus, by name; one that is not there is off.
     leased: the lease of the task that a claim names, if there is one for the claim's fence.
+    paused: routes and targets that are paused, `route:shop/orders` for one.
     recall: reads what is remembered under a key in the partition of the delivery, or None; nothing else happens.
     """
 
@@ -64,4 +65,5 @@ class Facts:
     answered: int | None = None
     leased: Leased | None = None
     controls: Mapping[str, bool] = field(default_factory=dict)
+    paused: frozenset[str] = frozenset()
     recall: Callable[[str], bytes | None] = nothing_remembered

@@ -49,6 +49,8 @@ TASK_LAPSE = "bus.task.lapse"
 """Type of the bus's own word that a leased task came back from its queue: see bus.core.leases."""
 TASK_MOVE = "bus.task.move"
 """Type of the bus's own word that a lease goes to another partition: see bus.core.leases."""
+CONTROL = "bus.control."
+"""What the types of messages to the bus itself begin with: see bus.core.control."""
 FLOW_TOLD = "bus.flow.told"
 """Type of the bus's own word to a flow that waits for an answer, that none will come: see bus.core.running."""
 

@@ -16,15 +16,17 @@ from bus.core.actions import Change, Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
 from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
+from bus.core.control import controlled
 from bus.core.errors import ExpressionFailed, Refused, StepFailed
 from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
-from bus.core.identity import check_sender, return_address
+from bus.core.identity import CLIENT, check_sender, return_address
 from bus.core.instance import failed
 from bus.core.labelled import barred, labelled_again
 from bus.core.labels import names_of
 from bus.core.message import (
+    CONTROL,
     CONVERSATION,
     EXPIRY,
     FLOW_TOLD,
@@ -50,6 +52,7 @@ from bus.core.outputs import (
     hops_left,
     set_aside,
 )
+from bus.core.parking import parked
 from bus.core.posting import put, tell_asker
 from bus.core.redriven import asked_again
 from bus.core.replies import Answered, answer, asker, checked
@@ -112,14 +115,25 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         capability = table.capability(answers) if answers else None
         if capability is not None:
             return _answers(found, delivery, message, facts, table, back, capability)
-        if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
-            return asked_again(message, facts, table, back)
+        if (own := _for_the_bus(message, delivery, table, facts, back)) is not None:
+            return own
         if found.contract is not None:
             _check_contract(message, found.contract)
     except Refused as refused:
         failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
         return rejected(delivery, message, facts, table, "invalid", failure, back)
     return _matched(found, delivery, message, facts, table, back, None)
+
+
+def _for_the_bus(
+    message: Message, delivery: Delivery, table: RouteTable, facts: Facts, back: ReturnAddress | None
+) -> Decision | None:
+    """What an operator says to the bus itself, or has it ask once more; None for all else."""
+    if message.source == CLIENT and message.type.startswith(CONTROL):
+        return controlled(message, facts, table, back, delivery.queue)
+    if message.source == BUS and REDRIVE in message.attributes and message.type.endswith(REQUESTED):
+        return asked_again(message, facts, table, back)
+    return None
 
 
 def who_waits(
@@ -232,15 +246,34 @@ def _matched(
     back: ReturnAddress | None,
     answered: Answered | None,
 ) -> Decision:
-    """Give the message to its owner, its observers and its subscribers."""
+    """Give the message to whoever wants it, where and when that may be."""
     names = _names(message)
     notes: list[str] = []
-    outputs: list[Output] = []
-    changes: list[Change] = []
     if found.serial:
         home = _home(found, message, names, notes)
         if home is not None and message.attributes.get(HOME) != home:
             return running.rehomed(message, home)
+    if facts.paused:
+        owner = _owner(found, message, names, [])
+        if owner is not None and f"route:{owner[0].name}" in facts.paused:
+            return parked(message, owner[0])
+    return _handed_on(found, delivery, message, names, notes, facts, table, back, answered)
+
+
+def _handed_on(
+    found: Found,
+    delivery: Delivery,
+    message: Message,
+    names: dict[str, Json],
+    notes: list[str],
+    facts: Facts,
+    table: RouteTable,
+    back: ReturnAddress | None,
+    answered: Answered | None,
+) -> Decision:
+    """To its observers, its subscribers and its owner."""
+    outputs: list[Output] = []
+    changes: list[Change] = []
     if found.observers:
         _observe(found, delivery, message, names, facts, table, outputs, notes, changes)
     if found.subscribers:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
 from bus.core import naming
-from bus.core.actions import Decision, Delivery, Output
+from bus.core.actions import Change, Decision, Delivery, Output
 from bus.core.address import brought_back
 from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
@@ -36,16 +36,21 @@ from bus.core.message import (
 )
 from bus.core.notices import Notice, noticed
 from bus.core.outputs import BUS
+from bus.core.parking import PARKED as KEYS
+from bus.core.parking import WHY as PARKED
+from bus.core.parking import released, remembered
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.running import due
 from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
-from bus.ports import Claim, Entry, Held, InboxKey, Received, Store
+from bus.ports import SHARED, Claim, Entry, Held, InboxKey, Received, Store
+from bus.shell.controls import Controls, shared
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
+from bus.shell.parked import Parked
 from bus.shell.remembered import Remembered
 from bus.shell.schedules import HOME, Schedules
 from bus.shell.trial.place import SUSPECT, Here, Place
@@ -112,6 +117,9 @@ class Judge:
         self.schedules = Schedules()
         self.remembered = Remembered(store)
         self._partitions: dict[str, int] = {}
+        self.controls = Controls(store)
+        self.parked = Parked()
+        self._told = False  # whether a control message is in what is to be committed
         self._retired: set[int] = set()
         self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
         self._inboxes: dict[int, Inbox] = {}
@@ -146,10 +154,13 @@ class Judge:
         self.schedules = Schedules(self.table.catalog.schedules)
         self._inboxes.clear()
         self.remembered = Remembered(self._store)
+        self.parked = Parked()
+        self.controls.read()
         for claim in claims:
             if claim.partition == HOME:
                 self.schedules.begin()
             self.remembered.load(claim.partition)
+            self.parked.load(claim.partition, self.remembered.keys(claim.partition, KEYS))
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
             young = claim.next_seq <= self._window and claim.partition not in self._retired
@@ -173,8 +184,7 @@ class Judge:
 
     def notice(self, notices: Iterable[Notice], judged: Judged) -> None:
         """Record what was done without a message, in the first partition that anything is recorded in."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self._facts_now()
         for notice in notices:
             partition = min({*self._partitions.values()} - self._retired)
             delivery, decision = noticed(notice, self._next[partition], partition, facts)
@@ -185,14 +195,16 @@ class Judge:
         """From now on nothing is decided in these: what still comes goes on to the partition of its conversation."""
         self._retired.update(partitions)
 
-    def judge(self, batch: Sequence[Received]) -> Judged:
-        """Decide a batch, in order.
+    def judge(self, batch: Sequence[Received], release: int = 0) -> Judged:
+        """Decide a batch, in order, after at most `release` messages that have waited for routes.
 
         It goes stage by stage over the whole batch and not message by message: the code and tables of one stage then
         stay in the processor's caches, which saves a fifth of the time.
         """
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self._facts_now()
+        judged = Judged()
+        if release and self.releasable:
+            self._release(facts, judged, release)
         table, partitions = self.table, self._partitions
         understood = [
             None
@@ -207,7 +219,6 @@ class Judge:
             self._case(received.delivery, message, content, facts)
             for received, message, content in zip(batch, understood, contents, strict=True)
         ]
-        judged = Judged()
         for received, case, content in zip(batch, cases, contents, strict=True):
             self._record(case, received.delivery, content, received, facts, judged)
         return judged
@@ -224,11 +235,13 @@ class Judge:
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
         if behind is not None or decision.why == REKEYED:
             key = None
-        return self._numbered(partition, decision, key, behind)
+        return self._waiting(self._numbered(partition, decision, key, behind), delivery)
 
     def _numbered(self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None) -> _Case:
         if decision.changes:
-            self.remembered.apply(partition, decision.changes)
+            told = shared(decision.changes)
+            self._told = self._told or told
+            self.remembered.apply(SHARED if told else partition, decision.changes)
         seq = self._next[partition]
         self._next[partition] = seq + 1
         if key is not None:
@@ -270,19 +283,53 @@ class Judge:
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
 
+    def _facts_now(self) -> Facts:
+        """The facts for a batch."""
+        now, standing = self._clock(), self.controls.standing
+        return replace(
+            self._facts, now_s=now, now=rfc3339(now), controls=standing.switches, paused=standing.paused
+        )  # fmt: skip
+
     def _recalling(self, partition: int, facts: Facts) -> Facts:
         """The facts for a decision in this partition."""
         made = self._facts_of.get(partition)
         if made is None or made[0] is not facts:
             recall = partial(self.remembered.recall, partition)
-            made = self._facts_of[partition] = (facts, replace(facts, recall=recall))
+            paused = facts.paused | self.parked.paused(partition)
+            made = self._facts_of[partition] = (facts, replace(facts, recall=recall, paused=paused))
         return made[1]
+
+    @property
+    def releasable(self) -> bool:
+        """Whether messages wait for routes that are not paused any more."""
+        return self.parked.ready(self.controls.standing.paused)
+
+    def _release(self, facts: Facts, judged: Judged, most: int) -> None:
+        """Decide what has waited for routes that are paused no more, in order, before anything that comes later."""
+        for partition, key in self.parked.take(facts.paused, most):
+            body = self.remembered.recall(partition, key)
+            if body is None:
+                continue
+            delivery = released(body)
+            own = replace(self._recalling(partition, facts), paused=facts.paused)
+            understood = self._here.understand(delivery, own)
+            decision = understood if isinstance(understood, Decision) else self._here.decide(delivery, understood, own)
+            decision = decision._replace(changes=(*decision.changes, Change(key, None)))
+            case = self._waiting(self._numbered(partition, decision, None, None), delivery)
+            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+
+    def _waiting(self, case: _Case, delivery: Delivery) -> _Case:
+        """Remember a message that is to wait for its route, under the number that it has got."""
+        if case.decision.why == PARKED:
+            change = remembered(case.decision, delivery, case.seq)
+            self.remembered.apply(case.partition, [change])
+            self.parked.add(case.partition, change.key)
+        return case
 
     def due(self, judged: Judged, most: int) -> None:
         """Record what follows where routes with memory have waited long enough."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
-        for partition, key in self.remembered.due(now, most):
+        facts = self._facts_now()
+        for partition, key in self.remembered.due(facts.now_s, most):
             found = due(key, self._recalling(partition, facts), self.table)
             if found is not None:
                 delivery, decision = found
@@ -328,8 +375,7 @@ class Judge:
 
     def move_leases(self, partitions: Collection[int], judged: Judged) -> None:
         """Send the leases of partitions that are to be retired after their conversations."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self._facts_now()
         for row in self.leases.within(partitions):
             output = self._store.entry(row.partition, row.seq).outputs[row.index]
             state: dict[str, Json] = {name: getattr(row, name) for name in _STATE}
@@ -340,14 +386,13 @@ class Judge:
 
     def lapse(self, judged: Judged) -> None:
         """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
-        for lease in self.leases.due(now):
+        facts = self._facts_now()
+        for lease in self.leases.due(facts.now_s):
             partition, (task, fence, _) = lease.row.partition, lease.lease
             output = self._store.entry(partition, lease.row.seq).outputs[lease.row.index]
             key = answer_key(task, fence, content_hash(output.body))
             if not (lease.ran or output.expires_ms is not None):
-                self.leases.wait_on(lease, now)
+                self.leases.wait_on(lease, facts.now_s)
                 continue
             delivery, decision = lapsed(output, facts, lease.reason)
             self.leases.end(partition, task, fence)
@@ -359,7 +404,7 @@ class Judge:
         now = self._clock()
         if not self.schedules.due(now):
             return
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self._facts_now()
         for schedule, planned_s in self.schedules.take(now):
             delivery, decision = begun(schedule, facts) if planned_s is None else sent(schedule, planned_s, facts)
             case = self._numbered(HOME, decision, None, None)
@@ -387,8 +432,7 @@ class Judge:
 
     def came_back(self, partition: int, output: Output, reason: str, judged: Judged) -> None:
         """Record what follows from an output that the broker returned."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self._facts_now()
         delivery, decision = returned(output, reason, facts)
         self.leases.end(partition, output.id)
         case = self._numbered(partition, decision, None, None)
@@ -438,6 +482,9 @@ class Judge:
         """The commit of these identities is durable."""
         for partition, rows in keys.items():
             self._inboxes[partition].committed(rows)
+        if self._told:
+            self._told = False
+            self.controls.read()
 
 
 def _leases(table: RouteTable) -> bool:

@@ -38,6 +38,7 @@ class Kit:
         refusals: says when a target has refused for so long that the connection should be made anew.
         anew: does that; this tenure is over then.
         notices: what is to stand in the log; taken out when it does.
+        heed: looks whether an operator has said something.
         on_finished: told of every finished input and the time.
     """
 
@@ -58,4 +59,5 @@ class Kit:
     refusals: Refusals
     anew: Callable[[str], None]
     notices: deque[Notice]
+    heed: Callable[[], None]
     on_finished: Callable[[Open, float], None] | None

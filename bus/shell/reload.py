@@ -160,7 +160,7 @@ class Reloader:
         for finding in outcome.findings:
             _log.log(level, "%s", finding, extra=extra)
         _log.log(level, "%s", sentence(outcome), extra=extra)
-        if outcome.result in ("applied", "refused"):
+        if outcome.result in ("applied", "refused") or (outcome.result == "unchanged" and why != "files"):
             self._worker.notice(_notice(outcome))
         self._tell(outcome)
         return outcome

@@ -48,6 +48,10 @@ class Remembered:
         self._times = [(due_s, place) for place, due_s in self._due.items()]
         heapify(self._times)
 
+    def keys(self, partition: int, prefix: str) -> list[str]:
+        """The keys of a partition that begin so."""
+        return [key for where, key in self._known if where == partition and key.startswith(prefix)]
+
     def recall(self, partition: int, key: str) -> bytes | None:
         """What is remembered under a key, after all that was decided so far."""
         place = partition, key

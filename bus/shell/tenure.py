@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 BATCH = 512  # inputs per commit at most: past it a batch adds latency and saves no more system calls
 OWN = (WAKE, MARK)  # what the bus says to itself; from anybody else it is a message like others, so that none vanishes
 IDLE_FLUSH_S = 0.2  # how long a risen watermark may wait for a commit to ride on
+PAUSED = "its target is paused"
 SWEEP_S = 1.0  # how often held rows are looked at when no token wakes them
 CONFIRM_S = (
     15.0  # a publish that the broker has not answered by then is parked as a held row, so that its partition goes on
@@ -112,6 +113,8 @@ class Tenure:
         """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
         if job.key in self._waiting.rows:
             self._waiting.add(job, now, "behind an earlier one that waits")
+        elif (paused := self._paused) and job.output.target in paused:
+            self._waiting.add(job, now, PAUSED)
         else:
             self._outflow.add(job)
 
@@ -187,7 +190,7 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            due = self._rows_due or self._runs_due or self._move or self._notices()
+            due = self._rows_due or self._runs_due or self._move or self._notices() or self._releasable()
             if self._arrived or self._came_back or self._waiting.hold or due:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
@@ -251,7 +254,8 @@ class Tenure:
         move, self._move = self._move, frozenset()
         runs, self._runs_due = self._runs_due and self.phase == "running", False
         done, notices = self._ledger.marks(), self._notices()
-        if not (batch or back or held or done or release or lapse or move or runs or notices):
+        parked = BATCH if self._releasable() else 0
+        if not (batch or back or held or done or release or lapse or move or runs or notices or parked):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -260,7 +264,7 @@ class Tenure:
         def work() -> Judged:
             nonlocal decide_s, commit_s
             began = time.perf_counter()
-            judged = self._judge.judge(batch)
+            judged = self._judge.judge(batch, parked)
             for job, outcome in back:
                 if job.output.kind != "client":
                     self._judge.came_back(job.partition, job.output, outcome.reason, judged)
@@ -298,6 +302,7 @@ class Tenure:
     def _committed(self, judged: Judged, back: Sequence[Job], held: Sequence[Job]) -> None:
         self._reach("after-commit")
         self._committing = False
+        self._kit.heed()
         now = self._clock()
         self._prune(len(judged.opens))
         if judged.next_due_s != self._next_due_s or (judged.next_due_s or now + 1) <= now:
@@ -318,6 +323,9 @@ class Tenure:
         for job in back:
             self._settle(job)
         self.turn()
+
+    def _releasable(self) -> bool:
+        return self.phase == "running" and self._judge.releasable
 
     def _notices(self) -> list[Notice]:
         return list(self._kit.notices) if self.phase == "running" else []
@@ -364,12 +372,32 @@ class Tenure:
     def _confirmed(self, job: Job) -> None:
         if job.held is None:
             self._settle(job)
-            self._outflow.next(job.key)
+            self._after(job)
             return
         self._outflow.stop(job.key)
+        self._following(job)
+
+    def _after(self, job: Job) -> None:
+        """Send what is behind a published one of its key, or have it wait when the target is paused by now."""
+        if (paused := self._paused) and job.output.target in paused:
+            for later in self._outflow.stop(job.key):
+                self._waiting.add(later, self._clock(), PAUSED)
+        else:
+            self._outflow.next(job.key)
+
+    def _following(self, job: Job) -> None:
+        """Try the row behind one that got through, or is gone; it waits on when the target is paused by now."""
         following = self._waiting.confirmed(job)
-        if following is not None:
+        if following is None:
+            return
+        if (paused := self._paused) and following.output.target in paused:
+            self._waiting.trying.discard(following.key)
+        else:
             self._outflow.add(following)
+
+    @property
+    def _paused(self) -> frozenset[str]:
+        return self._judge.controls.standing.paused
 
     def _hold(self, job: Job, now: float, reason: str) -> None:
         """Refused: it waits as a row, and what was behind it in memory waits behind it as rows."""
@@ -381,12 +409,10 @@ class Tenure:
     def _returned(self, job: Job, outcome: Outcome) -> Excepted:
         """It had nowhere to go: what follows from that is decided with the next commit; the next of its key may go."""
         if job.held is not None:
-            following = self._waiting.confirmed(job)
             self._outflow.stop(job.key)
-            if following is not None:
-                self._outflow.add(following)
+            self._following(job)
         else:
-            self._outflow.next(job.key)
+            self._after(job)
         self._meter.excepted("returned", "returned", 1)
         reason = "the asker is gone" if job.output.kind == "client" else outcome.reason
         return Excepted(job.partition, job.seq, job.index, "returned", self._clock(), reason)
@@ -398,7 +424,7 @@ class Tenure:
         self._transport.publish([wake_token(self._kit.namespace, job, now, self._tokens)])
 
     def _wake(self) -> None:
-        for job in self._waiting.due(self._clock()):
+        for job in self._waiting.due(self._clock(), self._paused):
             self._meter.retried(job.output.target)
             self._outflow.add(job)
 

@@ -54,12 +54,15 @@ class Waiting:
         """Take in a row that the store already holds."""
         self.rows.setdefault(job.key, deque()).append(job)
 
-    def due(self, now_s: float) -> list[Job]:
-        """The first output of every key whose time has come, to be tried now."""
+    def due(self, now_s: float, paused: frozenset[str] = frozenset()) -> list[Job]:
+        """The first output of every key whose time has come, to be tried now, but for targets that are paused."""
         ready = [
             jobs[0]
             for key, jobs in self.rows.items()
-            if key not in self.trying and jobs[0].held is not None and jobs[0].held.due_s <= now_s
+            if key not in self.trying
+            and jobs[0].held is not None
+            and jobs[0].held.due_s <= now_s
+            and jobs[0].output.target not in paused
         ]
         self.trying.update(job.key for job in ready)
         return ready

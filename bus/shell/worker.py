@@ -33,6 +33,7 @@ from bus.core.notices import Notice
 from bus.core.table import RouteTable
 from bus.ports import Meter, Outcome, Received, Store, Transport
 from bus.shell.committer import CommitQueue, Committer
+from bus.shell.controls import Standing
 from bus.shell.entry import way_of
 from bus.shell.failpoints import Reach, nothing
 from bus.shell.judge import Judge
@@ -94,6 +95,7 @@ class Worker:
     layout: shared with whoever declares the topology at each connect, and takes from it what partitions there are.
     refusals: when a connection is made anew because a target goes on refusing.
     vitals: its pulses, for a watchdog.
+    on_told: told what operators have said, when it is news, and at the start; on the loop thread.
     bundle: what the configuration can be compiled from again.
     compiler: compiles configurations that runs began under.
     """
@@ -117,6 +119,7 @@ class Worker:
         layout: Layout | None = None,
         refusals: Refusals | None = None,
         vitals: Vitals | None = None,
+        on_told: Callable[[Standing], None] = lambda standing: None,
         bundle: bytes = b"",
         compiler: Compiler = cannot,
     ) -> None:
@@ -143,6 +146,8 @@ class Worker:
         self._committer = committer(transport.call_threadsafe)
         self._tenure: Tenure | None = None
         self._notices: deque[Notice] = deque(maxlen=_MOST_NOTICES)
+        self._on_told = on_told
+        self._heeded: Standing | None = None
         self._leading = False
         self._life = 0  # number of the connection; what was begun on an earlier one is dropped
         self._store_tries = 0
@@ -316,12 +321,19 @@ class Worker:
         """Claim what this worker should own, on a connection that consumes nothing yet."""
         if self.state != "standby":
             self._set("claiming")
-        self._submit(lambda: self._tenancy.take(self._reach, self._judge.claimed), self._claimed)
+        self._submit(self._take, self._claimed)
+
+    def _take(self) -> Taken:
+        taken = self._tenancy.take(self._reach, self._judge.claimed)
+        if not taken.claims:  # who stands by hears operators, too
+            self._judge.controls.read()
+        return taken
 
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0
         self._meter.store_up(True)
         self._meter.owns(len(self._tenancy.owned))
+        self._heed()
         if self.state == "draining":
             self._leave()
             return
@@ -368,7 +380,8 @@ class Worker:
         return Kit(
             self._transport, self._store, self._meter, self._judge, plan.namespace, share, plan.window,
             self._clock, self._submit, self._in_this_life, self._settled, self._lead_again,
-            self._tenancy.drained, self._reach, self._refusals, self._anew, self._notices, self._on_finished,
+            self._tenancy.drained, self._reach, self._refusals, self._anew, self._notices, self._heed,
+            self._on_finished,
         )  # fmt: skip
 
     def _settled(self) -> None:
@@ -390,9 +403,24 @@ class Worker:
         self._transport.restart(reason)
 
     def _renew(self) -> None:
-        self._submit(self._tenancy.renew, self._renewed)
+        def renew() -> bool:
+            unchanged = self._tenancy.renew()
+            self._judge.controls.read()
+            return unchanged
+
+        self._submit(renew, self._renewed)
+
+    def _heed(self) -> None:
+        """Do what an operator has said since the last time."""
+        standing = self._judge.controls.standing
+        if standing is not self._heeded:
+            self._heeded = standing
+            self._on_told(standing)
+            if self._tenure is not None:
+                self._tenure.turn()
 
     def _renewed(self, unchanged: bool) -> None:
+        self._heed()
         self._in_this_life(RENEW_S, self._renew)
         if not unchanged and self._tenure is not None and self.state in ("running", "replaying"):
             _log.info(YIELDING)
