@@ -132,8 +132,8 @@ def test_whatever_fails_each_run_ends_once_and_keys_in_order(made: Catalog, scri
         elif what == "agents":
             world.agents(number)
         elif what == "fail":
-            for each in world.broker.take(f"{NS}.capability.other", 1):
-                request = orjson.loads(each.delivery.body)
+            for taken in world.broker.take(f"{NS}.capability.other", 1):
+                request = orjson.loads(taken.delivery.body)
                 world._say("other", "other", request, "failed" if "key" in request["data"] else "replied")
         else:
             world.suffer(what, number, [])
