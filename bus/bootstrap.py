@@ -16,6 +16,7 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,17 +48,39 @@ _IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "s
 # --- Configuration ------------------------------------------------------------------------------------------------
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    environment: Mapping[str, str] | None = None,
+    published: Sequence[Path] | None = None,
+) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
     Args:
         folders: integrations, or folders of integrations.
         environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
+        published: the same as they were published, whose contracts these must keep.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
-    return loading.load(folders, current_environment() if environment is None else environment, STEPS)
+    return loading.load(folders, current_environment() if environment is None else environment, STEPS, published)
+
+
+def load_against(folders: Sequence[Path], published: str) -> Loaded:
+    """Read the integrations in `folders`, and hold their contracts against those that were published.
+
+    Args:
+        published: a folder of integrations, or a branch, tag or commit of the repository that `folders` are in.
+
+    Raises:
+        BusError: it is neither.
+    """
+    from bus.shell.git_tree import taken_out
+
+    if Path(published).is_dir():
+        return load(folders, published=[Path(published)])
+    with tempfile.TemporaryDirectory(prefix="bus-published-") as scratch:
+        return load(folders, published=taken_out(published, folders, Path(scratch)))
 
 
 def table(loaded: Loaded) -> RouteTable:

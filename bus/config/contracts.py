@@ -13,6 +13,7 @@ A message that keeps its contract costs one `is_valid`. Only a broken one is loo
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeAlias
@@ -48,13 +49,20 @@ class LoadedContract:
         name: the file's name without `.json`, e.g. `inquiry.v1`.
         type: static type of what it accepts.
         path: the file.
+        files: it and every file that it refers to, by their path below the folder.
     """
 
     name: str
     type: Type
     path: Path
+    files: Mapping[str, Json] = field(repr=False)
     _validator: Any = field(repr=False)
     _branches: bool = False
+
+    @property
+    def schema(self) -> Json:
+        """The schema as it is written."""
+        return next(iter(self.files.values()))
 
     def check(self, data: Json) -> tuple[Finding, ...]:
         """Return every failing field (the first hundred), or () when `data` keeps the contract."""
@@ -87,9 +95,8 @@ def load_contract(path: Path, root: Path) -> LoadedContract | tuple[Problem, ...
         validator = _compile(files, uri, schema, path)
         _refuse_explosion(files, uri, schema, path)
         resolve = _resolver(files)
-        return LoadedContract(
-            name, from_schema(schema, uri, name, resolve), path, validator, _branches_again(schema, uri, resolve)
-        )
+        type_, branches = from_schema(schema, uri, name, resolve), _branches_again(schema, uri, resolve)
+        return LoadedContract(name, type_, path, files.contents(), validator, branches)
     except Found as found:
         return found.problems
 

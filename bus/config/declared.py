@@ -13,6 +13,7 @@ from bus.config.nodes import Node, Scalar
 from bus.config.patterns import Patterns
 from bus.config.types import ANY, Type
 from bus.core.audience import Attributes
+from bus.core.expression import Leaf
 from bus.core.message import FAILED, Json
 from bus.core.route import Agent
 
@@ -31,10 +32,33 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredVersion:
+    """One version of a type's contract.
+
+    Args:
+        node: its path in the document.
+        upcast: makes the data of the next version, or None.
+    """
+
+    node: Node
+    contract: LoadedContract
+    upcast: Leaf | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeclaredType:
+    """Args:
+    versions: of its contract, oldest first; () for `any`.
+    """
+
     node: Scalar
-    contract: LoadedContract | None
+    versions: tuple[DeclaredVersion, ...]
     unrouted: bool
+
+    @property
+    def contract(self) -> LoadedContract | None:
+        """The newest version, which routes see."""
+        return self.versions[-1].contract if self.versions else None
 
 
 @dataclass(frozen=True, slots=True)

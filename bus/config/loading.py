@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bus.config.agents import AgentsReader, check_agents
 from bus.config.assets import Assets
-from bus.config.declared import DeclaredCapability, Document, Integration, Namespace
+from bus.config.declared import DeclaredCapability, DeclaredType, Document, Integration, Namespace
 from bus.config.files import Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
 from bus.config.fragments import FragmentReader
@@ -26,6 +26,7 @@ from bus.config.nodes import MAX_BYTES, Node, Scalar, parse
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.ownership import check_owners
 from bus.config.patterns import TypeNames
+from bus.config.published import check_published
 from bus.config.reader import NAME, Reader, described
 from bus.config.routes import RouteReader, gather_matches
 from bus.config.secrets import Secrets
@@ -34,7 +35,7 @@ from bus.config.targets import check_wanted
 from bus.config.yamlfaults import clip
 from bus.core.identity import CLIENT
 from bus.core.outputs import BUS
-from bus.core.route import Capability, Catalog, MessageType, Route
+from bus.core.route import Capability, Catalog, MessageType, Older, Route
 from bus.core.spec import Spec
 
 KINDS = ("integration", "agents", "capabilities", "route", "fragment")
@@ -56,7 +57,12 @@ class Loaded:
     files: tuple[Path, ...]
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str], steps: Mapping[str, Spec]) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    environment: Mapping[str, str],
+    steps: Mapping[str, Spec],
+    published: Sequence[Path] | None = None,
+) -> Loaded:
     """Load integrations.
 
     Args:
@@ -64,14 +70,22 @@ def load(folders: Sequence[Path], environment: Mapping[str, str], steps: Mapping
             loaded too.
         environment: variables for `${VAR}` and `env`.
         steps: the table of steps.
+        published: the same as they were published, to hold these against; whatever else is wrong there is not reported.
     """
-    findings, files = Findings(), Files()
-    reader = Reader(findings)
-    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps)
+    loader = _loader(environment, steps)
     routes = loader.run([_plain(folder) for folder in folders])
-    found = findings.sorted()
+    if published is not None:
+        before = _loader(environment, steps)
+        before.run([_plain(folder) for folder in published])
+        check_published(loader.namespace, before.namespace, loader.reader)
+    found = loader.reader.findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
-    return Loaded(catalog, found, files.paths)
+    return Loaded(catalog, found, loader.files.paths)
+
+
+def _loader(environment: Mapping[str, str], steps: Mapping[str, Spec]) -> _Loader:
+    reader, files = Reader(Findings()), Files()
+    return _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps)
 
 
 def _plain(path: Path) -> Path:
@@ -222,12 +236,15 @@ class _Loader:
                 for name, each in self.namespace.capabilities.items()
                 if (capability := _capability(name, each)) is not None
             },
-            types={
-                name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
-            },
+            types={name: _type(name, each) for name, each in self.namespace.types.items()},
             routes=routes,
             labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
         )
+
+
+def _type(name: str, declared: DeclaredType) -> MessageType:
+    older = tuple(Older(each.contract, each.upcast) for each in declared.versions[:-1])
+    return MessageType(name, declared.contract, declared.unrouted, older)
 
 
 def _capability(name: str, declared: DeclaredCapability) -> Capability | None:
