@@ -22,6 +22,7 @@ from urllib.parse import unquote, urljoin
 import jsonschema_rs
 
 from bus.config.breaches import MAX_FINDINGS, findings
+from bus.config.hints import hinted
 from bus.config.problem import Found, Problem
 from bus.config.schema_files import SchemaFiles, pointer_step
 from bus.config.schema_types import from_schema
@@ -71,7 +72,8 @@ class LoadedContract:
                 return ()
             if self._branches and _too_large(data):
                 return (Finding("", f"what {self.name} describes", "a value too deep to be told field by field"),)
-            return findings(self._validator.iter_errors(data), data, self.type)[:MAX_FINDINGS]
+            found = findings(self._validator.iter_errors(data), data, self.type)[:MAX_FINDINGS]
+            return hinted(found, data, self.files)
         except (ValueError, TypeError, OverflowError) as error:
             return (Finding("", f"what {self.name} describes", f"a value that cannot be checked: {str(error)[:80]}"),)
 
