@@ -30,9 +30,11 @@ from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
+    from bus.config.watch import Watch
     from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
+    from bus.rehearsal.coverage import Coverage
     from bus.shell.history import History
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
@@ -51,6 +53,10 @@ _IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "s
 def load(
     folders: Sequence[Path],
     environment: Mapping[str, str] | None = None,
+    *,
+    watch: Watch | None = None,
+    tests: bool = False,
+    coverage: Coverage | None = None,
     published: Sequence[Path] | None = None,
 ) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
@@ -58,19 +64,24 @@ def load(
     Args:
         folders: integrations, or folders of integrations.
         environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
+        watch: notes down what expressions do, for `bus explain`.
+        tests: read the route tests too.
+        coverage: notes what of the routes runs; for tests only.
         published: the same as they were published, whose contracts these must keep.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
-    return loading.load(folders, current_environment() if environment is None else environment, STEPS, published)
+    variables = current_environment() if environment is None else environment
+    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage, published=published)
 
 
-def load_against(folders: Sequence[Path], published: str) -> Loaded:
+def load_against(folders: Sequence[Path], published: str, *, tests: bool = False) -> Loaded:
     """Read the integrations in `folders`, and hold their contracts against those that were published.
 
     Args:
         published: a folder of integrations, or a branch, tag or commit of the repository that `folders` are in.
+        tests: read the route tests too.
 
     Raises:
         BusError: it is neither.
@@ -78,9 +89,9 @@ def load_against(folders: Sequence[Path], published: str) -> Loaded:
     from bus.shell.git_tree import taken_out
 
     if Path(published).is_dir():
-        return load(folders, published=[Path(published)])
+        return load(folders, tests=tests, published=[Path(published)])
     with tempfile.TemporaryDirectory(prefix="bus-published-") as scratch:
-        return load(folders, published=taken_out(published, folders, Path(scratch)))
+        return load(folders, tests=tests, published=taken_out(published, folders, Path(scratch)))
 
 
 def table(loaded: Loaded) -> RouteTable:
@@ -266,6 +277,7 @@ def run_bus(
     routes: RouteTable,
     ready: Callable[[int | None], None],
     waiting: Callable[[str, int | None], None] = lambda reason, port: None,
+    beside: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
@@ -277,6 +289,7 @@ def run_bus(
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
         waiting: called every few seconds at the start while something is down: what, and the same port.
+        beside: what else this process does meanwhile, on threads of its own.
 
     Raises:
         Unreachable: the broker's URL is none, or the broker turns us away.
@@ -310,39 +323,11 @@ def run_bus(
         worker = make_worker(
             for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
         )
+        open_things.enter_context(beside())
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
-
-
-def run_workers(
-    settings: Settings, folders: Sequence[Path], workers: int, say: Callable[[str], None], ready: Callable[[], None]
-) -> None:
-    """Run several workers as processes of their own until SIGTERM or SIGINT; one that dies is started again.
-
-    Args:
-        settings: from `open_broker`; their store must be PostgreSQL.
-        folders: the integrations, which each worker loads.
-        say: told when a worker dies and comes back.
-        ready: called once, when every worker works or stands by.
-
-    Raises:
-        BusError: a worker ended before it was ready.
-    """
-    from bus.shell.crew import run_crew
-    from bus.shell.growth import begin_ingress
-    from bus.shell.supervisor import Part
-
-    with contextlib.closing(open_store(settings)) as store:
-        begin_ingress(store, settings.partitions, settings.first_partitions)
-    parts = []
-    for number in range(workers):
-        port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
-        environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
-        arguments = ["bus", "run", *map(str, folders), "--output", "json"]
-        parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
-    asyncio.run(run_crew(parts, ready))
 
 
 def ask_growth(settings: Settings, partitions: int) -> None:

@@ -38,7 +38,10 @@ def lint(paths: tuple[Path, ...], against: str | None, printer: Printer) -> int:
     from bus import bootstrap
 
     folders = folders_of(paths)
-    loaded = bootstrap.load(folders) if against is None else bootstrap.load_against(folders, against)
+    if against is None:
+        loaded = bootstrap.load(folders, tests=True)
+    else:
+        loaded = bootstrap.load_against(folders, against, tests=True)
     for finding in loaded.findings:
         if printer.form == "github":
             click.echo(finding.as_github())
@@ -58,5 +61,6 @@ def _found(loaded: Loaded) -> str:
         count(len(catalog.routes), "route"),
         count(len(catalog.agents), "agent"),
         count(len(catalog.types), "type"),
+        *((count(len(loaded.tests), "test"),) if loaded.tests else ()),
     )
     return f"no findings: {', '.join(found)}"

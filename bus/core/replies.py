@@ -19,6 +19,7 @@ from bus.core.message import (
     CONVERSATION,
     CORRELATION,
     FENCE,
+    HOME,
     ID,
     REDRIVE,
     REPLYTO,
@@ -126,4 +127,6 @@ def identity_of(message: Message, answers: bool) -> str:
         # Whichever agent publishes it: another one that is given the task again would publish it once more.
         return f"\0sent\0{given[CORRELATION]!s}\0{given.get(FENCE, 0)!s}\0{identity!s}\0{tries}"
     conversation = given.get(CONVERSATION) or identity
+    if HOME in given:  # the second hop of a message, which may end in the partition where the first one is known
+        return f"\0home\0{given[HOME]!s}\0{given[SOURCE]!s}\0{conversation!s}\0{identity!s}\0{tries}"
     return f"{given[SOURCE]!s}\0{conversation!s}\0{identity!s}\0{tries}"

@@ -100,7 +100,9 @@ def against(tmp_path: Path, before: dict[str, str], now: dict[str, str]) -> list
     for folder, files in ((old, before), (new, now)):
         folder.mkdir()
         written(folder, **{**FILES, "route": "", **files})
-    return [str(each).rpartition("/shop/")[2] for each in load([new / "shop"], {}, STEPS, [old / "shop"]).findings]
+    return [
+        str(each).rpartition("/shop/")[2] for each in load([new / "shop"], {}, STEPS, published=[old / "shop"]).findings
+    ]
 
 
 ONE = integration("a.v1.json", "")
