@@ -33,8 +33,8 @@ svg.agentbus path.observes,svg.agentbus path.answers{stroke-dasharray:5 4}
 svg.agentbus g:hover>path.edge{stroke-width:2.6}
 """
 _KINDS = {
-    "sender": "agent that sends", "type": "message type", "route": "route", "capability": "capability",
-    "receiver": "agent that subscribes",
+    "sender": "agent, request or clock that sends", "type": "message type", "route": "route",
+    "capability": "capability", "receiver": "agent that subscribes",
 }  # fmt: skip
 
 
