@@ -13,8 +13,8 @@ def tests_document() -> Schema:
     stub: Schema = {
         "reply": ref("value", "What it answers."),
         "fail": {"enum": list(FAILURE_CLASSES), "description": "The class it fails with."},
-        "reason": {"type": "string", "description": "What it says of that."},
         "never": {"const": True, "description": "It does not answer."},
+        "reason": {"type": "string", "description": "Why it fails, in words."},
         "after": ref("duration", "How long it takes."),
     }
     stubbed: Schema = closed(known(stub, STUB_KEYS)) | one_of(("reply", "fail", "never"))
@@ -61,12 +61,15 @@ def _doing() -> Schema:
 
 
 def _expected() -> Schema:
-    target: Schema = {"type": "object", "minProperties": 1}
+    reply: Schema = {"enum": ["ok", "error"], "description": "The asker was answered."}
+    channel: Schema = {"enum": list(CHANNELS), "description": "The message ended there."}
+    sent: Schema = {"agent": ref("name"), "capability": ref("name"), "event": ref("typeName"), "reply": reply}
+    never: Schema = {**sent, "channel": channel}
     kinds: Schema = {
-        "sent": {**target, "description": "A message went there."},
-        "reply": {"enum": ["ok", "error"], "description": "The asker was answered."},
-        "channel": {"enum": list(CHANNELS), "description": "The message ended there."},
-        "never": {**target, "description": "Nothing went there."},
+        "sent": {**closed(sent), **one_of(sent), "description": "A message went there."},
+        "reply": reply,
+        "channel": channel,
+        "never": {**closed(never), **one_of(never), "description": "Nothing went there."},
         "calls": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
     }
     more: Schema = {
