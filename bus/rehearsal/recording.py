@@ -231,7 +231,7 @@ def said(found: Recording) -> Iterator[Said]:
                     continue
                 round_.add(output.id)
                 yield Said("event", output.type, decoded(output).data)
-            elif output.kind == "event" and record.id not in round_:
+            elif output.kind == "event" and not (record.id in round_ and record.type == output.type):
                 yield Said("event", output.type, decoded(output).data)
             elif is_request(output):
                 yield Said("agent" if output.kind == "agent" else "capability", output.name, decoded(output).data)

@@ -270,8 +270,8 @@ class Stage:
                 self._round.add(output.id)
             self._arrive(0.0, output.body, self.facts.bus_user, message, output.conversation)
         elif output.kind == "event":
-            # What came round as an event of a route and has subscribers besides is one event, not two.
-            if hop.message is None or hop.message.id not in self._round:
+            # What came round as an event of a route and is passed on to subscribers now is one event, not two.
+            if hop.message is None or hop.message.type != output.type or hop.message.id not in self._round:
                 self._see(hop, "event", output.type, message)
         elif output.kind in ("capability", "agent") and output.type.endswith(REQUESTED):
             self._ask(hop, output, message)

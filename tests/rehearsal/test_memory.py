@@ -154,7 +154,7 @@ steps:
 to: {agent: grader}
 """
     send = "do: [{send: {type: asked, labels: [personal], data: {}}}]"
-    both = "agents: {other: {reply: {}}, grade: {reply: {text: x}}}"
+    both = "agents: {other: {reply: {}}, grader: {reply: {text: x}}}"
     desk.check(
         routes,
         f"""

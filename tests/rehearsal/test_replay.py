@@ -11,6 +11,7 @@ import pytest
 
 from bus.audit.record import Record, decode, encode
 from bus.config import load
+from bus.core.actions import Output
 from bus.core.message import Json
 from bus.core.registry import STEPS
 from bus.core.table import RouteTable
@@ -37,7 +38,7 @@ to: {event: item}
 ---
 route: items
 match: {type: item}
-steps: [{filter: data.text != "quiet"}]
+steps: [{filter: data.text != "quiet"}, {wire_tap: {event: seen}}]
 to: {capability: other}
 """
 GATHER = """\
@@ -97,6 +98,8 @@ def test_the_same_routes_decide_the_same(tmp_path: Path, routes: str, script: tu
 @pytest.mark.parametrize("routes", [PLAIN, GATHER], ids=["plain", "memory"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=["one", "two", "nobody waits", "refused"])
 def test_a_recording_is_a_test_that_passes(tmp_path: Path, routes: str, script: tuple[Do, ...]) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "ear.yaml").write_text("agents: {ear: {adapter: external, subscribes: [item, seen]}}\n")
     table = catalog(tmp_path, routes)
     (tmp_path / "t" / "own.test.yaml").write_text(as_yaml(recording(record(table, script))))
     loaded = load([tmp_path / "t"], {}, STEPS, tests=True)
@@ -176,6 +179,38 @@ def test_repeats_hops_and_questions_are_left_out(tmp_path: Path) -> None:
     noisy = [*(Entry(each, entries[0].body, ()) for each in noise), *entries]
     assert len(recording(noisy).arrived) == 1
     assert anew(noisy, table).same
+
+
+def test_what_only_the_bus_may_set_is_not_sent_again(tmp_path: Path) -> None:
+    first, *_ = record(catalog(tmp_path, PLAIN), SCRIPTS[0])
+    event = orjson.loads(first.body)
+    event |= {
+        "replyto": "agent:x!q!!seal",
+        "correlationid": "t",
+        "causationid": "t",
+        "fence": 1,
+        "attempt": 2,
+        "homekey": "h",
+    }
+    (arrived,) = recording([Entry(first.record, orjson.dumps(event), first.outputs)]).arrived
+    assert arrived.message.attributes.keys() == {"specversion", "id", "source", "type", "conversationid"}
+
+
+def test_when_runs_were_told_something_makes_no_difference(tmp_path: Path) -> None:
+    table = catalog(tmp_path, GATHER)
+    entries = record(table, SCRIPTS[0])
+
+    def later(output: Output) -> Output:
+        return output._replace(body=output.body.replace(b'"at":18', b'"at":19'))
+
+    told = [replace(each, outputs=tuple(map(later, each.outputs))) for each in entries]
+    assert told != entries
+    assert anew(told, table).same
+
+
+def test_data_that_looks_like_a_matcher_is_written_as_data(tmp_path: Path) -> None:
+    entries = record(catalog(tmp_path, PLAIN), (Send("asked", {"text": "$any", "$has": 1}),))
+    assert '{"$exactly": "$any"}' in as_yaml(recording(entries))
 
 
 def test_a_binary_event_has_its_attributes_from_the_record(tmp_path: Path) -> None:
