@@ -173,13 +173,36 @@ def _integration() -> Schema:
             "Labels of messages, and what they require of agents.",
         ),
         "defaults": rules,
+        "gateway": map_of(
+            "name",
+            closed(
+                {
+                    "http": _text(r"(POST|PUT|PATCH) /\S*", "Verb and path: `POST /orders`."),
+                    "type": ref("typeName", "What the request becomes."),
+                    "wait": ref("duration", "How long the client is held for the answer."),
+                    "on_timeout": {"enum": ["accepted", "fail"], "description": "202 with a place to ask, or 504."},
+                },
+                ("http", "type"),
+            ),
+            "HTTP requests that become messages.",
+        ),
+        "schedules": map_of(
+            "name",
+            closed(
+                {
+                    "cron": {"type": "string", "description": "Minute, hour, day, month, weekday."},
+                    "zone": {"type": "string", "description": "The time zone, `UTC` unless named: `Europe/Berlin`."},
+                    "type": ref("typeName", "What is sent."),
+                    "data": ref("value", "Its data, as written."),
+                },
+                ("cron", "type"),
+            ),
+            "Messages by the clock.",
+        ),
         "coverage": closed(
-            {
-                unit: {"type": "integer", "minimum": 0, "maximum": 100, "description": f"Percent of the {unit}."}
-                for unit in UNITS
-            }
-        )
-        | {"description": "How much of it the tests must reach."},
+            {name: {"type": "integer", "minimum": 0, "maximum": 100} for name in UNITS},
+            doc="What share of its routes `bus test --coverage` must have seen, in percent.",
+        ),
     }
 
 
@@ -237,9 +260,12 @@ def _filled(schema: Schema, doc: str) -> Schema:
     return {"anyOf": [schema, {"type": "string", "pattern": _SECRET}], "description": doc}
 
 
-_REQUIRED: Mapping[str, tuple[str, ...]] = {"sdk": ("run",), "stdio": ("command",)}
+_REQUIRED: Mapping[str, tuple[str, ...]] = {"sdk": ("run",), "stdio": ("command",), "bridge": ("url",)}
 _SETTINGS: Schema = {
     "run": _text(r".+\.py:[A-Za-z_]\w*", "The agent's file and the agent in it: `file.py:agent`."),
+    "url": {"type": "string", "description": "The other bus's broker: `${OTHER_BUS}`."},
+    "namespace": {"type": "string", "description": "The other bus's namespace."},
+    "as": ref("name", "The agent that it is over there."),
     "command": {
         "type": "array",
         "items": {"type": "string"},

@@ -21,6 +21,7 @@ from bus.config.declared import DeclaredCapability, Document, Integration, Names
 from bus.config.files import TESTS, Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
 from bus.config.fragments import FragmentReader
+from bus.config.gateways import check_gateways, gateway_agent
 from bus.config.integrations import IntegrationReader, check_uses
 from bus.config.nodes import MAX_BYTES, Node, Scalar, parse
 from bus.config.nodes import Mapping as MappingNode
@@ -29,12 +30,13 @@ from bus.config.patterns import TypeNames
 from bus.config.reader import NAME, Reader, described
 from bus.config.route_tests import RouteTestReader
 from bus.config.routes import RouteReader, gather_matches
+from bus.config.schedules import check_schedules
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import check_wanted
 from bus.config.watch import Watch
 from bus.config.yamlfaults import clip
-from bus.core.identity import CLIENT
+from bus.core.identity import CLIENT, GATEWAY
 from bus.core.outputs import BUS
 from bus.core.route import Capability, Catalog, MessageType, Route
 from bus.core.spec import Spec
@@ -68,8 +70,8 @@ def load(
     folders: Sequence[Path],
     environment: Mapping[str, str],
     steps: Mapping[str, Spec],
-    watch: Watch | None = None,
     *,
+    watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
 ) -> Loaded:
@@ -86,7 +88,8 @@ def load(
     """
     findings, files = Findings(), Files()
     reader = Reader(findings)
-    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps, watch, tests, coverage)
+    assets, secrets = Assets(reader, files), Secrets(reader, environment)
+    loader = _Loader(reader, files, assets, secrets, steps, watch, tests, coverage)
     routes = loader.run([_plain(folder) for folder in folders])
     found = findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
@@ -263,15 +266,19 @@ class _Loader:
             compiler.fragment(fragment)
         for integration in self.namespace.integrations.values():
             compiler.defaults(integration)
+        flows = (each for each in self.documents if each.kind in ("route", "process"))
+        check_gateways(self.namespace, flows, known, self.reader)
+        compiler.published.extend(check_schedules(self.namespace, known, self.reader))
         check_wanted(self.namespace, compiler.published, self.reader)
-        check_owners(compiler.claims, known, (*self.namespace.agents, CLIENT, BUS), self.reader)
+        check_owners(compiler.claims, known, (*self.namespace.agents, CLIENT, GATEWAY, BUS), self.reader)
         return tuple(routes)
 
     def catalog(self, routes: tuple[Route, ...]) -> Catalog:
         """The catalog of a configuration without errors."""
+        entrances = tuple(each.entrance for each in self.namespace.entrances)
         return Catalog(
             version=self.files.version,
-            agents={name: each.agent for name, each in self.namespace.agents.items()},
+            agents={**{name: each.agent for name, each in self.namespace.agents.items()}, **gateway_agent(entrances)},
             capabilities={
                 name: capability
                 for name, each in self.namespace.capabilities.items()
@@ -281,6 +288,8 @@ class _Loader:
                 name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
             },
             routes=routes,
+            entrances=entrances,
+            schedules=tuple(each.schedule for each in self.namespace.schedules),
             labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
         )
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from bus.audit.record import Record
 from bus.audit.trace import ENDED, PENDING, Fate, Place
+from bus.core.actions import ROWS
 from bus.core.errors import BusError, StoreFailed
 from bus.core.ingress import Ingress
 from bus.ports import Entry, Excepted
@@ -139,7 +140,7 @@ class History:
         for record in found:
             delivered = PENDING if record.seq > done.get(record.partition, 0) else Fate("delivered")
             for index, output in enumerate(record.outputs):
-                fate = ENDED if output.kind == "lease" else delivered
+                fate = ENDED if output.kind in ROWS else delivered
                 fates[record.partition, record.seq, index] = fate
             for index, how, reason, at_s in self._log.fates(record.partition, record.seq):
                 fates[record.partition, record.seq, index] = Fate(how, reason, at_s)

@@ -222,7 +222,7 @@ async def test_sigterm_lets_a_running_handler_finish(world: RabbitWorld, tmp_pat
     [
         ("sdk", {}, "does not say what to run"),
         ("sdk", {"run": "../../etc/passwd:agent"}, "no file"),
-        ("grpc", {}, "write one of sdk, stdio, external"),
+        ("grpc", {}, "write one of sdk, stdio, bridge, external"),
     ],
 )
 async def test_wrong_settings_are_refused_before_anything_starts(

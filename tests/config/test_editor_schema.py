@@ -104,7 +104,9 @@ def test_planted_mistakes_are_invalid(case: str, file: str, line: int) -> None:
     assert wrong(to_json(before[-1]))
 
 
-@pytest.mark.parametrize("path", GOOD, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path", [path for path in GOOD if ".test." not in path.name], ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_an_unknown_key_is_invalid_where_the_keys_are_known(path: Path) -> None:
     """Add a key to each mapping of a valid document: valid again only where the author chooses the keys."""
     free = {
