@@ -19,7 +19,7 @@ from bus.config.finding import as_command
 from bus.core.running import FLOW_DUE
 from bus.rehearsal.coverage import UNITS, percent
 from bus.rehearsal.matching import clipped, shown
-from bus.rehearsal.stage import decoded
+from bus.rehearsal.stage import NOT_SENT, decoded
 from bus.rehearsal.verdict import seconds
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _hop_lines(hop: Hop, calls: dict[str, Call], pointed: bool, every: bool) -> 
     elif decision.reason and decision.reason not in decision.steps:
         yield f"              {decision.reason}"
     for output in decision.outputs:
-        if output.kind != "lease":
+        if output.kind not in NOT_SENT:
             yield f"              -> {_sent(output)}{_answer(calls.get(output.id))}"
 
 

@@ -28,6 +28,11 @@ def tests_document() -> Schema:
                     "additionalProperties": {"type": "boolean"},
                     "description": "Switches of the running bus.",
                 },
+                "schedules": {
+                    "type": "array",
+                    "items": ref("name"),
+                    "description": "Schedules of the integration that send while time passes by `advance`.",
+                },
                 "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
                 "agents": {
                     "type": "object",

@@ -78,7 +78,15 @@ def rehearse(
         aside: see `Stage`.
     """
     stand_ins = StandIns(catalog.agents, test.stubs)
-    stage = Stage(_table(test, catalog), replace(facts, controls=test.controls), stand_ins, test.start_s, aside=aside)
+    schedules = tuple(each for each in catalog.schedules if each.name in test.schedules)
+    stage = Stage(
+        _table(test, catalog),
+        replace(facts, controls=test.controls),
+        stand_ins,
+        test.start_s,
+        schedules=schedules,
+        aside=aside,
+    )
     misses: list[Miss] = []
     try:
         stage.play(test.do)

@@ -57,6 +57,7 @@ def test_every_code_that_users_read_about_is_planted() -> None:
         "unknown-step", "wrong-type", "duplicate-key", "missing-file", "bad-schema", "remote-ref", "missing-key",
         "bad-name", "unknown-agent", "not-one-capability", "no-owner", "path-outside", "unknown-class",
         "secret-missing", "config-missing", "duplicate-name", "unknown-matcher", "bad-test", "bad-json",
+        "unknown-schedule",
         "bad-http", "no-reply", "bad-cron", "bad-zone", "no-expression", "bad-url", "not-here",
     }  # fmt: skip
 

@@ -14,6 +14,7 @@ from bus.config import load
 from bus.core.actions import Output
 from bus.core.message import Json
 from bus.core.registry import STEPS
+from bus.core.route import Schedule
 from bus.core.table import RouteTable
 from bus.rehearsal.recording import Entry, recording
 from bus.rehearsal.replay import Replayed, replay
@@ -71,6 +72,11 @@ def record(table: RouteTable, script: tuple[Do, ...]) -> list[Entry]:
     """The log of a bus with these routes on which this happened."""
     stage = Stage(table, FACTS, StandIns(table.catalog.agents, STUBS), 1_800_000_000.0)
     stage.play(script)
+    return logged(stage)
+
+
+def logged(stage: Stage) -> list[Entry]:
+    """The log of a bus on which this happened."""
     entries: list[Entry] = []
     for seq, hop in enumerate(stage.hops, 1):
         at_s = stage.start_s + hop.at_s
@@ -206,6 +212,20 @@ def test_when_runs_were_told_something_makes_no_difference(tmp_path: Path) -> No
     told = [replace(each, outputs=tuple(map(later, each.outputs))) for each in entries]
     assert told != entries
     assert anew(told, table).same
+
+
+def test_what_a_schedule_sent_is_replayed_from_where_it_came_round(tmp_path: Path) -> None:
+    table = catalog(tmp_path, PLAIN)
+    stage = Stage(table, FACTS, StandIns(table.catalog.agents, STUBS), 1_800_000_000.0)
+    stage.schedules = (Schedule("t/hourly", "0 * * * *", "UTC", "asked", {"text": "hi"}),)
+    stage.advance(3600)
+    stage.rest()
+    entries = logged(stage)
+    assert entries[0].record.why.startswith("schedule t/hourly")
+    (arrived,) = recording(entries).arrived
+    assert (arrived.message.source, arrived.message.data) == ("bus", {"text": "hi"})
+    found = anew(entries, table)
+    assert (found.same, found.decisions) == (True, len(entries) - 1)
 
 
 def test_data_that_looks_like_a_matcher_is_written_as_data(tmp_path: Path) -> None:
