@@ -128,7 +128,7 @@ def judge(test: RouteTest, stage: Stage, why: Causes) -> list[Miss]:
     """Compare; every expectation that is not met is a miss."""
     seen = stage.seen
     wanted = [each for each in test.expect if isinstance(each, Expected) and not each.never]
-    taken = _exact(wanted, seen) if test.exact else _assigned(wanted, seen)
+    taken = _assigned(wanted, seen)
     misses: list[Miss] = []
     for each in test.expect:
         if isinstance(each, Calls):
@@ -168,12 +168,6 @@ def _assigned(wanted: Sequence[Expected], seen: Sequence[Seen]) -> dict[int, See
     for one in range(len(wanted)):
         place(one, set())
     return {id(wanted[one]): seen[number] for number, one in holder.items()}
-
-
-def _exact(wanted: Sequence[Expected], seen: Sequence[Seen]) -> dict[int, Seen]:
-    """With `order: exact` the first expectation is for the first message, and so on; see `_order` for the rest."""
-    taken = _assigned(wanted, seen)
-    return taken if len(taken) < len(wanted) else {id(one): each for one, each in zip(wanted, seen, strict=False)}
 
 
 def _order(test: RouteTest, wanted: Sequence[Expected], seen: Sequence[Seen]) -> list[Miss]:
