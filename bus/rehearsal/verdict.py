@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from bus.core.facts import Facts
+from bus.core.message import Json
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.rehearsal.causes import Causes, Where, causes
@@ -80,7 +82,7 @@ def rehearse(
     stand_ins = StandIns(catalog.agents, test.stubs)
     schedules = tuple(each for each in catalog.schedules if each.name in test.schedules)
     stage = Stage(
-        _table(test, catalog),
+        RouteTable(catalog),
         replace(facts, controls=test.controls),
         stand_ins,
         test.start_s,
@@ -89,7 +91,8 @@ def rehearse(
     )
     misses: list[Miss] = []
     try:
-        stage.play(test.do)
+        with _configured(test, catalog):
+            stage.play(test.do)
     except NoRest as error:
         misses.append(Miss(test.line, "the messages come to rest", str(error)))
     misses += _unstubbed(test, stand_ins)
@@ -100,16 +103,21 @@ def rehearse(
     return Outcome(test, tuple(misses), tuple(stage.hops), tuple(stage.seen), calls, took_s, found.waiting)
 
 
-def _table(test: RouteTest, catalog: Catalog) -> RouteTable:
-    if not test.config:
-        return RouteTable(catalog)
-    routes = tuple(
-        replace(route, config={**route.config, **test.config})
-        if route.name.partition("/")[0] == test.integration
-        else route
-        for route in catalog.routes
-    )
-    return RouteTable(replace(catalog, routes=routes))
+@contextmanager
+def _configured(test: RouteTest, catalog: Catalog) -> Iterator[None]:
+    """Have the integration configured as the test wants it.
+
+    Its routes and the fragments that they use share one dictionary of values; so it is changed and changed back, rather
+    than everything compiled anew for each test.
+    """
+    own = (each.config for each in catalog.routes if each.name.partition("/")[0] == test.integration)
+    values = cast("dict[str, Json]", next(own, {}))
+    before = dict(values)
+    values.update(test.config)
+    try:
+        yield
+    finally:
+        values.update(before)
 
 
 def _unstubbed(test: RouteTest, stand_ins: StandIns) -> list[Miss]:

@@ -171,6 +171,28 @@ expect: [{{sent: {{agent: grader}}}}, {{sent: {{capability: other}}}}, {{calls: 
     )
 
 
+def test_configuration_of_one_test_reaches_fragments_and_no_other_test(desk: Desk) -> None:
+    catalog(desk.folder, "route: ask\nmatch: {type: asked}\nto: {reply: ok}\n")
+    with (desk.folder / "t" / "integration.yaml").open("a") as file:
+        file.write("config: {limit: {type: integer, default: 5}}\n")
+    (desk.folder / "t" / "routes.yaml").write_text("""\
+fragment: sized
+steps:
+- filter: data.n > config.limit
+---
+route: ask
+match: {type: asked}
+steps: [{use: {fragment: sized}}]
+to: {reply: ok, data: {limit: "{{ config.limit }}"}}
+""")
+    send = "do: [{send: {type: asked, data: {n: 3}}}]"
+    outcomes = desk.rerun(
+        f"config: {{limit: 2}}\n{send}\nexpect: [{{reply: ok, data: {{limit: 2}}}}]",
+        f"{send}\nexpect: [{{channel: filtered}}, {{never: {{reply: ok}}}}]",
+    )
+    assert [(each.expected, each.got, each.lines) for one in outcomes for each in one.misses] == []
+
+
 def test_schedules_that_are_named_send_while_time_passes(desk: Desk) -> None:
     catalog(desk.folder, "route: daily\nmatch: {type: asked}\nto: {capability: grade}\n")
     nightly = '{cron: "0 6 * * MON-FRI", zone: Europe/Berlin, type: asked, data: {text: night}}'
