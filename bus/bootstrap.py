@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bus.config.loading import Loaded
     from bus.core.route import Agent
     from bus.core.table import RouteTable
-    from bus.ports import AgentLink, Meter, Store, Transport
+    from bus.ports import AgentLink, Blobs, Meter, Store, Transport
     from bus.shell.history import History
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
@@ -206,6 +206,25 @@ def open_store(settings: Settings) -> Store:
     return PostgresStore(url, settings.namespace)
 
 
+def open_blobs(settings: Settings) -> Blobs:
+    """Where large values wait for their claim check.
+
+    Raises:
+        BusError: `settings.blobs` is a URL of something else, or there is no key for it.
+    """
+    where = settings.blobs or str(settings.home / "blobs")
+    if "://" not in where:
+        from bus.shell.blobs.folder import FolderBlobs
+
+        return FolderBlobs(Path(where))
+    from bus.shell.blobs.s3 import S3Blobs, place_of
+
+    place = place_of(where)
+    if not settings.blobs_key or not settings.blobs_secret:
+        raise BusError("there is no key for the bucket of BUS_BLOBS; set BUS_BLOBS_KEY and BUS_BLOBS_SECRET")
+    return S3Blobs(place, settings.blobs_key, settings.blobs_secret)
+
+
 def history(settings: Settings) -> History:
     """The log, for reading, while the bus runs or not.
 
@@ -348,6 +367,7 @@ def make_worker(
         on_finished=None if recorder is None else recorder.finished,
         reach=failpoints(settings.failpoints),
         apart=apart,
+        blobs=open_blobs(settings),
         layout=layout,
         vitals=vitals,
     )

@@ -18,6 +18,7 @@ from bus.core.spec import (
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -34,6 +35,7 @@ _WORDS: dict[type, str] = {
     Text: "text",
     Integer: "whole number",
     Duration: "duration",
+    Size: "size",
     TargetShape: "target",
     FlowShape: "flow",
 }
