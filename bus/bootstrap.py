@@ -29,9 +29,11 @@ from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
+    from bus.config.watch import Watch
     from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Blobs, Meter, Store, Transport
+    from bus.rehearsal.coverage import Coverage
     from bus.shell.history import History
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
@@ -47,17 +49,28 @@ _IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "s
 # --- Configuration ------------------------------------------------------------------------------------------------
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    environment: Mapping[str, str] | None = None,
+    *,
+    watch: Watch | None = None,
+    tests: bool = False,
+    coverage: Coverage | None = None,
+) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
     Args:
         folders: integrations, or folders of integrations.
         environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
+        watch: notes down what expressions do, for `bus explain`.
+        tests: read the route tests too.
+        coverage: notes what of the routes runs; for tests only.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
-    return loading.load(folders, current_environment() if environment is None else environment, STEPS)
+    variables = current_environment() if environment is None else environment
+    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage)
 
 
 def table(loaded: Loaded) -> RouteTable:
@@ -313,22 +326,6 @@ def run_bus(
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
-
-
-def ask_growth(settings: Settings, partitions: int) -> None:
-    """Leave word that the namespace is to grow; its workers do it, now or when they start.
-
-    Raises:
-        BusError: it cannot grow so.
-        StoreFailed: the store cannot be written.
-    """
-    from bus.shell import growth_wish
-    from bus.shell.growth import note_growth
-
-    if settings.store_url is None:
-        return growth_wish.leave(settings.store_path, partitions)
-    with contextlib.closing(open_store(settings)) as store:
-        return note_growth(store, partitions)
 
 
 def make_worker(

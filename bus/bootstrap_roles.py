@@ -130,3 +130,19 @@ def run_workers(
         arguments = ["bus", "run", *map(str, folders), "--role", "gateway", "--output", "json"]
         parts.append(Part("gateway", arguments, settings.as_environment(), None, say))
     asyncio.run(run_crew(parts, ready))
+
+
+def ask_growth(settings: Settings, partitions: int) -> None:
+    """Leave word that the namespace is to grow; its workers do it, now or when they start.
+
+    Raises:
+        BusError: it cannot grow so.
+        StoreFailed: the store cannot be written.
+    """
+    from bus.shell import growth_wish
+    from bus.shell.growth import note_growth
+
+    if settings.store_url is None:
+        return growth_wish.leave(settings.store_path, partitions)
+    with contextlib.closing(bootstrap.open_store(settings)) as store:
+        return note_growth(store, partitions)

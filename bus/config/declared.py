@@ -108,6 +108,7 @@ class Integration:
     """Args:
     config: values and static types of `config`.
     on_error: the node of `defaults.on_error`, or None.
+    coverage: percent that its tests must reach, by unit.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Integration:
     node: Scalar | None = None
     config: dict[str, tuple[Json, Type]] = field(default_factory=dict)
     on_error: Node | None = None
+    coverage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -44,6 +44,11 @@ def compile_leaf_string(text: str, scope: Scope) -> Compiled | tuple[Problem, ..
         return found.problems
 
 
+def expressions_in(text: str) -> list[str]:
+    """The expressions of a string that compiles: the texts between its braces."""
+    return [part[0] for part in _split(text) if isinstance(part, tuple)]
+
+
 # --- strings ------------------------------------------------------------------------------------------------------
 
 _Part = str | tuple[str, int]

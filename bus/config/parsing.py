@@ -14,6 +14,7 @@ from typing import Any, Final
 from bus.config.contracts import LoadedContract
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
+from bus.config.observer import UNOBSERVED, Observer
 from bus.config.places import Names, TypeOf, written
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of
@@ -55,6 +56,7 @@ class ShapeReader:
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
     target: Callable[[Node, Names, tuple[str, ...]], Target | None]
     within: Callable[[Names, Any, TypeOf], Names]
+    observer: Observer = UNOBSERVED
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
@@ -82,8 +84,7 @@ class ShapeReader:
 
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
         if isinstance(shape, spec.Expr):
-            compiled = self.slots.compiled(node, slot, self.names, shape.type)
-            return None if compiled is None else self.typed(compiled.expression, compiled.type)
+            return self._expression(shape, node, slot)
         if isinstance(shape, spec.Leaves):
             value = self.slots.value(node, self.names)
             return None if value is None else self.typed(value.expression, value.type)
@@ -115,6 +116,15 @@ class ShapeReader:
         if isinstance(shape, spec.Choice):
             return reader.choice(node, slot, shape.values, "unknown-class" if slot == "class" else "wrong-type")
         return reader.text(node, slot)
+
+    def _expression(self, shape: spec.Expr, node: Node, slot: str) -> object | None:
+        compiled = self.slots.compiled(node, slot, self.names, shape.type)
+        if compiled is None:
+            return None
+        expression = compiled.expression
+        if shape.type == "bool":
+            expression = self.observer.condition(node, expression, f"`{slot}`")
+        return self.typed(expression, compiled.type)
 
     def _target(self, shape: spec.TargetShape, node: Node, slot: str) -> dict[str, Any] | None:
         """A target with fields beside it, or a flow in its place."""
@@ -192,7 +202,11 @@ class ShapeReader:
         for name, each in shape.fields.items():
             value = node.get(name)
             if value is not None:
-                found[name] = self.read(each.shape, value, name)
+                if shape.flow and isinstance(each.shape, spec.Expr):  # guards the flow, which is a branch by itself
+                    guard = self.slots.expression(value, name, self.names, each.shape.type)
+                    found[name] = BAD if guard is None else guard
+                else:
+                    found[name] = self.read(each.shape, value, name)
                 good = good and found[name] is not BAD
             elif each.required:
                 good = False

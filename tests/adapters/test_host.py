@@ -15,7 +15,7 @@ import pytest
 from adapters import Agent, Json
 from adapters.host import host
 from adapters.link import AmqpLink
-from adapters.sdk.outgoing import derived_id
+from bus.core.answering import derived_id
 from bus.core.errors import BusError
 from bus.core.message import Message
 from bus.core.naming import agent_queue, capability_queue

@@ -1,0 +1,77 @@
+"""What the editor schema knows of `*.test.yaml`: tests of routes."""
+
+from __future__ import annotations
+
+from bus.config.shape_schema import Schema, closed, one_of, ref
+from bus.core.errors import FAILURE_CLASSES
+
+
+def tests_document() -> Schema:
+    """The definitions of a tests document."""
+    stub: Schema = {
+        "reply": ref("value", "What it answers."),
+        "fail": {"enum": list(FAILURE_CLASSES), "description": "The class it fails with."},
+        "reason": {"type": "string", "description": "What it says of that."},
+        "never": {"const": True, "description": "It does not answer."},
+        "after": ref("duration", "How long it takes."),
+    }
+    stubbed: Schema = closed(stub) | one_of(("reply", "fail", "never"))
+    return {
+        "testsDocument": closed({"tests": {"type": "array", "items": ref("test")}}, ("tests",)),
+        "test": closed(
+            {
+                "test": {"type": "string", "description": "What must hold, in words."},
+                "config": {"type": "object", "description": "Configuration values of this test."},
+                "controls": {"type": "object", "description": "Switches of detours that are on."},
+                "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
+                "agents": {
+                    "type": "object",
+                    "additionalProperties": {"anyOf": [ref("stub"), {"type": "array", "items": ref("stub")}]},
+                    "description": "What agents and capabilities answer; a list call by call, and its last repeats.",
+                },
+                "do": {"type": "array", "items": ref("doing"), "description": "What happens, in this order."},
+                "expect": {"type": "array", "items": ref("expected"), "description": "What must have come of it."},
+                "order": {"enum": ["any", "exact"], "description": "Whether the order of `expect` matters."},
+            },
+            ("test", "do", "expect"),
+        ),
+        "stub": stubbed,
+        "doing": _doing(),
+        "expected": _expected(),
+    }
+
+
+def _doing() -> Schema:
+    send = closed(
+        {
+            "type": ref("typeName"),
+            "data": ref("value"),
+            "file": {"type": "string", "description": "A JSON file with the data, relative to the folder."},
+            "source": ref("name", "The agent that sends it."),
+            "conversation": {"type": "string"},
+            "labels": {"type": "array", "items": {"type": "string"}, "description": "Labels that it comes with."},
+            "wait": {"type": "boolean", "description": "Whether the sender waits for an answer."},
+        },
+        ("type",),
+    )
+    step = closed({"step": {"type": "string"}}, ("step",))
+    keys: Schema = {"send": send, "advance": ref("duration", "Time goes on."), "approve": step, "reject": step}
+    return closed(keys) | one_of(keys)
+
+
+def _expected() -> Schema:
+    target: Schema = {"type": "object", "minProperties": 1}
+    kinds: Schema = {
+        "sent": {**target, "description": "A message went there."},
+        "reply": {"enum": ["ok", "error"], "description": "The asker was answered."},
+        "channel": {"enum": ["dead", "invalid", "expired", "filtered"], "description": "The message ended there."},
+        "never": {**target, "description": "Nothing went there."},
+        "calls": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
+    }
+    more: Schema = {
+        "data": {"description": "What it held: maps in part, lists whole; `$match`, `$near`, `$any` and so on."},
+        "error": {"type": "object", "description": "The failure, in part."},
+        "at": ref("duration", "When, since the start."),
+        "reason": ref("value", "Why it ended so."),
+    }
+    return closed({**kinds, **more}) | one_of(kinds)
