@@ -94,7 +94,7 @@ def _record(decision: Decision, seen: list[Seen]) -> dict[str, Any]:
         "where": decision.where,
         "why": decision.why,
         "reason": decision.reason,
-        "expressions": [_seen(each) for each in seen],
+        "expressions": [seen_data(each) for each in seen],
         "steps": list(decision.steps),
         "failure": None if decision.failure is None else failure_data(decision.failure),
         "outputs": [_output(each) for each in decision.outputs],
@@ -122,7 +122,8 @@ def _data(output: Output) -> Json:
     return data
 
 
-def _seen(seen: Seen) -> dict[str, Any]:
+def seen_data(seen: Seen) -> dict[str, Any]:
+    """One evaluation, for programs."""
     from bus.config.watch import ABSENT
 
     # A name that is not there is left out: null would be a value.
@@ -132,14 +133,15 @@ def _seen(seen: Seen) -> dict[str, Any]:
     return {"place": seen.place, "text": seen.text, **outcome, "reads": reads, "absent": absent}
 
 
-def _seen_text(seen: Seen) -> str:
+def seen_text(seen: Seen) -> str:
+    """One evaluation, for people."""
     from bus.config.watch import ABSENT
 
     text = " ".join(seen.text.split())
     told = [(name, value) for name, value in seen.reads if text != f"{{{{ {name} }}}}"]  # that is its own value
     reads = ", ".join(f"{name} is absent" if value is ABSENT else f"{name} = {_short(value)}" for name, value in told)
     outcome = f"failed, {seen.error}" if seen.error else _short(seen.value)
-    return f"  {seen.place}  {text}: {outcome}" + (f" ({reads})" if reads else "")
+    return f"{seen.place}  {text}: {outcome}" + (f" ({reads})" if reads else "")
 
 
 def _short(value: object) -> str:
@@ -150,7 +152,7 @@ def _short(value: object) -> str:
 def _text(decision: Decision, seen: list[Seen]) -> str:
     where = f" ({decision.where}, {decision.why})" if decision.where else f" ({decision.why})" if decision.why else ""
     lines = [f"{decision.end}: route {decision.route}{where}" if decision.route else f"{decision.end}{where}"]
-    lines += [_seen_text(each) for each in seen]
+    lines += [f"  {seen_text(each)}" for each in seen]
     lines += [f"  step {each}" for each in decision.steps]
     if decision.failure is not None:
         lines.append(f"  {decision.failure.failure} [{decision.failure.code}]: {decision.failure.reason}")

@@ -32,7 +32,8 @@ def replay(
     """Decide recorded conversations anew by the routes in a folder, and show which decisions differ.
 
     Agents answer as the log says they did, when they did. Nothing is sent, and the log is only read.
-    CONVERSATION is an id or the beginning of one. Exit code 1 when a decision differs.
+    CONVERSATION is an id or the beginning of one; one that had to wait for others (`serial_by`) is best
+    replayed with them, by --since. Exit code 1 when a decision differs.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def replay(
     if len(names) > limit:
         printer.note(f"the newest {limit} of {count(len(names), 'conversation')}; write --limit {len(names)} for all")
     facts = bootstrap.facts()
-    found = [decide_anew(recorded(log, each), catalog, facts) for each in names[-limit:]]
+    found = decide_anew([recorded(log, each) for each in names[-limit:]], catalog, facts)
     _show([each for each in found if not each.same], printer)
     differ = sum(not each.same for each in found)
     same = f"{differ} of {count(len(found), 'conversation')} would go otherwise"

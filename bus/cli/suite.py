@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bus.config.finding import ConfigFinding
 from bus.config.loading import Loaded
@@ -53,7 +54,9 @@ class Suite:
         return tuple(found)
 
 
-def run_suite(folders: Sequence[Path], files: frozenset[Path], wanted: str | None, *, lenient: bool = False) -> Suite:
+def run_suite(
+    folders: Sequence[Path], files: frozenset[Path], wanted: str | None, *, lenient: bool = False, watched: bool = False
+) -> Suite:
     """Load and run.
 
     Args:
@@ -61,6 +64,7 @@ def run_suite(folders: Sequence[Path], files: frozenset[Path], wanted: str | Non
         files: the test files to run, resolved; none for all.
         wanted: a part of the names of the tests to run; None for all.
         lenient: no tests at all is no error.
+        watched: note down what expressions do in all tests; else only in those that fail.
 
     Raises:
         BusError: there are no tests.
@@ -78,9 +82,42 @@ def run_suite(folders: Sequence[Path], files: frozenset[Path], wanted: str | Non
         where = ", ".join(map(str, folders))
         raise BusError(f"there are no tests{which} in {where}; write one into a file NAME{TESTS} there")
     facts = bootstrap.facts()
-    outcomes = tuple(rehearse(each, loaded.catalog, facts, coverage.where) for each in chosen)
+    outcomes = [rehearse(each, loaded.catalog, facts, coverage.where) for each in chosen]
+    if watched or not all(each.passed for each in outcomes):
+        again = _Watched(folders)
+        outcomes = [again.run(each) if watched or not each.passed else each for each in outcomes]
     whole = len(chosen) == len(loaded.tests)
-    return Suite(loaded.findings, outcomes, coverage, loaded.named, whole, time.perf_counter() - began)
+    return Suite(loaded.findings, tuple(outcomes), coverage, loaded.named, whole, time.perf_counter() - began)
+
+
+class _Watched:
+    """Runs tests again with every expression noted down: they go as before, and what did not pass can be explained.
+
+    Args:
+        folders: what is loaded, once more: expressions are watched from when they are compiled.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        from bus import bootstrap
+        from bus.config.watch import Watch
+
+        self._watch, self._coverage = Watch(), Coverage()
+        self._loaded = bootstrap.load(folders, watch=self._watch, tests=True, coverage=self._coverage)
+        self._facts = bootstrap.facts()
+
+    def run(self, outcome: Outcome) -> Outcome:
+        """The same test; where the files have changed since, what there was."""
+        wanted = (outcome.test.where, outcome.test.name)
+        test = next((each for each in self._loaded.tests if (each.where, each.name) == wanted), None)
+        if test is None or self._loaded.catalog is None:
+            return outcome
+        self._watch.seen.clear()
+        return rehearse(test, self._loaded.catalog, self._facts, self._coverage.where, self._noted)
+
+    def _noted(self) -> tuple[Any, ...]:
+        noted = tuple(self._watch.seen)
+        self._watch.seen.clear()
+        return noted
 
 
 def _chosen(loaded: Loaded, files: frozenset[Path], wanted: str | None) -> tuple[RouteTest, ...]:

@@ -20,7 +20,7 @@ _TESTS = ".test.yaml"
 @click.option("-k", "wanted", metavar="TEXT", help="Only tests with this in their name.")
 @click.option("--coverage", "listed", is_flag=True, help="List the routes, steps and branches that no test reaches.")
 @click.option("--min", "least", type=click.FloatRange(0, 100), metavar="PERCENT", help="Fail when less is covered.")
-@click.option("--verbose", "-v", is_flag=True, help="Show what happened in tests that pass, too.")
+@click.option("--verbose", "-v", is_flag=True, help="Show what happened in tests that pass, too, and every expression.")
 @click.option("--watch", is_flag=True, help="Run again whenever a file changes, until Ctrl-C.")
 @click.option("--record", "conversation", metavar="CONVERSATION", help="Write a test from a recorded conversation.")
 @settings_options
@@ -58,7 +58,7 @@ def test(
     folders, files = _places(paths)
 
     def once() -> int:
-        suite = run_suite(folders, files, wanted, lenient=watch)
+        suite = run_suite(folders, files, wanted, lenient=watch, watched=verbose)
         return report(suite, printer, listed=listed, least=least, verbose=verbose)
 
     if not watch:

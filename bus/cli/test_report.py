@@ -13,6 +13,7 @@ import rich_click as click
 
 from bus.cli.common import Printer, printable
 from bus.cli.dlq import finding_text
+from bus.cli.explain import seen_data, seen_text
 from bus.cli.tap import failure_data
 from bus.config.finding import as_command
 from bus.core.running import FLOW_DUE
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bus.rehearsal.verdict import Miss, Outcome
 
 _DATA = 120  # characters of a payload in the account of what happened
+_EXPRESSIONS = 40  # of one decision; more hide the rest of it
 _COLOURS = {"-": "red", "+": "green", "?": "cyan", "!": "yellow"}
 
 
@@ -49,7 +51,7 @@ def _lines(suite: Suite, printer: Printer, shortfalls: tuple[str, ...], listed: 
         if printer.form == "json":
             printer.emit(as_data(outcome, verbose), "")
         elif not outcome.passed or verbose:
-            for line in outcome_lines(outcome):
+            for line in outcome_lines(outcome, verbose):
                 _echo(line)
     if suite.refused:
         printer.note("nothing was tested: the configuration has errors")
@@ -73,13 +75,17 @@ def _echo(line: str) -> None:
 # --- people -------------------------------------------------------------------------------------------------------
 
 
-def outcome_lines(outcome: Outcome) -> Iterator[str]:
-    """One test, as people read it."""
+def outcome_lines(outcome: Outcome, every: bool) -> Iterator[str]:
+    """One test, as people read it.
+
+    Args:
+        every: show the expressions of all decisions, not only where a look at them may be wanted.
+    """
     test = outcome.test
     yield f"{'ok  ' if outcome.passed else 'FAIL'} {test.where}  {test.name}"
     yield from _misses(outcome)
     yield ""
-    yield from account(outcome)
+    yield from account(outcome, every)
     yield ""
 
 
@@ -101,7 +107,7 @@ def _miss_lines(miss: Miss, path: str, known: bool = False) -> Iterator[str]:
         yield f"    {line.mark} {'  ' * line.depth}{line.text}"
 
 
-def account(outcome: Outcome) -> Iterator[str]:
+def account(outcome: Outcome, every: bool = False) -> Iterator[str]:
     """All that happened, in order."""
     if not outcome.hops:
         yield "  nothing happened"
@@ -110,15 +116,20 @@ def account(outcome: Outcome) -> Iterator[str]:
     calls = {each.request.id: each for each in outcome.calls}
     shown_in = {miss.hop for miss in outcome.misses}
     for hop in outcome.hops:
-        yield from _hop_lines(hop, calls, hop.number in shown_in)
+        yield from _hop_lines(hop, calls, hop.number in shown_in, every)
     for text in outcome.waiting:
         yield f"          ! {text}"
 
 
-def _hop_lines(hop: Hop, calls: dict[str, Call], pointed: bool) -> Iterator[str]:
+def _hop_lines(hop: Hop, calls: dict[str, Call], pointed: bool, every: bool) -> Iterator[str]:
     decision, message = hop.decision, hop.message
     yield f"  {'>' if pointed else ' '} {seconds(hop.at_s):>6}  {_what(message)}"
     yield f"            {decided(decision)}"
+    if pointed or every or decision.failure is not None or decision.end == "filtered":
+        texts = list(dict.fromkeys(seen_text(each) for each in hop.aside))
+        yield from (f"              {text}" for text in texts[:_EXPRESSIONS])
+        if len(texts) > _EXPRESSIONS:
+            yield f"              ... and {len(texts) - _EXPRESSIONS} more expressions; --output json has them all"
     for step in decision.steps:
         yield f"          {'!' if ': failed (' in step else ' '}   {step}"
     if decision.failure is not None:
@@ -233,6 +244,7 @@ def _hop_data(hop: Hop) -> dict[str, Any]:
         "where": decision.where,
         "why": decision.why,
         "reason": decision.reason,
+        "expressions": [seen_data(each) for each in hop.aside],
         "steps": list(decision.steps),
         "failure": None if decision.failure is None else failure_data(decision.failure),
         "outputs": [{"target": each.target, "type": each.type} for each in decision.outputs],

@@ -12,14 +12,11 @@ from collections.abc import Iterable, Mapping
 from bus.config.agents import ADAPTERS, AGENT_KEYS, CAPABILITY_KEYS, RESTART_KEYS
 from bus.config.flows import RETRY_KEYS, RULE_KEYS, STEP_KEYS, WORDS
 from bus.config.fragments import KEYS as FRAGMENT_KEYS
-from bus.config.gateways import KEYS as ENTRY_KEYS
-from bus.config.gateways import VERBS
 from bus.config.integrations import CONFIG_KEYS, CONFIG_TYPES, TYPE_KEYS
 from bus.config.integrations import KEYS as INTEGRATION_KEYS
 from bus.config.reader import PATTERNS
 from bus.config.routes import KEYS as ROUTE_KEYS
 from bus.config.routes import MATCH_KEYS
-from bus.config.schedules import KEYS as SCHEDULE_KEYS
 from bus.config.shape_schema import FLOW, TARGET, TARGET_KINDS, Schema, closed, map_of, of_step, one_of, ref
 from bus.config.tests_schema import tests_document
 from bus.core.errors import FAILURE_CLASSES
@@ -168,8 +165,6 @@ def _integration() -> Schema:
         "uses": {"type": "array", "items": ref("name"), "description": "Integrations beside this one."},
         "config": map_of("expressionName", closed(_known(value, CONFIG_KEYS), ("type",)), "Values that routes read."),
         "types": map_of("typeName", closed(_known(type_, TYPE_KEYS), ("contract",)), "Types, with their contracts."),
-        "gateway": map_of("name", _entry(), "HTTP requests that become messages."),
-        "schedules": map_of("name", _schedule(), "Messages that the bus sends by the clock."),
         "labels": map_of(
             "name",
             closed(
@@ -178,31 +173,37 @@ def _integration() -> Schema:
             "Labels of messages, and what they require of agents.",
         ),
         "defaults": rules,
+        "gateway": map_of(
+            "name",
+            closed(
+                {
+                    "http": _text(r"(POST|PUT|PATCH) /\S*", "Verb and path: `POST /orders`."),
+                    "type": ref("typeName", "What the request becomes."),
+                    "wait": ref("duration", "How long the client is held for the answer."),
+                    "on_timeout": {"enum": ["accepted", "fail"], "description": "202 with a place to ask, or 504."},
+                },
+                ("http", "type"),
+            ),
+            "HTTP requests that become messages.",
+        ),
+        "schedules": map_of(
+            "name",
+            closed(
+                {
+                    "cron": {"type": "string", "description": "Minute, hour, day, month, weekday."},
+                    "zone": {"type": "string", "description": "The time zone, `UTC` unless named: `Europe/Berlin`."},
+                    "type": ref("typeName", "What is sent."),
+                    "data": ref("value", "Its data, as written."),
+                },
+                ("cron", "type"),
+            ),
+            "Messages by the clock.",
+        ),
         "coverage": closed(
             {name: {"type": "integer", "minimum": 0, "maximum": 100} for name in ("routes", "steps", "branches")},
             doc="What share of its routes `bus test --coverage` must have seen, in percent.",
         ),
     }
-
-
-def _entry() -> Schema:
-    keys: Schema = {
-        "http": _text(f"(?:{'|'.join(VERBS)}) /\\S+", "Verb and path: `POST /orders`."),
-        "type": ref("typeName", "The message that the request becomes; its contract is kept."),
-        "wait": ref("duration", "How long the client is held for the answer; without it, nobody waits for one."),
-        "on_timeout": {"enum": ["accepted", "fail"], "description": "After that: 202 and a place to ask at, or 504."},
-    }
-    return closed(_known(keys, ENTRY_KEYS), ("http", "type"))
-
-
-def _schedule() -> Schema:
-    keys: Schema = {
-        "cron": _text(r"\s*\S+(?:\s+\S+){4}\s*", "Minute, hour, day, month, weekday: `0 6 * * 1-5`."),
-        "zone": {"type": "string", "description": "The time zone of the fields, e.g. `Europe/Berlin`; UTC without it."},
-        "type": ref("typeName", "The message that is sent."),
-        "data": {"description": "Its payload, as it is written."},
-    }
-    return closed(_known(keys, SCHEDULE_KEYS), ("cron", "type"))
 
 
 def _fragment() -> Schema:
@@ -261,13 +262,10 @@ def _filled(schema: Schema, doc: str) -> Schema:
 
 _REQUIRED: Mapping[str, tuple[str, ...]] = {"sdk": ("run",), "stdio": ("command",), "bridge": ("url",)}
 _SETTINGS: Schema = {
-    "url": {
-        "type": "string",
-        "description": "The other broker: `${OTHER_BUS}`, an amqp:// URL.",
-    },
-    "namespace": {"type": "string", "description": "The namespace there, if it is another one."},
-    "as": {"type": "string", "description": "The agent's name there, if it is another one."},
     "run": _text(r".+\.py:[A-Za-z_]\w*", "The agent's file and the agent in it: `file.py:agent`."),
+    "url": {"type": "string", "description": "The other bus's broker: `${OTHER_BUS}`."},
+    "namespace": {"type": "string", "description": "The other bus's namespace."},
+    "as": ref("name", "The agent that it is over there."),
     "command": {
         "type": "array",
         "items": {"type": "string"},

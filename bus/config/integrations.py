@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bus.config.assets import Assets
@@ -46,20 +46,16 @@ class IntegrationReader:
         uses = node.get("uses")
         for each, _ in self.reader.texts(uses, "uses") if uses is not None else ():
             self.uses.append((each, document.folder))
-        gateway = GatewayReader(self.reader, self.namespace)
-        schedules = ScheduleReader(self.reader, self.secrets, self.namespace)
-        sections: Mapping[str, Callable[[Scalar, Node], None]] = {
-            "config": lambda key, value: self._config(key, value, integration),
-            "types": lambda key, value: self._type(key, value, document.folder),
-            "labels": self._label,
-            "gateway": lambda key, value: gateway.read(key, value, integration),
-            "schedules": lambda key, value: schedules.read(key, value, integration),
-        }
-        for section, read in sections.items():
-            body = node.get(section)
-            found = None if body is None else self.reader.mapping(body, section)
-            for key, value in found.pairs if found is not None else ():
-                read(key, value)
+        for key, value in self._pairs(node, "config"):
+            self._config(key, value, integration)
+        for key, value in self._pairs(node, "types"):
+            self._type(key, value, document.folder)
+        for key, value in self._pairs(node, "gateway"):
+            GatewayReader(self.reader, self.namespace).read(key, value, integration)
+        for key, value in self._pairs(node, "schedules"):
+            ScheduleReader(self.reader, self.secrets, self.namespace).read(key, value, integration)
+        for key, value in self._pairs(node, "labels"):
+            self._label(key, value)
         defaults = node.get("defaults")
         if defaults is not None and (found := self.reader.mapping(defaults, "defaults")) is not None:
             self.reader.keys(found, ("on_error",), "`defaults`")
@@ -70,6 +66,12 @@ class IntegrationReader:
             and (found := self.reader.mapping(coverage, "coverage", "`{branches: 90}`")) is not None
         ):
             self._coverage(found, integration)
+
+    def _pairs(self, node: MappingNode, name: str) -> Iterable[tuple[Scalar, Node]]:
+        """What stands under a key that is a mapping of names."""
+        inner = node.get(name)
+        found = None if inner is None else self.reader.mapping(inner, name)
+        return () if found is None else found.pairs
 
     def _coverage(self, node: MappingNode, integration: Integration) -> None:
         """How much of it `bus test` must reach, in percent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bus.config.shape_schema import Schema, closed, one_of, ref
 from bus.core.errors import FAILURE_CLASSES
+from bus.rehearsal.script import CHANNELS
 
 
 def tests_document() -> Schema:
@@ -11,8 +12,8 @@ def tests_document() -> Schema:
     stub: Schema = {
         "reply": ref("value", "What it answers."),
         "fail": {"enum": list(FAILURE_CLASSES), "description": "The class it fails with."},
-        "reason": {"type": "string", "description": "What it says of that."},
         "never": {"const": True, "description": "It does not answer."},
+        "reason": {"type": "string", "description": "Why it fails, in words."},
         "after": ref("duration", "How long it takes."),
     }
     stubbed: Schema = closed(stub) | one_of(("reply", "fail", "never"))
@@ -22,7 +23,11 @@ def tests_document() -> Schema:
             {
                 "test": {"type": "string", "description": "What must hold, in words."},
                 "config": {"type": "object", "description": "Configuration values of this test."},
-                "controls": {"type": "object", "description": "Switches of detours that are on."},
+                "controls": {
+                    "type": "object",
+                    "additionalProperties": {"type": "boolean"},
+                    "description": "Switches of the running bus.",
+                },
                 "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
                 "agents": {
                     "type": "object",
@@ -48,24 +53,26 @@ def _doing() -> Schema:
             "data": ref("value"),
             "file": {"type": "string", "description": "A JSON file with the data, relative to the folder."},
             "source": ref("name", "The agent that sends it."),
-            "conversation": {"type": "string"},
+            "conversation": {"type": "string", "description": "The conversation that it belongs to."},
             "labels": {"type": "array", "items": {"type": "string"}, "description": "Labels that it comes with."},
-            "wait": {"type": "boolean", "description": "Whether the sender waits for an answer."},
+            "wait": {"type": "boolean", "description": "Whether the sender waits for the answer."},
         },
         ("type",),
     )
-    step = closed({"step": {"type": "string"}}, ("step",))
-    keys: Schema = {"send": send, "advance": ref("duration", "Time goes on."), "approve": step, "reject": step}
+    keys: Schema = {"send": send, "advance": ref("duration", "Time goes on.")}
     return closed(keys) | one_of(keys)
 
 
 def _expected() -> Schema:
-    target: Schema = {"type": "object", "minProperties": 1}
+    reply: Schema = {"enum": ["ok", "error"], "description": "The asker was answered."}
+    channel: Schema = {"enum": list(CHANNELS), "description": "The message ended there."}
+    sent: Schema = {"agent": ref("name"), "capability": ref("name"), "event": ref("typeName"), "reply": reply}
+    never: Schema = {**sent, "channel": channel}
     kinds: Schema = {
-        "sent": {**target, "description": "A message went there."},
-        "reply": {"enum": ["ok", "error"], "description": "The asker was answered."},
-        "channel": {"enum": ["dead", "invalid", "expired", "filtered"], "description": "The message ended there."},
-        "never": {**target, "description": "Nothing went there."},
+        "sent": {**closed(sent), **one_of(sent), "description": "A message went there."},
+        "reply": reply,
+        "channel": channel,
+        "never": {**closed(never), **one_of(never), "description": "Nothing went there."},
         "calls": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
     }
     more: Schema = {

@@ -1,4 +1,4 @@
-"""A recorded conversation decided anew by other routes, and which decisions differ.
+"""Recorded conversations decided anew by other routes, and which decisions differ.
 
 Decisions are put side by side by what they are about: the first `x.replied` of agent `a` with the first, the second
 with the second. Ids, times and return addresses are not compared.
@@ -17,8 +17,8 @@ from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.rehearsal.matching import Line, Mark, changes, clipped, compare, exactly, shown
 from bus.rehearsal.recording import Entry, Recording
-from bus.rehearsal.stage import Hop, NoRest, Stage, decoded
-from bus.rehearsal.stand_ins import StandIns
+from bus.rehearsal.stage import MOST_DECISIONS, Hop, NoRest, Stage, decoded
+from bus.rehearsal.stand_ins import StandIns, spoken_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +94,40 @@ class _Numbers:
         return self.counted[type_, source]
 
 
-def replay(found: Recording, catalog: Catalog, facts: Facts) -> Replayed:
-    """Decide a conversation anew; nothing is sent anywhere.
+def replay(recordings: Sequence[Recording], catalog: Catalog, facts: Facts) -> list[Replayed]:
+    """Decide conversations anew, all on one stage, as one may hold up another; nothing is sent anywhere.
 
     Args:
+        recordings: different conversations.
         catalog: the changed routes.
         facts: limits and identity.
     """
-    stand_ins = StandIns(catalog.agents, found.answers, repeat=False)
-    stage = Stage(RouteTable(catalog), facts, stand_ins, found.start_s)
+    if not recordings:
+        return []
+    start_s = min(each.start_s for each in recordings)
+    answers = {spoken_in(one.conversation, name): each for one in recordings for name, each in one.answers.items()}
+    stand_ins = StandIns(catalog.agents, answers, recorded=True)
+    stage = Stage(RouteTable(catalog), facts, stand_ins, start_s, most_decisions=MOST_DECISIONS * len(recordings))
+    arrivals = [(one.start_s + each.at_s, each.message) for one in recordings for each in one.arrived]
     problem = ""
     try:
-        for each in found.arrived:
-            stage.advance(max(0.0, found.start_s + each.at_s - stage.now_s))
-            stage.bring(each.message)
+        for at_s, message in sorted(arrivals, key=lambda each: each[0]):
+            stage.advance(max(0.0, at_s - stage.now_s))
+            stage.bring(message)
         stage.rest()
     except NoRest as error:
         problem = str(error)
-    before, after = _recorded(found.entries), _rehearsed(stage.hops)
-    unanswered = tuple(dict.fromkeys(call.capability for call in stand_ins.calls if call.stub is None))
-    return Replayed(found.conversation, tuple(_differences(before, after)), len(after), unanswered, problem)
+    hops: dict[str, list[Hop]] = {}
+    for hop in stage.hops:
+        hops.setdefault("" if hop.message is None else hop.message.conversation, []).append(hop)
+    return [_replayed(each, hops.get(each.conversation, []), stand_ins, problem) for each in recordings]
+
+
+def _replayed(found: Recording, hops: Sequence[Hop], stand_ins: StandIns, problem: str) -> Replayed:
+    before, after = _recorded(found.entries), _rehearsed(hops)
+    lacking = [each for each in stand_ins.calls if each.stub is None]
+    unanswered = dict.fromkeys(each.capability for each in lacking if each.request.conversation == found.conversation)
+    return Replayed(found.conversation, tuple(_differences(before, after)), len(after), tuple(unanswered), problem)
 
 
 def _recorded(entries: Iterable[Entry]) -> list[Decided]:

@@ -7,7 +7,7 @@ by `advance`, and by `rest`, which jumps from one due event to the next until no
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -65,12 +65,14 @@ class Hop:
         at_s: seconds since the start.
         delivery: as it came.
         decision: what became of it.
+        aside: what else was noted down while it was decided; see `Stage`.
     """
 
     number: int
     at_s: float
     delivery: Delivery
     decision: Decision
+    aside: tuple[Any, ...] = ()
 
     @property
     def message(self) -> Message | None:
@@ -115,6 +117,7 @@ class Stage:
     table: the routes.
     facts: limits and identity; the stage sets the time, and a seal of its own.
     start_s: epoch seconds at which the clock starts.
+    aside: takes what watched expressions have noted down since it was last called.
 
     Attributes:
         hops, seen: all that was decided, and what of it an expectation may look at.
@@ -128,8 +131,11 @@ class Stage:
     hops: list[Hop] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     memory: dict[str, tuple[bytes, float | None]] = field(default_factory=dict)
+    most_decisions: int = MOST_DECISIONS
+    aside: Callable[[], tuple[Any, ...]] = tuple
     now_s: float = field(init=False)
     _due: list[tuple[float, int, Delivery]] = field(default_factory=list)
+    _times: list[tuple[float, str]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
     _sent: set[str] = field(default_factory=set)
     _round: set[str] = field(default_factory=set)
@@ -195,8 +201,10 @@ class Stage:
             arrival_s, (time_s, key) = self._next_arrival_s(), self._next_time()
             if min(arrival_s, time_s) > until_s:
                 return
-            if len(self.hops) >= MOST_DECISIONS:
-                what = f"it does not come to rest: {MOST_DECISIONS} messages were decided; look for a loop of routes"
+            if len(self.hops) >= self.most_decisions:
+                what = (
+                    f"it does not come to rest: {self.most_decisions} messages were decided; look for a loop of routes"
+                )
                 raise NoRest(what)
             self.now_s = max(self.now_s, min(arrival_s, time_s))
             if arrival_s <= time_s:
@@ -210,8 +218,9 @@ class Stage:
 
     def _next_time(self) -> tuple[float, str]:
         """When a run goes on by itself, and its key; of several the one that comes first by name."""
-        times = [(due_s, key) for key, (_, due_s) in self.memory.items() if due_s is not None]
-        return min(times, default=(_NEVER_S, ""))
+        while self._times and self.memory.get(self._times[0][1], (b"", None))[1] != self._times[0][0]:
+            heapq.heappop(self._times)  # it was forgotten, or has another time by now
+        return self._times[0] if self._times else (_NEVER_S, "")
 
     def _arrive(self, after_s: float, body: bytes, user: str, message: Message, key: str) -> None:
         delivery = Delivery(body, STRUCTURED, {}, user, message.id, message.type, key, _QUEUE)
@@ -234,13 +243,15 @@ class Stage:
         self._perform(*found)
 
     def _perform(self, delivery: Delivery, decision: Decision) -> None:
-        hop = Hop(len(self.hops), self.now_s - self.start_s, delivery, decision)
+        hop = Hop(len(self.hops), self.now_s - self.start_s, delivery, decision, self.aside())
         self.hops.append(hop)
         for change in decision.changes:
             if change.body is None:
                 self.memory.pop(change.key, None)
             else:
                 self.memory[change.key] = (change.body, change.due_s)
+                if change.due_s is not None:
+                    heapq.heappush(self._times, (change.due_s, change.key))
         if decision.end == "filtered":
             self._see(hop, "channel", "filtered", decision.message)
         for output in decision.outputs:

@@ -34,12 +34,12 @@ class StandIns:
     """Args:
     agents: as declared.
     stubs: answers by agent or capability; the last one of a list repeats.
-    repeat: whether it does; recorded answers are given once each.
+    recorded: the stubs are answers out of the log, by `spoken_in`: each is given once, in its own conversation.
     """
 
     agents: Mapping[str, Agent]
     stubs: Mapping[str, tuple[Stub, ...]]
-    repeat: bool = True
+    recorded: bool = False
     calls: list[Call] = field(default_factory=list)
     _given: Counter[str] = field(default_factory=Counter)
 
@@ -55,7 +55,8 @@ class StandIns:
         """
         capability = request.type.removesuffix(REQUESTED)
         offering = [pinned] if pinned else [name for name, a in self.agents.items() if capability in a.capabilities]
-        key = next((name for name in (*offering, capability) if name in self.stubs), None)
+        names = (spoken_in(request.conversation, capability),) if self.recorded else (*offering, capability)
+        key = next((name for name in names if name in self.stubs), None)
         stub = None if key is None else self._next(key)
         agent = (stub.agent if stub is not None else None) or (key if key in offering else None)
         call = Call(capability, agent or next(iter(offering), ""), request, at_s, stub)
@@ -70,11 +71,16 @@ class StandIns:
         self._given[key] += 1
         if turn < len(answers):
             return answers[turn]
-        return answers[-1] if self.repeat and answers else None
+        return answers[-1] if answers and not self.recorded else None
 
     def count(self, name: str) -> int:
         """How often an agent or capability was asked."""
         return sum(name in (each.capability, each.agent) for each in self.calls)
+
+
+def spoken_in(conversation: str, capability: str) -> str:
+    """The key of a capability's recorded answers."""
+    return f"{conversation}\0{capability}"
 
 
 def _data(stub: Stub) -> Json:

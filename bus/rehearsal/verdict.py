@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bus.core.facts import Facts
 from bus.core.route import Catalog
@@ -61,16 +62,23 @@ class Outcome:
         return not self.misses
 
 
-def rehearse(test: RouteTest, catalog: Catalog, facts: Facts, where: Where = lambda route, step: None) -> Outcome:
+def rehearse(
+    test: RouteTest,
+    catalog: Catalog,
+    facts: Facts,
+    where: Where = lambda route, step: None,
+    aside: Callable[[], tuple[Any, ...]] = tuple,
+) -> Outcome:
     """Run one test.
 
     Args:
         catalog: the compiled configuration.
         facts: limits and identity.
         where: finds the steps that fail, for people.
+        aside: see `Stage`.
     """
     stand_ins = StandIns(catalog.agents, test.stubs)
-    stage = Stage(_table(test, catalog), replace(facts, controls=test.controls), stand_ins, test.start_s)
+    stage = Stage(_table(test, catalog), replace(facts, controls=test.controls), stand_ins, test.start_s, aside=aside)
     misses: list[Miss] = []
     try:
         stage.play(test.do)
@@ -218,7 +226,7 @@ def _missing(expected: Expected, free: Sequence[Seen], seen: Sequence[Seen], why
     nearest = min(here, key=lambda each: _differences(expected, each)[0])
     lines = _differences(expected, nearest)[1]
     which = f"; the nearest of {len(here)}" if len(here) > 1 else ""
-    got = f"{verb(nearest.kind)} {nearest.target} at {seconds(nearest.at_s)}, but not so{which}"
+    got = f"{verb(nearest.kind)} {nearest.target} at {seconds(nearest.at_s)}, with differences{which}"
     if not lines:
         got = f"there is none left: another expectation takes {nearest.target} at {seconds(nearest.at_s)}"
     return Miss(expected.line, said(expected), got, why.of(why.hops[nearest.hop]), lines, nearest.hop)

@@ -67,6 +67,17 @@ def test_failing_is_1_with_the_difference_and_all_that_happened(bus: Bus, failin
     assert lines[-1].startswith("1 passed, 1 failed")
 
 
+def test_where_it_went_wrong_every_expression_is_shown_with_its_values(bus: Bus, tested: Path) -> None:
+    wrong = PASSING.replace("expect: [{reply", "expect: [{sent: {capability: greeting}, data: {name: Bob}}, {reply")
+    (tested / "hello.test.yaml").write_text(wrong)
+    ran = bus("test", tested, "--output", "text")
+    assert ran.code == 1
+    assert f'{tested / "hello.yaml"}:3:41  {{{{ data.name }}}}: "Ada"\n' in ran.out
+    (bad, _) = bus("test", tested).rows
+    (seen,) = bad["happened"][0]["expressions"]
+    assert (seen["text"], seen["value"]) == ("{{ data.name }}", "Ada")
+
+
 def test_verbose_shows_what_happened_where_all_is_well(bus: Bus, tested: Path) -> None:
     ran = bus("test", tested, "--output", "text", "-v")
     assert ran.code == 0

@@ -56,8 +56,8 @@ def test_every_code_that_users_read_about_is_planted() -> None:
         "data-mismatch", "unit", "two-owners", "unreachable", "open-target", "env-in-route", "unknown-kind",
         "unknown-step", "wrong-type", "duplicate-key", "missing-file", "bad-schema", "remote-ref", "missing-key",
         "bad-name", "unknown-agent", "not-one-capability", "no-owner", "path-outside", "unknown-class",
-        "secret-missing", "config-missing", "duplicate-name", "unknown-matcher", "bad-test", "bad-json", "bad-http",
-        "no-reply", "bad-cron", "bad-zone", "no-expression", "bad-url", "not-here",
+        "secret-missing", "config-missing", "duplicate-name", "unknown-matcher", "bad-test", "bad-json",
+        "bad-http", "no-reply", "bad-cron", "bad-zone", "no-expression", "bad-url", "not-here",
     }  # fmt: skip
 
 

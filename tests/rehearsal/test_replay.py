@@ -61,7 +61,7 @@ STUBS = {
 SCRIPTS: list[tuple[Do, ...]] = [
     (Send("asked", {"text": "hi"}),),
     (Send("asked", {"text": "hi"}, conversation="c"), Advance(0.05), Send("asked", {"text": "yo"}, "desk", "c")),
-    (Send("asked", {"text": "hi"}, "desk", wait=False), Advance(20), Send("asked", {"text": "$any"}, "desk")),
+    (Send("asked", {"text": "hi"}, "desk", "c", wait=False), Advance(20), Send("asked", {"text": "$any"}, "desk", "c")),
     (Send("asked", {"text": 7}),),
 ]
 
@@ -80,7 +80,8 @@ def record(table: RouteTable, script: tuple[Do, ...]) -> list[Entry]:
 
 
 def anew(entries: list[Entry], table: RouteTable) -> Replayed:
-    return replay(recording(entries), table.catalog, FACTS)
+    (found,) = replay([recording(entries)], table.catalog, FACTS)
+    return found
 
 
 @pytest.mark.parametrize("routes", [PLAIN, GATHER], ids=["plain", "memory"])
@@ -104,6 +105,19 @@ def test_a_recording_is_a_test_that_passes(tmp_path: Path, routes: str, script: 
     (test,) = loaded.tests
     assert len(test.expect) > 1
     assert [(each.expected, each.got, each.lines) for each in rehearse(test, loaded.catalog, FACTS).misses] == []
+
+
+def test_conversations_that_wait_for_each_other_are_replayed_together(tmp_path: Path) -> None:
+    table = catalog(tmp_path, GATHER)
+    script: tuple[Do, ...] = (Send("asked", {"text": "hi"}), Advance(0.05), Send("asked", {"text": "hi"}))
+    entries = record(table, script)
+    apart: dict[str, list[Entry]] = {}
+    for each in entries:
+        apart.setdefault(each.record.conversation, []).append(each)
+    assert len(apart) == 2
+    recordings = [recording(each) for each in apart.values()]
+    assert [each.same for each in replay(recordings, table.catalog, FACTS)] == [True, True]
+    assert [each.same for one in recordings for each in replay([one], table.catalog, FACTS)] == [True, False]
 
 
 def lines(found: Replayed) -> list[str]:
