@@ -28,6 +28,8 @@ from bus.settings import Settings
 from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from bus.config.loading import Loaded
     from bus.config.watch import Watch
     from bus.core.route import Agent
@@ -275,7 +277,7 @@ def run_bus(
     routes: RouteTable,
     ready: Callable[[int | None], None],
     waiting: Callable[[str, int | None], None] = lambda reason, port: None,
-    beside: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    beside: Callable[[CollectorRegistry], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
@@ -287,7 +289,7 @@ def run_bus(
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
         waiting: called every few seconds at the start while something is down: what, and the same port.
-        beside: what else this process does meanwhile, on threads of its own.
+        beside: what else this process does meanwhile, on threads of its own; given the registry of its metrics.
 
     Raises:
         Unreachable: the broker's URL is none, or the broker turns us away.
@@ -307,7 +309,7 @@ def run_bus(
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
         told = Readiness(ready, waiting)
-        told.port = _endpoint(settings, meter, lambda: told.wrong, open_things)
+        told.port = endpoint(settings, meter.registry, lambda: told.wrong, open_things)
         stopping = open_things.enter_context(graceful())
         store = patiently(lambda: open_store(settings), told.waits)
         open_things.callback(store.close)
@@ -321,7 +323,7 @@ def run_bus(
         worker = make_worker(
             for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
         )
-        open_things.enter_context(beside())
+        open_things.enter_context(beside(meter.registry))
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
@@ -422,8 +424,8 @@ def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None
     return SpanRecorder(otlp_exporter(settings.otlp_endpoint), settings.namespace, __version__, meter.spans)
 
 
-def _endpoint(
-    settings: Settings, meter: PrometheusMeter, unready: Callable[[], str], open_things: contextlib.ExitStack
+def endpoint(
+    settings: Settings, registry: CollectorRegistry, unready: Callable[[], str], open_things: contextlib.ExitStack
 ) -> int | None:
     """Open the endpoint for Prometheus and probes; returns its port, or None when it is turned off."""
     if settings.metrics_port < 0:
@@ -431,13 +433,13 @@ def _endpoint(
     from bus.shell.telemetry.endpoint import TelemetryEndpoint
 
     try:
-        endpoint = TelemetryEndpoint(meter.registry, unready, port=settings.metrics_port)
+        opened = TelemetryEndpoint(registry, unready, port=settings.metrics_port)
     except OSError as error:
         raise BusError(
             f"port {settings.metrics_port} for metrics cannot be had ({error.strerror}); write --metrics-port 0"
         ) from error
-    open_things.callback(endpoint.close)
-    return endpoint.port
+    open_things.callback(opened.close)
+    return opened.port
 
 
 def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:

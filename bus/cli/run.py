@@ -87,7 +87,7 @@ def run(paths: tuple[Path, ...], workers: int, role: str, printer: Printer, **fl
         broker = bootstrap.open_broker(settings, printer.note)
         try:
             if role == "gateway":
-                bootstrap_roles.run_gateway(broker.settings, table, lambda port: ready(None, port))
+                bootstrap_roles.run_gateway(broker.settings, table, ready)
             elif workers > 1:
                 beside = role == "all" and bool(table.catalog.entrances)
                 bootstrap_roles.run_workers(

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +95,10 @@ def another_gateway(live: LiveBus) -> Iterator[int]:
     )
     try:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["http_port"]
+        said = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"http://127.0.0.1:{said['metrics_port']}/readyz", timeout=5) as page:
+            assert page.status == 200
+        yield said["http_port"]
     finally:
         process.terminate()
         assert process.wait(30) == 0
@@ -125,6 +129,7 @@ def test_a_request_is_checked_answered_or_failed_in_the_words_of_the_bus(gate: G
     assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
     assert gate.ask("POST", "/greet", {"name": "x"}, Content_Type="text/plain").status == 415
     assert gate.ask("POST", "/greet", {"name": "x" * 300_000}).status == 413
+    assert gate.live.metric("agentbus_gateway_requests_total") == 8  # the last never was one
 
 
 def test_an_answer_that_comes_later_is_fetched_from_whatever_gateway_runs_then(gate: Gate) -> None:

@@ -40,6 +40,7 @@ from bus.core.route import Catalog, Entrance
 from bus.ports import AgentLink, Inbound
 from bus.shell.gateway.http import Request, Response
 from bus.shell.gateway.results import Results, Seen
+from bus.shell.telemetry.gateway import NONE, GatewayMeter
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Desk:
     link: open, or opening.
     results: what the log knows.
     limits: what a message may be.
+    meter: told of every answer.
     clock: epoch seconds.
     """
 
@@ -83,19 +85,27 @@ class Desk:
         link: AgentLink,
         results: Results,
         limits: Limits,
+        meter: GatewayMeter,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._catalog, self._link, self._results = catalog, link, results
-        self._limits, self._clock = limits, clock
+        self._limits, self._meter, self._clock = limits, meter, clock
         self._entrances = {(each.method, each.path): each for each in catalog.entrances}
         self._held: dict[str, list[_Held]] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._closing = asyncio.Event()
+        meter.held = lambda: sum(map(len, self._held.values()))
 
     # --- requests -------------------------------------------------------------------------------------------------
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; never raises."""
+        response = await self._answer(request)
+        entrance = self._entrances.get((request.method, request.path))
+        self._meter.answered(NONE if entrance is None else entrance.name, response.status)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         try:
             if request.path.startswith(REQUESTS):
                 return await self._status(request)
