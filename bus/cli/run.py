@@ -60,7 +60,8 @@ def run(paths: tuple[Path, ...], workers: int, role: str, printer: Printer, **fl
     configure(settings.log_level, settings.log_format, sys.stderr)
     loaded = bootstrap.load(folders_of(paths))
     for finding in loaded.findings:
-        printer.note(str(finding))
+        if finding.severity == "warning":  # errors are told with the refusal
+            printer.note(str(finding))
     table = bootstrap.table(loaded)
     if workers > 1 and settings.store_url is None:
         raise click.BadParameter(

@@ -18,6 +18,7 @@ from bus.config.step_checks import CHECKS, Checked
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
+from bus.config.waiting_checks import check_join, check_retry
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
 from bus.core.spec import FlowShape, Record, Spec
@@ -121,6 +122,8 @@ class FlowReader:
             node = cast(Node, body.get(kind.text))
             CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
         self.memory = self.memory or spec.memory
+        check_join(body.get(kind.text), self.slots.reader)
+        check_retry(rules_node, parsed, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         if placed is not None:
@@ -146,7 +149,7 @@ class FlowReader:
             what = f"fragment `{name}` uses itself: {way}"
             reader.report(node.get("fragment") or node, "recursive-fragment", what, "steps that end")
             return BAD
-        slots = Slots(reader, assets, fragment.document.folder)
+        slots = Slots(reader, assets, fragment.document.folder, self.slots.watch)
         targets = replace(self.targets, slots=slots)
         inner = FlowReader(slots, self.steps, targets, (*self.inside, name), self.observer)
         inner._copies.extend(self._copies)

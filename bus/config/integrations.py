@@ -165,6 +165,8 @@ class IntegrationReader:
                 self.reader.report(variable, "wrong-type", f"the variable {env} is no {kind}", f"{_an(kind)} into it")
             return value
         default = body.get("default")
+        if default is None and self.reader.near_miss(body, "default"):
+            return None  # which has its finding
         if default is None:
             what = f"`{name}` has no `default`" + (f" and the variable {env} is not set" if env else " and no `env`")
             self.reader.report(key, "config-missing", what, "`default: ...`" + (f", or set {env}" if env else ""))

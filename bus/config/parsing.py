@@ -163,7 +163,7 @@ class ShapeReader:
                 return BAD
             found = [self.read(shape.item, each, slot) for each in nodes]
             return BAD if any(each is BAD for each in found) else tuple(found)
-        mapping = reader.mapping(node, slot)
+        mapping = reader.mapping(node, slot, _written(shape))
         if mapping is None:
             return BAD
         if isinstance(shape, spec.MapOf):
@@ -247,3 +247,13 @@ class ShapeReader:
                 return None
             offset += len(segment) + 1
         return tuple(segments)
+
+
+def _written(shape: spec.MapOf | spec.Record | spec.FlowShape) -> str:
+    """What to write where a mapping is wanted."""
+    if isinstance(shape, spec.FlowShape):
+        return "`{steps: [...]}`"
+    if isinstance(shape, spec.MapOf):
+        return "`{vars.name: ...}`" if shape.keys == "path" else "`{name: ...}`"
+    keys = [name for name, field in shape.fields.items() if field.required] or list(shape.fields)[:1]
+    return f"`{{{', '.join(f'{key}: ...' for key in keys)}}}`"

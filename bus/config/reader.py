@@ -100,6 +100,9 @@ class Reader:
             if key.text in later:
                 what = f"`{key.text}` in {owner} is not in this version"
                 self.report(key, "unknown-key", what, f"{owner} without it")
+            elif key.text.startswith("-") and key.text[1:] not in known:
+                item = clip(key.text[1:])
+                self.report(key, "unknown-key", f"`-{item}` is a key, and no item of a list", f"`- {item}: ...`")
             elif key.text not in known:
                 what = f"unknown key `{clip(key.text)}` in {owner}"
                 self.report(key, "unknown-key", what, instead_of(key.text, known))

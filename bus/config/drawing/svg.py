@@ -139,8 +139,7 @@ def _step(step: Block, indent: str, counter: _Counter) -> Iterable[_Row]:
 
 
 def _arrow(arrow: Arrow, indent: str, counter: _Counter) -> _Row:
-    label = f"{arrow.label}: " if arrow.label else ""
-    return _Row(f"{indent}→ {label}{arrow.kind} {arrow.name}", "", counter())
+    return _Row(f"{indent}→ {arrow}", "", counter())
 
 
 def _width(rows: list[_Row]) -> float:

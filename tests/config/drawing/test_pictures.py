@@ -99,6 +99,27 @@ def test_a_sketch_has_every_branch_with_its_condition(graph: Graph) -> None:
     assert choose.branches[3].flow == Sketch()
 
 
+def test_a_fragment_is_drawn_where_it_is_used_and_a_name_from_the_message_with_all_it_may_be(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(
+        """\
+route: outer
+match: {type: a}
+steps: [{use: {fragment: inner}}]
+to: [{event: "{{ data.to }}", allow: [b, c]}, {capability: d, version: ^2, where: {region: [eu, uk], fast: true}}]
+---
+fragment: inner
+steps: [{wire_tap: {event: seen}}]
+"""
+    )
+    (route,) = sketches([file], STEPS)
+    assert [(arrow.kind, arrow.name) for arrow in route.arrows()] == [
+        ("event", "seen"), ("event", "b"), ("event", "c"), ("capability", "d"),
+    ]  # fmt: skip
+    assert str(route.flow.to[-1]) == "capability d with version ^2, region eu or uk, fast true"
+    assert route.flow.steps[0].branches[0].label == "inner"
+
+
 def test_as_text(graph: Graph) -> None:
     lines = text(graph).splitlines()
     assert lines[:6] == [
