@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bus import bootstrap
 from bus.settings import Settings
@@ -116,7 +116,7 @@ def run_workers(
     folders: Sequence[Path],
     workers: int,
     say: Callable[[str], None],
-    ready: Callable[[], None],
+    ready: Callable[[int | None], None],
     gateway: bool = False,
 ) -> None:
     """Run several workers as processes of their own until SIGTERM or SIGINT; one that dies is started again.
@@ -125,7 +125,7 @@ def run_workers(
         settings: from `open_broker`; their store must be PostgreSQL.
         folders: the integrations, which each worker loads.
         say: told when a worker dies and comes back.
-        ready: called once, when every worker works or stands by.
+        ready: called once, when every worker works or stands by, with the port of the gateway if there is one.
         gateway: whether one more process runs the gateway.
 
     Raises:
@@ -138,15 +138,14 @@ def run_workers(
     with contextlib.closing(bootstrap.open_store(settings)) as store:
         begin_ingress(store, settings.partitions, settings.first_partitions)
     parts = []
-    for number in range(workers):
+    for number in range(workers + gateway):
+        last = number == workers
         port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
         environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
-        arguments = ["bus", "run", *map(str, folders), "--role", "router", "--output", "json"]
-        parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
-    if gateway:
-        arguments = ["bus", "run", *map(str, folders), "--role", "gateway", "--output", "json"]
-        parts.append(Part("gateway", arguments, settings.as_environment(), None, say))
-    asyncio.run(run_crew(parts, ready))
+        role = "gateway" if last else "router"
+        arguments = ["bus", "run", *map(str, folders), "--role", role, "--output", "json"]
+        parts.append(Part(role if last else f"worker {number + 1}", arguments, environment, None, say))
+    asyncio.run(run_crew(parts, lambda: ready(cast("int | None", parts[-1].announced.get("http_port")))))
 
 
 def ask_growth(settings: Settings, partitions: int) -> None:

@@ -20,6 +20,7 @@ from adapters import Agent
 from bus.core.message import Json, Message
 from tests.acceptance.live import LiveBus, playing
 from tests.conftest import TestBroker
+from tests.postgres_server import PostgresServer
 
 GATE = Path(__file__).parent / "gate"
 
@@ -39,8 +40,8 @@ class Gate:
         self.greeted: list[str] = []
         self.may_answer = asyncio.Event()
 
-    def start(self) -> None:
-        self.live.begin(BUS_HTTP="127.0.0.1:0")
+    def start(self, *words: str) -> None:
+        self.live.begin(*words, BUS_HTTP="127.0.0.1:0")
         self.port = self.live.hear("ready")["http_port"]
 
     def ask(self, verb: str, path: str, data: Any = None, port: int = 0, **headers: str) -> Answer:
@@ -182,3 +183,34 @@ def test_two_gateways_share_an_inbox_and_each_answers_its_own_clients(gate: Gate
         assert [each.data for each in answers] == [{"text": f"Hello {name}"} for name in names]
 
     gate.play(act)
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    made = PostgresServer()
+    yield made
+    made.close()
+
+
+def test_beside_several_workers_it_is_a_process_of_its_own_and_reads_the_log_of_all(
+    broker: TestBroker, namespace: str, server: PostgresServer, tmp_path: Path
+) -> None:
+    live = LiveBus(GATE, tmp_path / "home", namespace, broker.bus_url, broker.agent_url, server.url)
+    gate = Gate(live)
+    gate.start("--workers", "2")
+
+    async def act() -> None:
+        gate.may_answer.set()
+        names = [f"n{number}" for number in range(6)]
+        asked = [gate.asked("POST", "/greetings", {"name": name}, Idempotency_Key=name) for name in names]
+        places = [each.headers["Location"] for each in await asyncio.gather(*asked)]
+        fetched = await asyncio.gather(*(gate.fetched(place) for place in places))
+        assert [each.data["data"] for each in fetched] == [{"text": f"Hello {name}"} for name in names]
+        again = await gate.asked("POST", "/greetings", {"name": "n0"}, Idempotency_Key="n0")
+        assert (again.status, again.data) == (200, {"text": "Hello n0"})
+        assert sorted(gate.greeted) == names
+
+    try:
+        gate.play(act)
+    finally:
+        live.stop()
