@@ -231,7 +231,10 @@ class Judge:
             if type_ in (TASK_CLAIM, TASK_MOVE):
                 facts = self._of_its_task(understood, partition, facts)
             facts = self._recalling(partition, facts)
-            decision = self._kept(partial(self._place(delivery).decide, came, understood), facts)
+            place = self._place(delivery)
+            decision = place.decide(came, understood, facts)
+            if decision.changes:
+                decision = self._kept(decision, partial(place.decide, came, understood), facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
             if type_ == TASK_MOVE and decision.end == "filtered":
@@ -246,13 +249,10 @@ class Judge:
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
 
-    def _kept(self, decide: Callable[[Facts], Decision], facts: Facts) -> Decision:
-        """Decide, with the large values that it leaves behind kept; if they cannot be, decide that they cannot."""
-        decision = decide(facts)
-        if not decision.changes:
-            return decision
+    def _kept(self, decision: Decision, again: Callable[[Facts], Decision], facts: Facts) -> Decision:
+        """Keep the large values that a decision leaves behind; if they cannot be kept, decide that they cannot."""
         kept = self._luggage.keep(decision)
-        return decide(replace(facts, stores_blobs=False)) if kept is None else kept
+        return again(replace(facts, stores_blobs=False)) if kept is None else kept
 
     def _recalling(self, partition: int, facts: Facts) -> Facts:
         """The facts for a decision in this partition."""

@@ -121,7 +121,8 @@ class Desk:
         data = self._data(request, entrance)
         key = _key(request)
         identity = secrets.token_hex(16) if key is None else keyed_id(entrance, key)
-        message = message_of(entrance, data, identity, self._clock() if key is None else None)
+        now_s = self._clock() if key is None else None
+        message = message_of(entrance, data, identity, now_s, request.headers.get("traceparent"))
         held = _Held(encode(message.attributes, message.data))
         earlier = self._held.get(identity, ())
         if any(each.body != held.body for each in earlier):
