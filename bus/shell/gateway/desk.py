@@ -124,13 +124,12 @@ class Desk:
         now_s = self._clock() if key is None else None
         message = message_of(entrance, data, identity, now_s, request.headers.get("traceparent"))
         held = _Held(encode(message.attributes, message.data))
-        earlier = self._held.get(identity, ())
-        if any(each.body != held.body for each in earlier):
+        if any(each.body != held.body for each in self._held.get(identity, ())):
             return _reused()
         self._held.setdefault(identity, []).append(held)  # before it is sent: the answer may be quick
         try:
-            if key is None or not (earlier or await self._known(identity, held)):
-                await self._publish(message)
+            if key is None or not await self._known(identity, held):
+                await self._publish(message)  # though another client may just do the same: the bus takes it once
             return await self._await(entrance, identity, held)
         finally:
             self._held[identity].remove(held)
