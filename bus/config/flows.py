@@ -11,9 +11,9 @@ from bus.config.names import check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, COPIES, WITHIN, Names, TypeOf, merged, unknown, unsure, with_error, written
+from bus.config.places import AFTER, COPIES, WITHIN, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
-from bus.config.step_checks import CHECKS, Checked
+from bus.config.step_checks import CHECKS, Checked, RunPlace
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
@@ -25,8 +25,7 @@ from bus.core.work import Flow, OnError, Placed, Retry, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "claim_check", "throttle",
-    "circuit_breaker", "wait", "approve", "process", "plan",
+    "claim_check", "wait", "approve", "process", "plan",
 )  # fmt: skip
 USE = "use"
 RULE_KEYS = ("class", "when", "retry", "then")
@@ -45,14 +44,18 @@ class FlowReader:
     Args:
         steps: the table of steps.
         inside: the fragments that this flow is in, outermost first.
+        place: what the route says of where its runs live; None when that is not known, as in a fragment by itself.
         memory: whether something was read that waits or remembers.
+        homed: whether something was read that must see all runs of the route.
     """
 
     slots: Slots
     steps: Mapping[str, Spec]
     targets: TargetReader
     inside: tuple[str, ...] = ()
+    place: RunPlace | None = None
     memory: bool = False
+    homed: bool = False
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -92,7 +95,7 @@ class FlowReader:
         when_node = body.get("when")
         when = None if when_node is None else self.slots.expression(when_node, "when", names, "bool")
         spec = self.steps[kind.text]
-        shape = ShapeReader(self.slots, names, self.flow, self.targets.read, WITHIN.get(spec.kind, _as_it_is))
+        shape = ShapeReader(self.slots, names, self.flow, self.targets.read, WITHIN.get(spec.kind, {}))
         if spec.kind in COPIES:
             self._copies.append(spec.kind)
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
@@ -109,8 +112,9 @@ class FlowReader:
                 return None, {**names, "data": ANY}
         if spec.kind in CHECKS:
             node = cast(Node, body.get(kind.text))
-            CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
-        self.memory = self.memory or spec.memory
+            CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader, self.place))
+        self.memory = self.memory or spec.remembers(parsed)
+        self.homed = self.homed or spec.homed
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         after = self._after(spec, parsed, names, shape)
@@ -134,10 +138,11 @@ class FlowReader:
             reader.report(node.get("fragment") or node, "recursive-fragment", what, "steps that end")
             return BAD
         slots = Slots(reader, assets, fragment.document.folder)
-        inner = FlowReader(slots, self.steps, replace(self.targets, slots=slots), (*self.inside, name))
+        inner = FlowReader(slots, self.steps, replace(self.targets, slots=slots), (*self.inside, name), self.place)
         inner._copies.extend(self._copies)
         flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
         self.memory = self.memory or inner.memory
+        self.homed = self.homed or inner.homed
         return shape.typed({**given, "flow": flow}, read.after["data"])
 
     def _build(self, spec: Spec, kind: Scalar, parsed: Any) -> Step | None:
@@ -274,10 +279,6 @@ class FlowReader:
             seconds.get("max") or max(usual.most_s, seconds.get("initial") or 0.0),
             usual.jitter if shares.get("jitter") is None else cast("float", shares["jitter"]),
         )
-
-
-def _as_it_is(names: Names, parsed: Any, type_of: TypeOf) -> Names:
-    return names
 
 
 def _together(names: Names, flows: list[FlowRead]) -> Names:

@@ -7,7 +7,7 @@ adding findings. It knows shapes only; what a step does with them, and what else
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -46,7 +46,8 @@ class ShapeReader:
         slots: compiles expressions, values and files.
         names: the scope; within a map of paths, each value also sees what those before it wrote.
         flow, target: read a nested flow (of a mapping's `steps` and `to`) and a target.
-        within: the scope of a nested flow, by this one and the fields that stand beside the flow.
+        within: scopes of fields that are not read in this one, by this one and the fields before; `flow` is that of
+            nested steps.
         flows: the nested flows, as they are read.
     """
 
@@ -54,7 +55,7 @@ class ShapeReader:
     names: Names
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
     target: Callable[[Node, Names, tuple[str, ...]], Target | None]
-    within: Callable[[Names, Any, TypeOf], Names]
+    within: Mapping[str, Callable[[Names, Any, TypeOf], Names]]
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
@@ -81,7 +82,6 @@ class ShapeReader:
         return BAD if found is None else found
 
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
-        reader = self.slots.reader
         if isinstance(shape, spec.Expr):
             compiled = self.slots.compiled(node, slot, self.names, shape.type)
             return None if compiled is None else self.typed(compiled.expression, compiled.type)
@@ -100,8 +100,15 @@ class ShapeReader:
             return self.path(node, slot)
         if isinstance(shape, spec.TargetShape):
             return self._target(shape, node, slot) if shape.fields else self.target(node, self.names, ())
+        return self._plain(shape, node, slot)
+
+    def _plain(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
+        """A value that stands there as it is."""
+        reader = self.slots.reader
         if isinstance(shape, spec.Duration):
             return reader.duration(node, slot)
+        if isinstance(shape, spec.Rate):
+            return reader.rate(node, slot)
         if isinstance(shape, spec.Integer):
             return reader.integer(node, slot, shape.minimum)
         if isinstance(shape, spec.Number):
@@ -186,13 +193,16 @@ class ShapeReader:
         for name, each in shape.fields.items():
             value = node.get(name)
             if value is not None:
+                before = self.names
+                self.names = self._scope(name, found)
                 found[name] = self.read(each.shape, value, name)
+                self.names = before
                 good = good and found[name] is not BAD
             elif each.required:
                 good = False
                 self._missing(node, name, owner)
         if shape.flow:
-            found["flow"] = self._nested(node, self.within(self.names, found, self.type_of))
+            found["flow"] = self._nested(node, self._scope("flow", found))
         return found if good else BAD
 
     def _missing(self, node: MappingNode, name: str, owner: str) -> None:
@@ -202,9 +212,14 @@ class ShapeReader:
         else:
             self.slots.reader.required(node, name, owner)
 
+    def _scope(self, name: str, found: Mapping[str, Any]) -> Names:
+        change = self.within.get(name)
+        return self.names if change is None else change(self.names, found, self.type_of)
+
     def _nested(self, node: MappingNode, names: Names) -> Flow:
         flow, read = self.flow(node, names)
         self.flows.append(read)
+        self.typed(flow, read.after["data"])
         return flow
 
     def path(self, node: Node, slot: str) -> Path | None:

@@ -15,6 +15,7 @@ from bus.core.spec import (
     MapOf,
     Number,
     PathTo,
+    Rate,
     Record,
     SchemaFile,
     Shape,
@@ -34,6 +35,7 @@ _WORDS: dict[type, str] = {
     Text: "text",
     Integer: "whole number",
     Duration: "duration",
+    Rate: "rate",
     TargetShape: "target",
     FlowShape: "flow",
 }

@@ -31,7 +31,7 @@ class Found(NamedTuple):
             or may claim tasks.
         answers: the capability that such a message answers for, or None.
         contract: what the type's payload must keep, or None.
-        serial: an owner has a `serial_by`.
+        serial: an owner has a `serial_by`, or all its runs live in one partition.
     """
 
     owners: tuple[tuple[Route, str], ...]
@@ -225,7 +225,7 @@ class RouteTable:
             self._declared(type_, source, answers),
             answers,
             declared.contract if declared is not None else None,
-            any(route.serial_by is not None for route, _ in owners),
+            any(route.serial_by is not None or route.homed for route, _ in owners),
         )
 
     def _fitting(self, type_: str, source: str) -> list[_Entry]:
