@@ -2,6 +2,7 @@
 
     sdk       a Python file with an Agent in it, in a process of its own      run: FILE.py:agent   env: [NAMES]
     stdio     any program that speaks JSON lines, tasks handled in-process    command: [ARGV...]   env: [NAMES]
+    bridge    carries events to and from another bus      url: URL   namespace: NAME   as: NAME
     external  connects by itself; nothing is run
 
 What ends is started again with back-off. Nothing outlives the host: on cancellation agents finish what they work on
@@ -21,6 +22,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Protocol
 
+from adapters.bridge import Bridge
 from adapters.process import Backoff, Command, allowed, end, relay_log
 from adapters.stdio import StdioAgent
 from bus.core.errors import BusError
@@ -107,7 +109,11 @@ class SdkProcess:
                 relaying.cancel()
 
 
-ADAPTERS: Mapping[str, Callable[[Declared, Mapping[str, str]], Hosted]] = {"sdk": SdkProcess, "stdio": StdioAgent}
+ADAPTERS: Mapping[str, Callable[[Declared, Mapping[str, str]], Hosted]] = {
+    "sdk": SdkProcess,
+    "stdio": StdioAgent,
+    "bridge": Bridge,
+}
 """Adapters that the host runs."""
 
 EXTERNAL = "external"

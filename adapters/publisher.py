@@ -120,7 +120,12 @@ class Publisher:
             self._waiting.append(pending)
         else:
             self._enter(pending)
-        await pending.confirmed
+        try:
+            await pending.confirmed
+        except asyncio.CancelledError:
+            if pending in self._waiting:  # the sender gave up, and no line has had it
+                self._waiting.remove(pending)
+            raise
 
     def _properties(self, message: Message) -> Any:
         return pika.BasicProperties(

@@ -29,9 +29,11 @@ from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
     from bus.config.loading import Loaded
+    from bus.config.watch import Watch
     from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Meter, Store, Transport
+    from bus.rehearsal.coverage import Coverage
     from bus.shell.history import History
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
@@ -47,17 +49,28 @@ _IDENTITIES: Mapping[str, Literal["broker", "shared"]] = {"broker": "broker", "s
 # --- Configuration ------------------------------------------------------------------------------------------------
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    environment: Mapping[str, str] | None = None,
+    *,
+    watch: Watch | None = None,
+    tests: bool = False,
+    coverage: Coverage | None = None,
+) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
     Args:
         folders: integrations, or folders of integrations.
         environment: what `${VAR}` in agents and integration documents reads; the process's own unless given.
+        watch: notes down what expressions do, for `bus explain`.
+        tests: read the route tests too.
+        coverage: notes what of the routes runs; for tests only.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
-    return loading.load(folders, current_environment() if environment is None else environment, STEPS)
+    variables = current_environment() if environment is None else environment
+    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage)
 
 
 def table(loaded: Loaded) -> RouteTable:
@@ -243,6 +256,7 @@ def run_bus(
     routes: RouteTable,
     ready: Callable[[int | None], None],
     waiting: Callable[[str, int | None], None] = lambda reason, port: None,
+    beside: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
@@ -254,6 +268,7 @@ def run_bus(
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
         waiting: called every few seconds at the start while something is down: what, and the same port.
+        beside: what else this process does meanwhile, on threads of its own.
 
     Raises:
         Unreachable: the broker's URL is none, or the broker turns us away.
@@ -287,39 +302,11 @@ def run_bus(
         worker = make_worker(
             for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
         )
+        open_things.enter_context(beside())
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
-
-
-def run_workers(
-    settings: Settings, folders: Sequence[Path], workers: int, say: Callable[[str], None], ready: Callable[[], None]
-) -> None:
-    """Run several workers as processes of their own until SIGTERM or SIGINT; one that dies is started again.
-
-    Args:
-        settings: from `open_broker`; their store must be PostgreSQL.
-        folders: the integrations, which each worker loads.
-        say: told when a worker dies and comes back.
-        ready: called once, when every worker works or stands by.
-
-    Raises:
-        BusError: a worker ended before it was ready.
-    """
-    from bus.shell.crew import run_crew
-    from bus.shell.growth import begin_ingress
-    from bus.shell.supervisor import Part
-
-    with contextlib.closing(open_store(settings)) as store:
-        begin_ingress(store, settings.partitions, settings.first_partitions)
-    parts = []
-    for number in range(workers):
-        port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
-        environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
-        arguments = ["bus", "run", *map(str, folders), "--output", "json"]
-        parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
-    asyncio.run(run_crew(parts, ready))
 
 
 def ask_growth(settings: Settings, partitions: int) -> None:

@@ -32,6 +32,7 @@ class Settings:
     prefetch: unacked deliveries at most, of all partitions together; each has its part, whoever owns it.
     identity: `broker` (verified user = source agent) or `shared`; None: shared on a private node, else broker.
     bus_user: broker user of the bus.
+    http: where the gateway listens, `HOST:PORT`; port 0 picks a free one.
     metrics_port: Prometheus endpoint; 0 picks a free one, -1 turns it off.
     log_level: debug, info, warning, error.
     log_format: `json`, or `text` for people.
@@ -54,6 +55,7 @@ class Settings:
     prefetch: int = 2000
     identity: str | None = None
     bus_user: str = "bus"
+    http: str = "127.0.0.1:8080"
     metrics_port: int = 0
     log_level: str = "info"
     log_format: str = "json"
@@ -91,6 +93,18 @@ class Settings:
     def first_partitions(self) -> int:
         """Partitions of a namespace that has none yet."""
         return PARTITIONS if self.partitions is None else self.partitions
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        """Host and port of the gateway.
+
+        Raises:
+            BusError: it is none.
+        """
+        host, _, port = self.http.rpartition(":")
+        if not port.isdecimal() or int(port) > 65535:
+            raise BusError(f"BUS_HTTP is `{self.http}`; write HOST:PORT, such as 127.0.0.1:8080")
+        return host.strip("[]") or "127.0.0.1", int(port)
 
     @property
     def store_url(self) -> str | None:

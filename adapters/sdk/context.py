@@ -11,8 +11,8 @@ import time
 from collections.abc import Awaitable, Generator, Iterator
 from contextvars import ContextVar
 
-from adapters.sdk.outgoing import caused
 from adapters.sdk.values import plain
+from bus.core.answering import caused
 from bus.core.codec import expiry_s
 from bus.core.message import Json, Message
 

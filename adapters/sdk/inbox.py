@@ -25,9 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from adapters.sdk.claims import Claims, Verdict
 from adapters.sdk.context import HOLD_S, Context
 from adapters.sdk.handlers import Called, Handlers
-from adapters.sdk.outgoing import FAILED_SUFFIX, REPLIED, reply, task_key
 from adapters.sdk.replies import Recorded, ReplyCache
 from adapters.sdk.values import NotJson, plain
+from bus.core.answering import FAILED_SUFFIX, REPLIED, reply, task_key
 from bus.core.codec import encode, expiry_s
 from bus.core.errors import FAILURE_CLASSES, AgentError, BusError, FailureClass, Refused
 from bus.core.message import FAILED, LEASE, REPLYTO, REQUESTED, Json, Message

@@ -24,10 +24,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("bus.cli.run:run", "Run the bus."),
     "dev": ("bus.cli.dev:dev", "Run broker, bus and agents, and reload on change."),
     "lint": ("bus.cli.lint:lint", "Find what is wrong in the configuration."),
+    "test": ("bus.cli.test:test", "Run the tests of routes, without a broker."),
     "explain": ("bus.cli.explain:explain", "Show what the bus would do with a message, without a broker."),
+    "graph": ("bus.cli.graph:graph", "Show who sends what to whom."),
+    "docs": ("bus.cli.docs:docs", "Write documentation: AsyncAPI, or a page."),
+    "new": ("bus.cli.new:new", "Write the files of a new integration, route or agent."),
+    "schema": ("bus.cli.schema:schema", "Write the schema of the YAML files, for editors."),
     "send": ("bus.cli.send:send", "Send a message, and wait for its answer."),
     "tap": ("bus.cli.tap:tap", "Watch what the bus decides."),
     "trace": ("bus.cli.trace:trace", "Show a conversation as a tree, hop by hop."),
+    "replay": ("bus.cli.replay:replay", "Decide recorded conversations anew by changed routes."),
     "agents": ("bus.cli.agents:agents", "List the declared agents, or run them."),
     "topology": ("bus.cli.topology:topology", "Show, make or export exchanges and queues."),
     "dlq": ("bus.cli.dlq:dlq", "See and redrive dead and invalid letters."),
@@ -71,6 +77,7 @@ def cli(debug: bool) -> None:
     \b
     A first look:
       bus lint                                  find what is wrong in routes/
+      bus test                                  run the routes' tests, without a broker
       bus dev                                   run broker, bus and agents, reload on change
       bus send hello.asked '{"name": "Ada"}' --wait
       bus trace CONVERSATION                    what became of it, hop by hop

@@ -6,9 +6,8 @@ that what runs in production is what runs here. An edit with errors is reported 
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from bus.cli.common import (
     settings_options,
     terminable,
 )
+from bus.cli.watching import POLL_S, snapshot
 from bus.core.errors import BusError
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from bus.config.loading import Loaded
     from bus.settings import Settings
     from bus.shell.supervisor import Part
-
-_POLL_S = 0.4  # an edit is seen within this; looking at a hundred files takes about a millisecond
-
-Snapshot = dict[Path, tuple[int, int]]
 
 
 @click.command()
@@ -62,7 +58,8 @@ def dev(paths: tuple[Path, ...], printer: Printer, **flags: Any) -> int:
     settings = settings_of(flags)
     loaded = bootstrap.load(folders)
     for finding in loaded.findings:
-        printer.note(str(finding))
+        if finding.severity == "warning":  # errors are told with the refusal
+            printer.note(str(finding))
     bootstrap.table(loaded)
     with terminable():
         broker = bootstrap.open_broker(settings, printer.note)
@@ -95,16 +92,16 @@ class _Development:
 
         # SIGTERM becomes SIGINT, which asyncio.run turns into a cancellation of this task.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
-        seen = _snapshot(self._folders)
+        seen = snapshot(self._folders)
         try:
             await self._start(loaded)
             while True:
-                await asyncio.sleep(_POLL_S)
-                now = _snapshot(self._folders)
+                await asyncio.sleep(POLL_S)
+                now = snapshot(self._folders)
                 # Only an edit that is a moment old: an editor may be half through writing the file.
                 if now != seen:
-                    await asyncio.sleep(_POLL_S / 4)
-                    if _snapshot(self._folders) == now:
+                    await asyncio.sleep(POLL_S / 4)
+                    if snapshot(self._folders) == now:
                         seen = now
                         await self._reload()
         finally:
@@ -190,20 +187,3 @@ def _environment(settings: Settings) -> dict[str, str]:
     if settings.store:
         values["BUS_STORE"] = settings.store
     return values
-
-
-def _snapshot(folders: Sequence[Path]) -> Snapshot:
-    return {path: stamp for folder in folders for path, stamp in _files(folder)}
-
-
-def _files(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
-    for root, below, names in os.walk(folder):
-        below[:] = [each for each in below if not each.startswith((".", "__pycache__"))]
-        for name in names:
-            path = Path(root, name)
-            if not name.startswith("."):
-                try:
-                    status = path.stat()
-                except OSError:
-                    continue  # gone since it was listed
-                yield path, (status.st_mtime_ns, status.st_size)

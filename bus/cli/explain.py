@@ -15,9 +15,11 @@ from bus.cli.tap import failure_data
 from bus.core.message import REPLYTO, Json, Message
 
 if TYPE_CHECKING:
+    from bus.config.watch import Seen
     from bus.core.actions import Decision, Delivery, Output
 
 _STRUCTURED = "application/cloudevents+json"
+_SHOWN = 100  # characters of a value; JSON output has it whole
 
 
 @click.command()
@@ -37,6 +39,8 @@ def explain(
 ) -> int:
     """Show the route that would take a message, why, what each step does, and what would be sent.
 
+    Every expression on the way is shown with its place, what it gave, and the value of each name that it read.
+
     Nothing is sent, and no broker is needed. Exit code 1 when the message would be refused or could not
     be delivered.
 
@@ -47,14 +51,21 @@ def explain(
       bus explain sentiment.replied '{"score": 0.2}' --source sentiment
     """
     from bus import bootstrap
+    from bus.config.watch import Watch
     from bus.core.pipeline import decide
+    from bus.core.running import REHOMED
 
-    table = bootstrap.table(bootstrap.load(folders_of(paths)))
+    watch = Watch()
+    table = bootstrap.table(bootstrap.load(folders_of(paths), watch=watch))
     message = new_message(message_type, None if data is None else read_json(data), source, conversation)
     facts = bootstrap.facts(now_s=time.time())
     decision = decide(_delivery(message), table, facts)
-    printer.emit(_record(decision), _text(decision))
-    return 0 if decision.end in ("routed", "filtered") else 1
+    if decision.why == REHOMED:  # to the partition of its key, where it is decided: the same to whoever looks at it
+        watch.seen.clear()
+        (home,) = decision.outputs
+        decision = decide(_delivered(home, facts.bus_user), table, facts)
+    printer.emit(_record(decision, watch.seen), _text(decision, watch.seen))
+    return 0 if decision.end in ("routed", "filtered", "waiting") else 1
 
 
 def _delivery(message: Message) -> Delivery:
@@ -68,13 +79,22 @@ def _delivery(message: Message) -> Delivery:
     return Delivery(body, _STRUCTURED, {}, None, message.id, message.type, message.conversation, "explain")
 
 
-def _record(decision: Decision) -> dict[str, Any]:
+def _delivered(output: Output, bus: str) -> Delivery:
+    """What the bus published, as it comes back to it."""
+    from bus.core.actions import Delivery
+
+    where = output.conversation
+    return Delivery(output.body, output.content_type, output.headers, bus, output.id, output.type, where, "explain")
+
+
+def _record(decision: Decision, seen: list[Seen]) -> dict[str, Any]:
     return {
         "end": decision.end,
         "route": decision.route,
         "where": decision.where,
         "why": decision.why,
         "reason": decision.reason,
+        "expressions": [seen_data(each) for each in seen],
         "steps": list(decision.steps),
         "failure": None if decision.failure is None else failure_data(decision.failure),
         "outputs": [_output(each) for each in decision.outputs],
@@ -102,9 +122,37 @@ def _data(output: Output) -> Json:
     return data
 
 
-def _text(decision: Decision) -> str:
+def seen_data(seen: Seen) -> dict[str, Any]:
+    """One evaluation, for programs."""
+    from bus.config.watch import ABSENT
+
+    # A name that is not there is left out: null would be a value.
+    reads = {name: value for name, value in seen.reads if value is not ABSENT}
+    absent = [name for name, value in seen.reads if value is ABSENT]
+    outcome = {"error": seen.error} if seen.error else {"value": seen.value}
+    return {"place": seen.place, "text": seen.text, **outcome, "reads": reads, "absent": absent}
+
+
+def seen_text(seen: Seen) -> str:
+    """One evaluation, for people."""
+    from bus.config.watch import ABSENT
+
+    text = " ".join(seen.text.split())
+    told = [(name, value) for name, value in seen.reads if text != f"{{{{ {name} }}}}"]  # that is its own value
+    reads = ", ".join(f"{name} is absent" if value is ABSENT else f"{name} = {_short(value)}" for name, value in told)
+    outcome = f"failed, {seen.error}" if seen.error else _short(seen.value)
+    return f"{seen.place}  {text}: {outcome}" + (f" ({reads})" if reads else "")
+
+
+def _short(value: object) -> str:
+    text = dumps(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _text(decision: Decision, seen: list[Seen]) -> str:
     where = f" ({decision.where}, {decision.why})" if decision.where else f" ({decision.why})" if decision.why else ""
     lines = [f"{decision.end}: route {decision.route}{where}" if decision.route else f"{decision.end}{where}"]
+    lines += [f"  {seen_text(each)}" for each in seen]
     lines += [f"  step {each}" for each in decision.steps]
     if decision.failure is not None:
         lines.append(f"  {decision.failure.failure} [{decision.failure.code}]: {decision.failure.reason}")

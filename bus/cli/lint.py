@@ -30,7 +30,7 @@ def lint(paths: tuple[Path, ...], printer: Printer) -> int:
     """
     from bus import bootstrap
 
-    loaded = bootstrap.load(folders_of(paths))
+    loaded = bootstrap.load(folders_of(paths), tests=True)
     for finding in loaded.findings:
         if printer.form == "github":
             click.echo(finding.as_github())
@@ -50,5 +50,6 @@ def _found(loaded: Loaded) -> str:
         count(len(catalog.routes), "route"),
         count(len(catalog.agents), "agent"),
         count(len(catalog.types), "type"),
+        *((count(len(loaded.tests), "test"),) if loaded.tests else ()),
     )
     return f"no findings: {', '.join(found)}"

@@ -23,9 +23,16 @@ from bus.cli.common import Printer, count, folders_of, output_option, settings_o
     "--workers", type=click.IntRange(1, 100), default=1, show_default=True,
     help="Processes that share the partitions; more than one needs a store in PostgreSQL.",
 )  # fmt: skip
+@click.option(
+    "--role", type=click.Choice(["all", "router", "gateway"]), default="all", show_default=True,
+    help="What this process does; gateways can run beside the bus, and more than one of them.",
+)  # fmt: skip
+@click.option(
+    "--http", metavar="HOST:PORT", help="Where the gateway listens, 127.0.0.1:8080 unless told; port 0 picks one."
+)
 @settings_options
 @output_option()
-def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -> int:
+def run(paths: tuple[Path, ...], workers: int, role: str, printer: Printer, **flags: Any) -> int:
     """Run the bus on the integrations of PATH, routes/ unless named.
 
     A configuration with errors is refused, with all of them. Without BUS_AMQP_URL a private RabbitMQ node is
@@ -46,14 +53,15 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
       bus run --store postgresql://bus:secret@db/bus --workers 4
       BUS_AMQP_URL=amqp://bus:secret@rabbit/ bus run --namespace shop
     """
-    from bus import bootstrap
+    from bus import bootstrap, bootstrap_roles
     from bus.shell.telemetry.logs import configure
 
     settings = settings_of(flags)
     configure(settings.log_level, settings.log_format, sys.stderr)
     loaded = bootstrap.load(folders_of(paths))
     for finding in loaded.findings:
-        printer.note(str(finding))
+        if finding.severity == "warning":  # errors are told with the refusal
+            printer.note(str(finding))
     table = bootstrap.table(loaded)
     if workers > 1 and settings.store_url is None:
         raise click.BadParameter(
@@ -61,12 +69,14 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
             param_hint="--workers",
         )
 
-    def ready(metrics_port: int | None) -> None:
+    def ready(metrics_port: int | None, http_port: int | None = None) -> None:
         version, routes = table.catalog.version, len(table.catalog.routes)
         where = f", metrics on http://127.0.0.1:{metrics_port}/metrics" if metrics_port is not None else ""
+        if http_port is not None:
+            where += f", gateway on port {http_port}"
         printer.emit(
             {"event": "ready", "namespace": settings.namespace, "config": version, "routes": routes,
-             "workers": workers, "metrics_port": metrics_port},
+             "workers": workers, "metrics_port": metrics_port, "http_port": http_port},
             f"ready, {count(workers, 'worker')}, {count(routes, 'route')}, configuration {version}{where}",
         )  # fmt: skip
 
@@ -77,10 +87,17 @@ def run(paths: tuple[Path, ...], workers: int, printer: Printer, **flags: Any) -
     with terminable():
         broker = bootstrap.open_broker(settings, printer.note)
         try:
-            if workers > 1:
-                bootstrap.run_workers(broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None))
-            else:
+            if role == "gateway":
+                bootstrap_roles.run_gateway(broker.settings, table, lambda port: ready(None, port))
+            elif workers > 1:
+                beside = role == "all" and bool(table.catalog.entrances)
+                bootstrap_roles.run_workers(
+                    broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None), beside
+                )
+            elif role == "router":
                 bootstrap.run_bus(broker.settings, table, ready, waiting)
+            else:
+                bootstrap_roles.run_all(broker.settings, table, ready, waiting)
         finally:
             broker.stop()
     return 0

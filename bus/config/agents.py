@@ -7,6 +7,7 @@ besides `attributes` and `config`; names, types and paths are never interpolated
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,10 @@ from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.patterns import TypeNames
 from bus.config.reader import Reader
 from bus.config.secrets import Secrets
-from bus.core.identity import CLIENT
+from bus.config.yamlfaults import clip
+from bus.core.endpoints import endpoints
+from bus.core.errors import Unreachable
+from bus.core.identity import CLIENT, GATEWAY
 from bus.core.message import Json
 from bus.core.outputs import BUS
 from bus.core.route import Agent
@@ -31,9 +35,12 @@ CAPABILITY_KEYS = ("request", "reply", "idempotent", "lease")
 ADAPTERS: Mapping[str, tuple[str, ...]] = {
     "sdk": ("run", "env"),
     "stdio": ("command", "env", "restart"),
+    "bridge": ("url", "namespace", "as"),
     "external": (),
 }
-"""Keys of each adapter: `sdk` runs a Python file's agent, `stdio` any program, `external` is run by someone else."""
+"""Keys of each adapter: `sdk` runs a Python file's agent, `stdio` any program, `bridge` carries events to another bus,
+`external` is run by someone else."""
+NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LEAST_LEASE_S = 3  # renewed after a third of it, and looked at every second
 RESTART_KEYS = ("attempts", "initial", "max")
 
@@ -105,7 +112,7 @@ class AgentsReader:
         body = self.reader.mapping(value, key.text, "`{adapter: sdk, run: file.py:agent}`")
         if name is None or not self._free(key, "agent", self.namespace.agents):
             return
-        if name in (CLIENT, BUS):
+        if name in (CLIENT, GATEWAY, BUS):
             what = f"`{name}` is the source of the bus's own messages"
             self.reader.report(key, "bad-name", what, "another name")
         if body is None:
@@ -116,6 +123,9 @@ class AgentsReader:
         adapter = None if adapter_node is None else self.reader.choice(adapter_node, "adapter", ADAPTERS)
         adapter_keys = ADAPTERS[adapter] if adapter else tuple(key for keys in ADAPTERS.values() for key in keys)
         self.reader.keys(body, (*AGENT_KEYS, *adapter_keys), f"an agent with adapter `{adapter or '...'}`")
+        if adapter == "bridge" and (offered := body.get("capabilities")) is not None:
+            what = "a bridge carries events and has no capabilities"
+            self.reader.report(offered, "not-here", what, "`subscribes` and `publishes`")
         settings = self._settings(name, key, adapter, body, folder)
         agent = Agent(
             name=name,
@@ -164,17 +174,36 @@ class AgentsReader:
         self, name: str, key: Scalar, adapter: str | None, body: MappingNode, folder: Folder
     ) -> Mapping[str, Json]:
         """Adapter settings with secrets filled in."""
-        required = {"sdk": "run", "stdio": "command"}.get(adapter or "")
+        required = {"sdk": "run", "stdio": "command", "bridge": "url"}.get(adapter or "")
         if required is not None:
             self.reader.required(body, required, f"agent `{name}` with adapter `{adapter}`", key)
         readers: Mapping[str, Callable[[Node, Folder], Json]] = {
             "run": self._run, "command": self._command, "env": self._env, "restart": self._restart,
+            "url": self._url, "namespace": self._name, "as": self._name,
         }  # fmt: skip
         return {
             key.text: readers[key.text](value, folder)
             for key, value in body.pairs
             if key.text in ADAPTERS.get(adapter or "", ())
         }
+
+    def _url(self, node: Node, folder: Folder) -> Json:
+        if self.reader.text(node, "url") is None:
+            return None
+        url = self.secrets.json(node)
+        try:
+            endpoints(str(url) or "amqp://unset")  # a variable that is not set has a finding of its own
+        except Unreachable as error:
+            what = str(error).partition(";")[0]
+            self.reader.report(node, "bad-url", what, "`url: ${OTHER_BUS}`, with amqp://USER:PASSWORD@HOST/ in it")
+        return url
+
+    def _name(self, node: Node, folder: Folder) -> Json:
+        text = self.reader.text(node, "a name on the other bus")
+        filled = None if text is None else str(self.secrets.json(node))
+        if text is not None and filled and not NAMESPACE.fullmatch(filled):
+            self.reader.report(node, "bad-name", f"`{clip(text)}` is not a name", "letters, digits, `_` and `-`")
+        return filled
 
     def _run(self, node: Node, folder: Folder) -> Json:
         text = self.reader.text(node, "run")

@@ -14,7 +14,7 @@ from bus.config.patterns import Patterns
 from bus.config.types import ANY, Type
 from bus.core.audience import Attributes
 from bus.core.message import FAILED, Json
-from bus.core.route import Agent
+from bus.core.route import Agent, Entrance, Schedule
 
 ASKED, ANSWERED, REFUSED = "requested", "replied", "failed"
 """Last segments of the three types that every capability brings."""
@@ -58,6 +58,28 @@ class DeclaredAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredEntrance:
+    """Args:
+    http, type: the nodes of what it takes and what it makes, for findings that need all documents.
+    """
+
+    http: Scalar
+    type: Scalar
+    entrance: Entrance
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSchedule:
+    """Args:
+    type, data: the nodes of what it sends, for findings that need all documents.
+    """
+
+    type: Scalar
+    data: Node
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
 class DeclaredLabel:
     node: Scalar
     requires: Attributes
@@ -86,6 +108,7 @@ class Integration:
     """Args:
     config: values and static types of `config`.
     on_error: the node of `defaults.on_error`, or None.
+    coverage: percent that its tests must reach, by unit.
     """
 
     name: str
@@ -93,6 +116,7 @@ class Integration:
     node: Scalar | None = None
     config: dict[str, tuple[Json, Type]] = field(default_factory=dict)
     on_error: Node | None = None
+    coverage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -105,6 +129,8 @@ class Namespace:
         subscribed: type patterns of all agents.
         matched: type patterns of all routes.
         owned: those of the routes that do not merely observe.
+        entrances: entries of the gateway, in file order.
+        schedules: what is sent by the clock, in file order.
     """
 
     integrations: dict[str, Integration] = field(default_factory=dict)
@@ -118,6 +144,8 @@ class Namespace:
     subscribed: Patterns = field(default_factory=Patterns)
     matched: Patterns = field(default_factory=Patterns)
     owned: Patterns = field(default_factory=Patterns)
+    entrances: list[DeclaredEntrance] = field(default_factory=list)
+    schedules: list[DeclaredSchedule] = field(default_factory=list)
 
     def type_names(self) -> Iterator[str]:
         """Every known message type: declared ones and those that capabilities bring."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+TESTS = ".test.yaml"
 _VERSION_DIGITS = 12  # of 64; enough to tell configurations apart, short enough to read out
 
 
@@ -22,22 +23,27 @@ class Folder:
         path: as the user named it.
         root: the same, resolved; files may not lie outside it.
         files: its YAML documents, sorted by name.
+        tests: its `*.test.yaml`, which decide nothing, so that they are no part of the version.
     """
 
     path: Path
     root: Path
     files: tuple[Path, ...]
+    tests: tuple[Path, ...] = ()
 
 
-def _documents(path: Path) -> tuple[Path, ...]:
-    found = (each for each in path.iterdir() if each.suffix == ".yaml" and not each.name.endswith(".test.yaml"))
-    return tuple(sorted(each for each in found if each.is_file() and not each.name.startswith(".")))
+def _documents(path: Path) -> tuple[list[Path], list[Path]]:
+    """The documents of an integration, and its tests, sorted by name."""
+    found = sorted(each for each in path.iterdir() if each.suffix == ".yaml" and not each.name.startswith("."))
+    files = [each for each in found if each.is_file()]
+    tests = [each for each in files if each.name.endswith(TESTS)]
+    return [each for each in files if not each.name.endswith(TESTS)], tests
 
 
 def _folder(path: Path) -> Folder | None:
     try:
-        files = _documents(path)
-        return Folder(path, path.resolve(), files) if files else None
+        files, tests = _documents(path)
+        return Folder(path, path.resolve(), tuple(files), tuple(tests)) if files else None
     except (OSError, RuntimeError):  # not readable, or a loop of links
         return None
 

@@ -55,8 +55,13 @@ class ConfigFinding:
     def as_github(self) -> str:
         """The finding as a workflow command, which GitHub shows at the line of a change."""
         tail = f"; write {self.instead}" if self.instead else ""
-        place = f"file={_property(self.path)},line={self.line},col={self.col},title={_property(self.code)}"
-        return f"::{self.severity} {place}::{_data(self.what + tail)}"
+        return as_command(self.severity, self.path, self.line, self.col, self.code, self.what + tail)
+
+
+def as_command(severity: Severity, path: str, line: int, col: int, title: str, text: str) -> str:
+    """A workflow command of GitHub: an annotation at a line of a file."""
+    place = f"file={_property(path)},line={line},col={col},title={_property(title)}"
+    return f"::{severity} {place}::{_data(text)}"
 
 
 def _data(text: str) -> str:
@@ -75,6 +80,9 @@ class Findings:
 
     def add(self, finding: ConfigFinding) -> None:
         self._all.add(finding)
+
+    def __len__(self) -> int:
+        return len(self._all)
 
     def extend(self, findings: Iterable[ConfigFinding]) -> None:
         self._all.update(findings)

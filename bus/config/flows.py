@@ -10,6 +10,7 @@ from bus.config.fragments import FragmentReader
 from bus.config.names import check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.observer import UNOBSERVED, Observer
 from bus.config.parsing import BAD, FlowRead, ShapeReader
 from bus.config.places import AFTER, COPIES, WITHIN, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
@@ -17,9 +18,10 @@ from bus.config.step_checks import CHECKS, Checked, RunPlace
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
+from bus.config.waiting_checks import check_join, check_retry
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
-from bus.core.spec import Spec
+from bus.core.spec import FlowShape, Record, Spec
 from bus.core.work import Flow, OnError, Placed, Retry, Step
 
 STEP_KEYS = ("id", "when", "on_error", "description")
@@ -53,6 +55,7 @@ class FlowReader:
     steps: Mapping[str, Spec]
     targets: TargetReader
     inside: tuple[str, ...] = ()
+    observer: Observer = UNOBSERVED
     place: RunPlace | None = None
     memory: bool = False
     homed: bool = False
@@ -83,6 +86,10 @@ class FlowReader:
             self.slots.reader.report(to, "bad-target", what, "an agent, capability or event")
         return Flow(tuple(steps), targets), FlowRead(names, to is not None)
 
+    def _nested(self, node: MappingNode, names: Names) -> tuple[Flow, FlowRead]:
+        flow, read = self.flow(node, names)
+        return self.observer.nested(node, flow), read
+
     def _step(self, node: Node, names: Names) -> tuple[Placed | None, Names]:
         body = self.slots.reader.mapping(node, "steps", "`- kind: ...`")
         kind = None if body is None else self._kind(body)
@@ -94,8 +101,11 @@ class FlowReader:
         id_ = self._id(body, kind.text)
         when_node = body.get("when")
         when = None if when_node is None else self.slots.expression(when_node, "when", names, "bool")
+        if when is not None and when_node is not None:
+            when = self.observer.condition(when_node, when, f"{id_} `when`")
         spec = self.steps[kind.text]
-        shape = ShapeReader(self.slots, names, self.flow, self.targets.read, WITHIN.get(spec.kind, {}))
+        within = WITHIN.get(spec.kind, {})
+        shape = ShapeReader(self.slots, names, self._nested, self.targets.read, within, self.observer)
         if spec.kind in COPIES:
             self._copies.append(spec.kind)
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
@@ -115,8 +125,13 @@ class FlowReader:
             CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader, self.place))
         self.memory = self.memory or spec.remembers(parsed)
         self.homed = self.homed or spec.homed
+        check_join(body.get(kind.text), self.slots.reader)
+        check_retry(rules_node, parsed, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
+        if placed is not None:
+            join = parsed.get("join") if isinstance(parsed, dict) else None
+            placed = self.observer.step(kind, placed, falls_through=_falls_through(spec, parsed), join=join)
         after = self._after(spec, parsed, names, shape)
         return placed, merged((names, after)) if when_node is not None else after
 
@@ -137,8 +152,9 @@ class FlowReader:
             what = f"fragment `{name}` uses itself: {way}"
             reader.report(node.get("fragment") or node, "recursive-fragment", what, "steps that end")
             return BAD
-        slots = Slots(reader, assets, fragment.document.folder)
-        inner = FlowReader(slots, self.steps, replace(self.targets, slots=slots), (*self.inside, name), self.place)
+        slots = Slots(reader, assets, fragment.document.folder, self.slots.watch)
+        targets = replace(self.targets, slots=slots)
+        inner = FlowReader(slots, self.steps, targets, (*self.inside, name), self.observer, self.place)
         inner._copies.extend(self._copies)
         flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
         self.memory = self.memory or inner.memory
@@ -247,14 +263,15 @@ class FlowReader:
         then: _Then | None = None
         if isinstance(then_node, MappingNode):
             reader.keys(then_node, ("steps", "to"), "`then`")
-            then = self.flow(then_node, names)[0]
+            then = self._nested(then_node, names)[0]
         elif then_node is not None:
             then = cast("_Then | None", reader.choice(then_node, "then", WORDS))
         retry_node = body.get("retry")
         retry = None if retry_node is None else self._retry(retry_node)
         if then is None or None in classes or (retry_node is not None and retry is None):
             return None
-        return OnError(tuple(cast(FailureClass, each) for each in classes), when, then, retry)
+        rule = OnError(tuple(cast(FailureClass, each) for each in classes), when, then, retry)
+        return self.observer.rule(body, rule)
 
     def _retry(self, node: Node) -> Retry | None:
         reader = self.slots.reader
@@ -279,6 +296,12 @@ class FlowReader:
             seconds.get("max") or max(usual.most_s, seconds.get("initial") or 0.0),
             usual.jitter if shares.get("jitter") is None else cast("float", shares["jitter"]),
         )
+
+
+def _falls_through(spec: Spec, parsed: Any) -> bool:
+    """Whether a step has a flow for what none of its cases fits, and it is not written."""
+    fields = spec.shape.fields if isinstance(spec.shape, Record) else {}
+    return any(isinstance(each.shape, FlowShape) and name not in parsed for name, each in fields.items())
 
 
 def _together(names: Names, flows: list[FlowRead]) -> Names:

@@ -18,7 +18,7 @@ from bus.config.types import ANY, BOOL, DOUBLE, INT, OPEN, STRING, List, Object,
 from bus.config.yamlfaults import clip
 from bus.core.steps.use import PARAMETER_TYPES
 
-_KEYS = ("fragment", "with", "steps")
+KEYS = ("fragment", "with", "steps")
 _TYPES: Mapping[str, Type] = {
     "string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL, "list": List(ANY), "object": OPEN, "any": ANY,
 }  # fmt: skip
@@ -45,7 +45,7 @@ class FragmentReader:
     def declare(self, document: Document) -> None:
         """Take a fragment in; its steps are compiled where they are used."""
         node = document.node
-        self.reader.keys(node, _KEYS, "a fragment")
+        self.reader.keys(node, KEYS, "a fragment")
         name_node = node.get("fragment")
         name = None if name_node is None else self.reader.name(name_node, "fragment")
         slots = Slots(self.reader, self.assets, document.folder)

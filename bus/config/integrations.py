@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bus.config.assets import Assets
@@ -10,16 +10,18 @@ from bus.config.audiences import attributes
 from bus.config.contracts import LoadedContract
 from bus.config.declared import DeclaredLabel, DeclaredType, Document, Integration, Namespace
 from bus.config.files import Folder
+from bus.config.gateways import GatewayReader
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.reader import Reader
+from bus.config.schedules import ScheduleReader
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of
 from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
 from bus.core.message import Json
+from bus.rehearsal.coverage import UNITS
 
-KEYS = ("integration", "uses", "config", "types", "labels", "defaults")
-LATER_KEYS = ("gateway", "schedules", "coverage")
+KEYS = ("integration", "uses", "config", "types", "labels", "gateway", "schedules", "defaults", "coverage")
 TYPE_KEYS = ("contract", "unrouted")
 CONFIG_KEYS = ("type", "default", "env")
 CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
@@ -37,29 +39,51 @@ class IntegrationReader:
 
     def read(self, document: Document, integration: Integration) -> None:
         node = document.node
-        self.reader.keys(node, KEYS, "an integration", LATER_KEYS)
+        self.reader.keys(node, KEYS, "an integration")
         name = node.get("integration")
         if isinstance(name, Scalar):
             self._once(name, integration)
         uses = node.get("uses")
         for each, _ in self.reader.texts(uses, "uses") if uses is not None else ():
             self.uses.append((each, document.folder))
-        config = node.get("config")
-        if config is not None and (found := self.reader.mapping(config, "config")) is not None:
-            for key, value in found.pairs:
-                self._config(key, value, integration)
-        types = node.get("types")
-        if types is not None and (found := self.reader.mapping(types, "types")) is not None:
-            for key, value in found.pairs:
-                self._type(key, value, document.folder)
-        labels = node.get("labels")
-        if labels is not None and (found := self.reader.mapping(labels, "labels")) is not None:
-            for key, value in found.pairs:
-                self._label(key, value)
+        for key, value in self._pairs(node, "config"):
+            self._config(key, value, integration)
+        for key, value in self._pairs(node, "types"):
+            self._type(key, value, document.folder)
+        gateway = node.get("gateway")
+        if gateway is not None:
+            GatewayReader(self.reader, self.namespace).read(gateway, integration)
+        schedules = node.get("schedules")
+        if schedules is not None:
+            ScheduleReader(self.reader, self.secrets, self.namespace).read(schedules, integration)
+        for key, value in self._pairs(node, "labels"):
+            self._label(key, value)
         defaults = node.get("defaults")
         if defaults is not None and (found := self.reader.mapping(defaults, "defaults")) is not None:
             self.reader.keys(found, ("on_error",), "`defaults`")
             integration.on_error = found.get("on_error")
+        coverage = node.get("coverage")
+        if (
+            coverage is not None
+            and (found := self.reader.mapping(coverage, "coverage", "`{branches: 90}`")) is not None
+        ):
+            self._coverage(found, integration)
+
+    def _pairs(self, node: MappingNode, name: str) -> Iterable[tuple[Scalar, Node]]:
+        """What stands under a key that is a mapping of names."""
+        inner = node.get(name)
+        found = None if inner is None else self.reader.mapping(inner, name)
+        return () if found is None else found.pairs
+
+    def _coverage(self, node: MappingNode, integration: Integration) -> None:
+        """How much of it `bus test` must reach, in percent."""
+        self.reader.keys(node, UNITS, "`coverage`")
+        for key, value in node.pairs:
+            least = self.reader.integer(value, key.text) if key.text in UNITS else None
+            if least is not None and least > 100:
+                self.reader.wrong(value, key.text, "percent, 0 to 100", "`100`")
+            elif least is not None:
+                integration.coverage[key.text] = least
 
     def _once(self, name: Scalar, integration: Integration) -> None:
         if integration.node is not None:
@@ -143,6 +167,8 @@ class IntegrationReader:
                 self.reader.report(variable, "wrong-type", f"the variable {env} is no {kind}", f"{_an(kind)} into it")
             return value
         default = body.get("default")
+        if default is None and self.reader.near_miss(body, "default"):
+            return None  # which has its finding
         if default is None:
             what = f"`{name}` has no `default`" + (f" and the variable {env} is not set" if env else " and no `env`")
             self.reader.report(key, "config-missing", what, "`default: ...`" + (f", or set {env}" if env else ""))

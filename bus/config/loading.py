@@ -18,27 +18,33 @@ from pathlib import Path
 from bus.config.agents import AgentsReader, check_agents
 from bus.config.assets import Assets
 from bus.config.declared import DeclaredCapability, Document, Integration, Namespace
-from bus.config.files import Files, Folder, discover, shown, sibling
+from bus.config.files import TESTS, Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
 from bus.config.fragments import FragmentReader
+from bus.config.gateways import check_gateways, gateway_agent
 from bus.config.integrations import IntegrationReader, check_uses
 from bus.config.nodes import MAX_BYTES, Node, Scalar, parse
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.ownership import check_owners
 from bus.config.patterns import TypeNames
 from bus.config.reader import NAME, Reader, described
+from bus.config.route_tests import RouteTestReader
 from bus.config.routes import RouteReader, gather_matches
+from bus.config.schedules import check_schedules
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import check_wanted
+from bus.config.watch import Watch
 from bus.config.yamlfaults import clip
-from bus.core.identity import CLIENT
+from bus.core.identity import CLIENT, GATEWAY
 from bus.core.outputs import BUS
 from bus.core.route import Capability, Catalog, MessageType, Route
 from bus.core.spec import Spec
+from bus.rehearsal.coverage import Coverage
+from bus.rehearsal.script import RouteTest
 
 KINDS = ("integration", "agents", "capabilities", "route", "fragment")
-LATER_KINDS = ("process", "tests")
+LATER_KINDS = ("process",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +55,26 @@ class Loaded:
         catalog: the compiled configuration; None when a finding is an error.
         findings: all findings, by file, line and column.
         files: every file that was read, sorted: documents, schemas, templates.
+        tests: the tests of the folders that were named, those without findings.
+        named: the integrations in these folders, with the coverage that each wants: percent by unit.
     """
 
     catalog: Catalog | None
     findings: tuple[ConfigFinding, ...]
     files: tuple[Path, ...]
+    tests: tuple[RouteTest, ...] = ()
+    named: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def load(folders: Sequence[Path], environment: Mapping[str, str], steps: Mapping[str, Spec]) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    environment: Mapping[str, str],
+    steps: Mapping[str, Spec],
+    *,
+    watch: Watch | None = None,
+    tests: bool = False,
+    coverage: Coverage | None = None,
+) -> Loaded:
     """Load integrations.
 
     Args:
@@ -64,14 +82,19 @@ def load(folders: Sequence[Path], environment: Mapping[str, str], steps: Mapping
             loaded too.
         environment: variables for `${VAR}` and `env`.
         steps: the table of steps.
+        watch: notes down what the compiled expressions do.
+        tests: read the tests too. What a bus runs on does not hang on them.
+        coverage: notes what of the catalog runs; for tests only.
     """
     findings, files = Findings(), Files()
     reader = Reader(findings)
-    loader = _Loader(reader, files, Assets(reader, files), Secrets(reader, environment), steps)
+    assets, secrets = Assets(reader, files), Secrets(reader, environment)
+    loader = _Loader(reader, files, assets, secrets, steps, watch, tests, coverage)
     routes = loader.run([_plain(folder) for folder in folders])
     found = findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
-    return Loaded(catalog, found, files.paths)
+    named = {each.name: each.coverage for each in loader.namespace.integrations.values() if each.name in loader.named}
+    return Loaded(catalog, found, files.paths, tuple(loader.tests), named)
 
 
 def _plain(path: Path) -> Path:
@@ -87,6 +110,11 @@ class _Loader:
     assets: Assets
     secrets: Secrets
     steps: Mapping[str, Spec]
+    watch: Watch | None
+    with_tests: bool
+    coverage: Coverage | None
+    tests: list[RouteTest] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     namespace: Namespace = field(default_factory=Namespace)
     documents: list[Document] = field(default_factory=list)
 
@@ -96,6 +124,7 @@ class _Loader:
         for path in empty:
             what = "there is no integration here: no `*.yaml` file in the folder or in those below it"
             self.reader.findings.add(ConfigFinding(str(path), 1, 1, "missing-folder", what, "a folder of integrations"))
+        self.named = {folder.root.name for folder in found}
         waiting = list(found)
         seen = {folder.root for folder in waiting}
         while waiting:
@@ -110,20 +139,40 @@ class _Loader:
         self._declare_agents()
         check_uses(self.reader, integrations.uses, self.namespace)
         check_agents(self.namespace, self.reader)
-        return self._compile()
+        routes = self._compile()
+        for folder in found if self.with_tests else ():
+            self._read_tests(folder)
+        return routes
 
     def _read_folder(self, folder: Folder) -> None:
         """Pass 1 for one folder."""
         for path in folder.files:
             self._read_file(path, folder)
 
+    def _read_tests(self, folder: Folder) -> None:
+        """The tests of one folder, when everything is declared that they may name."""
+        reader = RouteTestReader(self.reader, self.assets, self.namespace, TypeNames(self.namespace.type_names()))
+        integration = self.namespace.integrations[folder.root.name]
+        for path in folder.tests:
+            try:
+                parsed = parse(str(path), path.read_bytes())
+            except OSError as error:
+                self._unreadable(path, error)
+                continue
+            self.reader.findings.extend(parsed.findings)
+            for node in parsed.documents:
+                if isinstance(node, MappingNode) and node.pairs and node.pairs[0][0].text == "tests":
+                    self.tests += reader.read(Document("tests", node, folder, integration.name), integration)
+                else:
+                    what = f"a file that ends in {TESTS} has tests, and nothing else"
+                    self.reader.report(node, "unknown-kind", what, "`tests: [...]`, or another name for the file")
+
     def _read_file(self, path: Path, folder: Folder) -> None:
         try:
             # A file beyond the cap is not read into memory; one byte more than the cap is enough to tell.
             data = self.files.read(path, folder, MAX_BYTES + 1)
         except OSError as error:
-            what = f"the file cannot be read: {error.strerror}"
-            self.reader.findings.add(ConfigFinding(str(path), 1, 1, "missing-file", what, "a readable file"))
+            self._unreadable(path, error)
             return
         parsed = parse(str(path), data)
         self.reader.findings.extend(parsed.findings)
@@ -132,6 +181,10 @@ class _Loader:
             document = self._document(node, folder)
             if document is not None:
                 self.documents.append(document)
+
+    def _unreadable(self, path: Path, error: OSError) -> None:
+        what = f"the file cannot be read: {error.strerror}"
+        self.reader.findings.add(ConfigFinding(str(path), 1, 1, "missing-file", what, "a readable file"))
 
     def _document(self, node: Node, folder: Folder) -> Document | None:
         """A document with its kind, which its first key says."""
@@ -147,6 +200,9 @@ class _Loader:
         if key.text in KINDS:
             kind = "agents" if key.text == "capabilities" else key.text
             return Document(kind, node, folder, folder.root.name)
+        if key.text == "tests":
+            self.reader.report(key, "unknown-kind", "tests stand in files of their own", f"it into a `NAME{TESTS}`")
+            return None
         later = next((each for each, _ in node.pairs if each.text in KINDS), None)
         if key.text in LATER_KINDS:
             what = f"documents of the kind `{key.text}` are not in this version"
@@ -198,7 +254,9 @@ class _Loader:
         documents = tuple(each for each in self.documents if each.kind == "route")
         gather_matches(documents, self.namespace)
         known = TypeNames(self.namespace.type_names())
-        compiler = RouteReader(self.reader, self.assets, self.namespace, self.steps, known)
+        compiler = RouteReader(
+            self.reader, self.assets, self.namespace, self.steps, known, self.watch, coverage=self.coverage
+        )
         routes: list[Route] = []
         for document in documents:
             route = compiler.read(document, self.namespace.integrations[document.integration])
@@ -208,15 +266,19 @@ class _Loader:
             compiler.fragment(fragment)
         for integration in self.namespace.integrations.values():
             compiler.defaults(integration)
+        flows = (each for each in self.documents if each.kind in ("route", "process"))
+        check_gateways(self.namespace, flows, known, self.reader)
+        compiler.published.extend(check_schedules(self.namespace, known, self.reader))
         check_wanted(self.namespace, compiler.published, self.reader)
-        check_owners(compiler.claims, known, (*self.namespace.agents, CLIENT, BUS), self.reader)
+        check_owners(compiler.claims, known, (*self.namespace.agents, CLIENT, GATEWAY, BUS), self.reader)
         return tuple(routes)
 
     def catalog(self, routes: tuple[Route, ...]) -> Catalog:
         """The catalog of a configuration without errors."""
+        entrances = tuple(each.entrance for each in self.namespace.entrances)
         return Catalog(
             version=self.files.version,
-            agents={name: each.agent for name, each in self.namespace.agents.items()},
+            agents={**{name: each.agent for name, each in self.namespace.agents.items()}, **gateway_agent(entrances)},
             capabilities={
                 name: capability
                 for name, each in self.namespace.capabilities.items()
@@ -226,6 +288,8 @@ class _Loader:
                 name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
             },
             routes=routes,
+            entrances=entrances,
+            schedules=tuple(each.schedule for each in self.namespace.schedules),
             labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
         )
 

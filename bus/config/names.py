@@ -8,7 +8,7 @@ from bus.config.patterns import TypeNames
 from bus.config.reader import Reader
 from bus.config.suggest import instead_of
 from bus.config.yamlfaults import clip
-from bus.core.identity import CLIENT
+from bus.core.identity import CLIENT, GATEWAY
 from bus.core.outputs import BUS
 from bus.core.table import is_glob
 
@@ -55,10 +55,10 @@ def check_type(node: Scalar, namespace: Namespace, reader: Reader, known: TypeNa
 def check_agent(node: Scalar, namespace: Namespace, reader: Reader, *, senders: bool = False) -> bool:
     """Report an agent that is not declared; with `senders` the bus and its command line count too."""
     name = node.text
-    if name in namespace.agents or (senders and (name in (CLIENT, BUS) or is_glob(name))):
+    if name in namespace.agents or (senders and (name in (CLIENT, GATEWAY, BUS) or is_glob(name))):
         return True
     if not namespace.agents_unread():
-        known = (*namespace.agents, CLIENT, BUS) if senders else tuple(namespace.agents)
+        known = (*namespace.agents, CLIENT, GATEWAY, BUS) if senders else tuple(namespace.agents)
         otherwise = "an agent that an agents document declares"
         reader.report(node, "unknown-agent", f"there is no agent `{clip(name)}`", instead_of(name, known, otherwise))
     return False

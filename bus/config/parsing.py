@@ -14,6 +14,7 @@ from typing import Any, Final
 from bus.config.contracts import LoadedContract
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar
+from bus.config.observer import UNOBSERVED, Observer
 from bus.config.places import Names, TypeOf, written
 from bus.config.slots import Slots
 from bus.config.suggest import instead_of
@@ -56,6 +57,7 @@ class ShapeReader:
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
     target: Callable[[Node, Names, tuple[str, ...]], Target | None]
     within: Mapping[str, Callable[[Names, Any, TypeOf], Names]]
+    observer: Observer = UNOBSERVED
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
     _kept: list[object] = field(default_factory=list)
@@ -83,8 +85,7 @@ class ShapeReader:
 
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
         if isinstance(shape, spec.Expr):
-            compiled = self.slots.compiled(node, slot, self.names, shape.type)
-            return None if compiled is None else self.typed(compiled.expression, compiled.type)
+            return self._expression(shape, node, slot)
         if isinstance(shape, spec.Leaves):
             value = self.slots.value(node, self.names)
             return None if value is None else self.typed(value.expression, value.type)
@@ -116,6 +117,15 @@ class ShapeReader:
         if isinstance(shape, spec.Choice):
             return reader.choice(node, slot, shape.values, "unknown-class" if slot == "class" else "wrong-type")
         return reader.text(node, slot)
+
+    def _expression(self, shape: spec.Expr, node: Node, slot: str) -> object | None:
+        compiled = self.slots.compiled(node, slot, self.names, shape.type)
+        if compiled is None:
+            return None
+        expression = compiled.expression
+        if shape.type == "bool":
+            expression = self.observer.condition(node, expression, f"`{slot}`")
+        return self.typed(expression, compiled.type)
 
     def _target(self, shape: spec.TargetShape, node: Node, slot: str) -> dict[str, Any] | None:
         """A target with fields beside it, or a flow in its place."""
@@ -154,7 +164,7 @@ class ShapeReader:
                 return BAD
             found = [self.read(shape.item, each, slot) for each in nodes]
             return BAD if any(each is BAD for each in found) else tuple(found)
-        mapping = reader.mapping(node, slot)
+        mapping = reader.mapping(node, slot, _written(shape))
         if mapping is None:
             return BAD
         if isinstance(shape, spec.MapOf):
@@ -193,9 +203,12 @@ class ShapeReader:
         for name, each in shape.fields.items():
             value = node.get(name)
             if value is not None:
-                before = self.names
-                self.names = self._scope(name, found)
-                found[name] = self.read(each.shape, value, name)
+                before, self.names = self.names, self._scope(name, found)
+                if shape.flow and isinstance(each.shape, spec.Expr):  # guards the flow, which is a branch by itself
+                    guard = self.slots.compiled(value, name, self.names, each.shape.type)
+                    found[name] = BAD if guard is None else self.typed(guard.expression, guard.type)
+                else:
+                    found[name] = self.read(each.shape, value, name)
                 self.names = before
                 good = good and found[name] is not BAD
             elif each.required:
@@ -242,3 +255,13 @@ class ShapeReader:
                 return None
             offset += len(segment) + 1
         return tuple(segments)
+
+
+def _written(shape: spec.MapOf | spec.Record | spec.FlowShape) -> str:
+    """What to write where a mapping is wanted."""
+    if isinstance(shape, spec.FlowShape):
+        return "`{steps: [...]}`"
+    if isinstance(shape, spec.MapOf):
+        return "`{vars.name: ...}`" if shape.keys == "path" else "`{name: ...}`"
+    keys = [name for name, field in shape.fields.items() if field.required] or list(shape.fields)[:1]
+    return f"`{{{', '.join(f'{key}: ...' for key in keys)}}}`"

@@ -23,6 +23,15 @@ _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9][A-Za-z0-9_-]*)*")
 _GLOB = re.compile(r"(\*|[A-Za-z0-9][A-Za-z0-9_-]*)(\.(\*|[A-Za-z0-9][A-Za-z0-9_-]*))*(\.\*\*)?|\*\*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h|d)")
+PATTERNS: Mapping[str, str] = {
+    "name": NAME.pattern,
+    "expression": _EXPRESSION_NAME.pattern,
+    "type": _TYPE.pattern,
+    "glob": _GLOB.pattern,
+    "duration": _DURATION.pattern,
+    "rate": _RATE.pattern,
+}
+"""What names, durations and rates look like, for the editor schema: ECMA regular expressions, to be anchored."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_DURATION_S = 3650 * 86400.0  # ten years; beyond it times overflow somewhere
 
@@ -90,6 +99,9 @@ class Reader:
             if key.text in later:
                 what = f"`{key.text}` in {owner} is not in this version"
                 self.report(key, "unknown-key", what, f"{owner} without it")
+            elif key.text.startswith("-") and key.text[1:] not in known:
+                item = clip(key.text[1:])
+                self.report(key, "unknown-key", f"`-{item}` is a key, and no item of a list", f"`- {item}: ...`")
             elif key.text not in known:
                 what = f"unknown key `{clip(key.text)}` in {owner}"
                 self.report(key, "unknown-key", what, instead_of(key.text, known))

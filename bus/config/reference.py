@@ -1,4 +1,7 @@
-"""The reference of the steps, written from their specs: what a step is, what stands under its key, an example."""
+"""The reference of the steps, written from their specs: what a step is, what stands under its key, an example.
+
+`routes/README.md` holds it between marks; `fill` puts it there.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,39 @@ def steps_reference(steps: Mapping[str, Spec]) -> str:
     return "\n".join(_step(spec) for spec in steps.values())
 
 
+def patterns_table(steps: Mapping[str, Spec], tests: Mapping[str, str]) -> str:
+    """Return the Markdown table of patterns, by name.
+
+    Args:
+        tests: for each step the file that tests it, relative to the repository.
+    """
+    lines = ["| pattern | step | file | test |", "|---|---|---|---|"]
+    for spec in sorted(steps.values(), key=lambda each: (each.pattern, each.kind)):
+        file, test = f"bus/core/steps/{spec.kind}.py", tests[spec.kind]
+        step = f"[`{spec.kind}`](#{spec.kind})"
+        lines.append(f"| {spec.pattern} | {step} | {_file(file)} | {_file(test)} |")
+    return "\n".join(lines)
+
+
+def _file(path: str) -> str:
+    """A link from `routes/README.md`."""
+    return f"[{path.rpartition('/')[2]}](../{path})"
+
+
+def fill(readme: str, name: str, text: str) -> str:
+    """Put a text between the marks `<!-- NAME -->` and `<!-- end of NAME -->`.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = readme.partition(start)
+    _, ends, after = rest.partition(end)
+    if not found or not ends:
+        raise ValueError(f"there are no marks for `{name}`")
+    return f"{before}{start}\n{text.strip()}\n\n{end}{after}"
+
+
 def _step(spec: Spec) -> str:
     lines = [f"### {spec.kind}", "", f"*{spec.pattern}.* {spec.summary}", ""]
     if isinstance(spec.shape, TargetShape) and spec.shape.fields:
@@ -86,4 +122,4 @@ def shape_words(shape: Shape) -> str:
             return _WORDS[type(shape)]
 
 
-__all__ = ["shape_words", "steps_reference"]
+__all__ = ["fill", "patterns_table", "shape_words", "steps_reference"]

@@ -12,6 +12,7 @@ from bus.config.fragments import FragmentReader
 from bus.config.names import check_agent, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.observer import Observer
 from bus.config.ownership import Claim
 from bus.config.patterns import TypeNames
 from bus.config.places import Names, of_match, with_vars
@@ -19,10 +20,12 @@ from bus.config.reader import Reader
 from bus.config.slots import Slots
 from bus.config.step_checks import RunPlace, check_labels
 from bus.config.targets import TargetReader
+from bus.config.watch import Watch
 from bus.core.route import Match, Route
 from bus.core.spec import Spec
 from bus.core.table import is_glob
 from bus.core.work import OnError
+from bus.rehearsal.coverage import Coverage
 
 KEYS = ("route", "match", "observe", "serial_by", "deadline", "on_error", "steps", "to")
 LATER_KEYS = ("budget", "key")
@@ -37,6 +40,7 @@ class RouteReader:
         known: all known types.
         claims: what the routes that own claim, in file order.
         published: events that routes send.
+        watch: notes down what the compiled expressions do; None in a bus that runs.
     """
 
     reader: Reader
@@ -44,8 +48,10 @@ class RouteReader:
     namespace: Namespace
     steps: Mapping[str, Spec]
     known: TypeNames
+    watch: Watch | None = None
     claims: list[Claim] = field(default_factory=list)
     published: list[Scalar] = field(default_factory=list)
+    coverage: Coverage | None = None
     _names: dict[str, Scalar] = field(default_factory=dict)
     _defaults: dict[str, tuple[OnError, ...]] = field(default_factory=dict)
 
@@ -55,17 +61,19 @@ class RouteReader:
         name_node = node.get("route")
         self.reader.keys(node, KEYS, "a route", LATER_KEYS)
         name = None if name_node is None else self.reader.name(name_node, "route")
-        slots = Slots(self.reader, self.assets, document.folder)
+        slots = Slots(self.reader, self.assets, document.folder, self.watch)
         slots.forbid_env(node)
         match_node = self.reader.required(node, "match", f"route `{name or '...'}`", name_node)
         types = () if match_node is None else self._types(match_node)
         names = self._scope(types, integration)
-        match = self._match(match_node, types, names, slots)
+        observer = Observer(self.coverage, f"{integration.name}/{name}")
+        match = self._match(match_node, types, names, slots, observer)
         observe = self._observe(node)
         exact = tuple(text for _, text in types if not is_glob(text))
-        targets = TargetReader(slots, self.namespace, self.known, exact, self.published)
+        targets = TargetReader(slots, self.namespace, self.known, exact, self.published, observer)
         serial_node = node.get("serial_by")
-        flows = FlowReader(slots, self.steps, targets, place=RunPlace(serial_node is not None, observe))
+        place = RunPlace(serial_node is not None, observe)
+        flows = FlowReader(slots, self.steps, targets, observer=observer, place=place)
         flow, _ = flows.flow(node, with_vars(names))
         deadline_node = node.get("deadline")
         deadline = None if deadline_node is None else self.reader.duration(deadline_node, "deadline")
@@ -84,6 +92,7 @@ class RouteReader:
         where = f"{name_node.source.path}:{name_node.source.position(name_node.start)[0]}"
         if not self._first(full, name_node) or match is None:
             return None
+        flow = observer.whole(name_node, flow)
         memory = flows.memory or serial is not None or any(rule.retry is not None for rule in rules)
         config = config_values(integration)
         return Route(full, where, match, flow, observe, deadline, rules, config, memory, serial, flows.homed)
@@ -101,9 +110,12 @@ class RouteReader:
         if integration.name not in self._defaults:
             found: tuple[OnError, ...] = ()
             if integration.on_error is not None:
-                slots = Slots(self.reader, self.assets, integration.folder)
-                targets = TargetReader(slots, self.namespace, self.known, (), self.published)
-                found = FlowReader(slots, self.steps, targets).rules(integration.on_error, self._scope((), integration))
+                slots = Slots(self.reader, self.assets, integration.folder, self.watch)
+                observer = Observer(self.coverage, integration.name)
+                targets = TargetReader(slots, self.namespace, self.known, (), self.published, observer)
+                found = FlowReader(slots, self.steps, targets, observer=observer).rules(
+                    integration.on_error, self._scope((), integration)
+                )
             self._defaults[integration.name] = found
         return self._defaults[integration.name]
 
@@ -142,7 +154,7 @@ class RouteReader:
         return of_match(static, config)
 
     def _match(
-        self, node: Node | None, types: tuple[tuple[Node, str], ...], names: Names, slots: Slots
+        self, node: Node | None, types: tuple[tuple[Node, str], ...], names: Names, slots: Slots, observer: Observer
     ) -> Match | None:
         if not isinstance(node, MappingNode):
             return None
@@ -155,6 +167,8 @@ class RouteReader:
         check_labels(labels_node, self.namespace, self.reader)
         when_node = node.get("when")
         when = None if when_node is None else slots.expression(when_node, "when", names, "bool")
+        if when is not None and when_node is not None:
+            when = observer.condition(when_node, when, "`when`")
         return Match(tuple(text for _, text in types), source, tuple(text for _, text in labels), when)
 
     def _observe(self, node: MappingNode) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bus.config.assets import Assets
 from bus.config.contracts import LoadedContract
@@ -17,6 +17,7 @@ from bus.config.places import Names
 from bus.config.problem import Problem
 from bus.config.reader import Reader
 from bus.config.types import Type
+from bus.config.watch import Watch
 from bus.config.yamlfaults import clip
 from bus.core.expression import Expression
 from bus.core.spec import ExprType
@@ -24,11 +25,16 @@ from bus.core.spec import ExprType
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Compiles what stands in the routes of one folder."""
+    """Compiles what stands in the routes of one folder.
+
+    Args:
+        watch: notes down what the compiled expressions do; None in a bus that runs.
+    """
 
     reader: Reader
     assets: Assets
     folder: Folder
+    watch: Watch | None = None
 
     def forbid_env(self, node: Node) -> None:
         """Report every `${VAR}` of a route: routes read `config`, which is typed and has a default."""
@@ -67,6 +73,9 @@ class Slots:
             self.problems(node, compiled)
             return None
         self.problems(node, compiled.warnings)
+        if self.watch is not None:
+            watched = self.watch.condition(compiled.expression, slot, _place(node), frozenset(names))
+            return replace(compiled, expression=watched)
         return compiled
 
     def value(self, node: Node, names: Names) -> Compiled | None:
@@ -91,6 +100,9 @@ class Slots:
             self.problems(node, compiled)
             return None
         self.problems(node, compiled.warnings)
+        if self.watch is not None and compiled.names:
+            watched = self.watch.value(compiled.expression, node.text, _place(node), frozenset(names))
+            return replace(compiled, expression=watched, path=None)  # a path would be read past the watch
         return compiled
 
     def problems(self, node: Scalar, problems: tuple[Problem, ...]) -> None:
@@ -120,3 +132,8 @@ class Slots:
             value = node.get(name)
             node = value if isinstance(value, MappingNode) else key
         return node
+
+
+def _place(node: Scalar) -> str:
+    line, col = node.source.position(node.start)
+    return f"{node.source.path}:{line}:{col}"

@@ -14,6 +14,7 @@ from bus.config.finding import Severity
 from bus.config.names import check_agent, check_capability, check_type
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.observer import UNOBSERVED, Observer
 from bus.config.patterns import TypeNames
 from bus.config.places import Names
 from bus.config.reader import Reader
@@ -59,6 +60,7 @@ class TargetReader:
     known: TypeNames
     matched: tuple[str, ...]
     published: list[Scalar] = field(default_factory=list)
+    observer: Observer = UNOBSERVED
 
     def read(self, node: Node, names: Names, beside: tuple[str, ...] = ()) -> Target | None:
         """A target, or None after adding findings.
@@ -137,7 +139,7 @@ class TargetReader:
         built, contract = target
         if contract is not None:
             self.slots.check(at, given.type, contract)
-        return built
+        return self.observer.target(built)
 
     def _named(self, name: Scalar, given: _Given) -> tuple[Target, LoadedContract | None] | None:
         kind, value = given.kind, given.value

@@ -9,7 +9,10 @@ from typing import Literal, NamedTuple
 from bus.core.errors import FailureClass, Finding
 from bus.core.message import Attribute, Message
 
-TargetKind = Literal["agent", "capability", "event", "ingress", "client", "dead", "invalid", "lease"]
+TargetKind = Literal["agent", "capability", "event", "ingress", "client", "dead", "invalid", "lease", "schedule"]
+
+ROWS = ("lease", "schedule")
+"""Kinds that are not published but kept, as a row of the store that says when something is due."""
 
 End = Literal[
     "routed",  # delivered to at least one target
@@ -58,8 +61,8 @@ class Output(NamedTuple):
 
     Args:
         kind, name: where to; the shell knows the exchange and routing key of each kind. `event` goes to NS.events,
-            `ingress` back into the bus under the conversation's partition. `lease` is not published but kept, as a row
-            that watches over a request.
+            `ingress` back into the bus under the conversation's partition. `lease` and `schedule` are not published but
+            kept, as rows: one watches over a request, the other says what was sent by the clock.
         id: message id; a hash of (sender, conversation, in-id, route, target, index), so that a redelivery repeats it.
         type: the message's type, for AMQP's `type` property.
         conversation: the ordering key, together with the target.

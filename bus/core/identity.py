@@ -18,6 +18,11 @@ _RESERVED = (REDRIVE, ATTEMPT, FENCE, HOME)
 CLIENT = "cli"
 """Source of the `bus` command and of people: a client with a private inbox, not a declared agent."""
 
+GATEWAY = "gateway"
+"""Source of what HTTP clients ask through the Messaging Gateway: an agent of the bus's own, with an inbox for answers.
+It may send the types of its entries. With verified users, its messages come from the bus's user or from one of its
+name."""
+
 AT_THE_DOOR = frozenset(
     {"unknown-agent", "not-you", "reserved-attribute", "not-published", "bad-return-address", "unsolicited-reply"}
 )

@@ -136,7 +136,8 @@ class Outbox:
             TIME: facts.now,
             CONVERSATION: conversation,
             CAUSATION: cause,
-            HOPS: (hops_left(self.message, facts) if HOPS in given else facts.limits.hops) - 1,
+            # Word of a message that has no hops left has none either, and not fewer.
+            HOPS: max(0, (hops_left(self.message, facts) if HOPS in given else facts.limits.hops) - 1),
             TRACEPARENT: _child(given.get(TRACEPARENT), conversation, identity),
         }
         if correlation is not None:

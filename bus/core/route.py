@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Literal
 
 from bus.core.audience import Attributes, Audience
 from bus.core.expression import Contract, Expression, Leaf
@@ -104,12 +105,52 @@ class MessageType:
 
 
 @dataclass(frozen=True, slots=True)
+class Entrance:
+    """An entry of the Messaging Gateway: which HTTP request becomes which message.
+
+    Args:
+        name: `integration/entry`.
+        method, path: as HTTP writes them; both must be equal.
+        type: type of the message.
+        wait_s: how long the request is held for the answer; None when nobody waits for one.
+        on_timeout: what the client gets after that: 202 with a place to fetch the answer from, or 504.
+    """
+
+    name: str
+    method: str
+    path: str
+    type: str
+    wait_s: float | None = None
+    on_timeout: Literal["accepted", "fail"] = "accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A message that the bus sends by the clock.
+
+    Args:
+        name: `integration/schedule`.
+        cron: five fields, as of Debian's cron.
+        zone: IANA time zone that they are read in.
+        data: the payload.
+    """
+
+    name: str
+    cron: str
+    zone: str
+    type: str
+    data: Json = None
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The whole configuration, compiled: what `decide` works from. Immutable; a reload makes a new one.
 
     Args:
         version: first 12 hex digits of the configuration's hash; every decision in the log names it.
         routes: all routes, in file order.
+        entrances: entries of the gateway, in file order.
+        schedules: what is sent by the clock, in file order.
         labels: what each declared label requires of an agent's attributes.
     """
 
@@ -118,6 +159,8 @@ class Catalog:
     capabilities: Mapping[str, Capability]
     types: Mapping[str, MessageType]
     routes: tuple[Route, ...]
+    entrances: tuple[Entrance, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
     labels: Mapping[str, Attributes] = field(default_factory=dict)
 
     def audience(self, agents: Iterable[str]) -> Audience:
@@ -135,4 +178,4 @@ class Catalog:
         return sha256(json.dumps(subscribed, sort_keys=True).encode()).hexdigest()[:8]
 
 
-__all__ = ["Agent", "Capability", "Catalog", "Leaf", "Match", "MessageType", "Route"]
+__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Route", "Schedule"]

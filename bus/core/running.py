@@ -52,6 +52,7 @@ REHOMED = "re-homed"
 FLOW_DUE = "bus.flow.due"
 """Type of what the log calls a time that was reached; it is never sent."""
 
+_UNTIL = "#deadline"  # of a join: not what is awaited, but how long
 _MOST_NOTES = 400  # of one run, kept so that no turn tells the trace again what an earlier one has told
 _NOTE_LETTERS = 300
 
@@ -190,7 +191,7 @@ def _go_on(
         agent = ReturnAddress(f"agent:{message.source}", message.id)
         word = tell(message, facts, failure, agent) if message.source in table.catalog.agents else []
         return Decision("superseded", message, why="superseded", reason=reason, outputs=(*others, *word))
-    decision = _resumed(instance, message, f"answer to {path}", facts, table)
+    decision = _resumed(instance, message, f"answer to {path.rstrip('/')}", facts, table)
     return decision._replace(outputs=(*others, *decision.outputs)) if others else decision
 
 
@@ -215,7 +216,9 @@ def due(key: str, facts: Facts, table: RouteTable) -> tuple[Delivery, Decision] 
     message = _time_came(instance, facts, late)
     body = encode(message.attributes, message.data)
     delivery = Delivery(body, STRUCTURED, {}, facts.bus_user, message.id, FLOW_DUE, message.conversation, "", 0, None)
-    return delivery, _resumed(instance, message, "due: " + (", ".join(late) or "told"), facts, table)
+    return delivery, _resumed(
+        instance, message, "due: " + (", ".join(path.rstrip("/") for path in late) or "told"), facts, table
+    )
 
 
 def _overdue(awaited: dict[str, Any], instance: Instance, facts: Facts) -> Json:
@@ -347,9 +350,13 @@ def _decision(
 def _waits(turn: _Turn, outputs: Sequence[Output], notes: list[str]) -> Decision:
     news = _news(turn, notes)
     changes = [stored(turn.instance), *turn.memory.changes()]
-    waiting = ", ".join(turn.instance.open)
+    waiting = ", ".join(_awaited(path, each) for path, each in turn.instance.open.items() if not path.endswith(_UNTIL))
     end: End = "routed" if outputs else "waiting"
     return _decision(turn, end, outputs, news, changes, "" if outputs else f"waits for {waiting}"[:_NOTE_LETTERS])
+
+
+def _awaited(path: str, each: dict[str, Any]) -> str:
+    return f"`{each['call']}`" if "call" in each else path.rstrip("/")
 
 
 def _over(turn: _Turn) -> list[Change]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from bus.audit.record import Record
 from bus.audit.trace import ENDED, PENDING, Fate, Place
+from bus.core.actions import ROWS
 from bus.core.errors import BusError, StoreFailed
 from bus.core.ingress import Ingress
 from bus.ports import Entry, Excepted
@@ -90,6 +91,20 @@ class History:
             raise KeyError((partition, seq))
         return entries_of(partition, row.first_seq, row.blob)[seq - row.first_seq]
 
+    def entries(self, found: Iterable[Record]) -> list[tuple[Record, Entry]]:
+        """Read the bodies that belong to these records."""
+        return [(each, self.entry(each.partition, each.seq)) for each in found]
+
+    def since(self, epoch_s: float, progress: Progress | None = None) -> list[str]:
+        """List the conversations in which something arrived since then, in order."""
+        tail, last = self.tail(None), self._log.last()
+        names: dict[str, None] = {}
+        while found := tail.read():
+            names.update(dict.fromkeys(each.conversation for each in found if each.received_s >= epoch_s))
+            if progress is not None:
+                progress(tail.position, max(last, tail.position))
+        return list(names)
+
     def tail(self, back: int | None = 0) -> Tail:
         """Follow the log from its end.
 
@@ -125,7 +140,7 @@ class History:
         for record in found:
             delivered = PENDING if record.seq > done.get(record.partition, 0) else Fate("delivered")
             for index, output in enumerate(record.outputs):
-                fate = ENDED if output.kind == "lease" else delivered
+                fate = ENDED if output.kind in ROWS else delivered
                 fates[record.partition, record.seq, index] = fate
             for index, how, reason, at_s in self._log.fates(record.partition, record.seq):
                 fates[record.partition, record.seq, index] = Fate(how, reason, at_s)

@@ -39,13 +39,15 @@ from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.running import due
+from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
-from bus.ports import Claim, Entry, InboxKey, Received, Store
+from bus.ports import Claim, Entry, Held, InboxKey, Received, Store
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
 from bus.shell.remembered import Remembered
+from bus.shell.schedules import HOME, Schedules
 from bus.shell.trial.place import SUSPECT, Here, Place
 
 _STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
@@ -103,6 +105,7 @@ class Judge:
         self._here = Here(table)
         self._apart = apart or self._here
         self.leases = Leases(used=False)
+        self.schedules = Schedules()
         self.remembered = Remembered(store)
         self._partitions: dict[str, int] = {}
         self._retired: set[int] = set()
@@ -135,9 +138,12 @@ class Judge:
         self._partitions.clear()
         self._next.clear()
         self.leases = Leases(any(each.lease_s is not None for each in self.table.catalog.capabilities.values()))
+        self.schedules = Schedules(self.table.catalog.schedules)
         self._inboxes.clear()
         self.remembered = Remembered(self._store)
         for claim in claims:
+            if claim.partition == HOME:
+                self.schedules.begin()
             self.remembered.load(claim.partition)
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
@@ -323,6 +329,22 @@ class Judge:
             case = self._numbered(partition, decision, key, None)
             self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
+    def send_scheduled(self, judged: Judged) -> None:
+        """Record what is sent by the clock."""
+        now = self._clock()
+        if not self.schedules.due(now):
+            return
+        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        for schedule, planned_s in self.schedules.take(now):
+            delivery, decision = begun(schedule, facts) if planned_s is None else sent(schedule, planned_s, facts)
+            case = self._numbered(HOME, decision, None, None)
+            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+
+    def changes(self) -> tuple[list[Held], list[Held]]:
+        """Rows of leases and schedules that the next commit must write, and those that it must remove."""
+        leases, schedules = self.leases.changes(), self.schedules.changes()
+        return [*leases[0], *schedules[0]], [*leases[1], *schedules[1]]
+
     def _raw(
         self, delivery: Delivery, content: bytes, partition: int, decision: Callable[[], Decision]
     ) -> tuple[Decision, InboxKey | None, int | None]:
@@ -375,11 +397,13 @@ class Judge:
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
         outputs, left = decision.outputs, len(decision.outputs)
-        if self.leases.used:
-            for index, output in enumerate(outputs):
-                if output.kind == "lease":
-                    self.leases.begin(partition, seq, index, output, facts.now_s)
-                    left -= 1
+        for index, output in enumerate(outputs) if self.leases.used or self.schedules.used else ():
+            if output.kind == "lease":
+                self.leases.begin(partition, seq, index, output, facts.now_s)
+                left -= 1
+            elif output.kind == "schedule":
+                self.schedules.sent(partition, seq, index, output)
+                left -= 1
         judged.opens.append(
             Open(partition, seq, outputs, left, tags, arrived, decision, behind, delivery.queue, decided_s)
         )

@@ -44,11 +44,12 @@ SELECT partition, coalesce((
 """
 
 
-# What a lease is held under has `\0lease:` in it: see bus.shell.leases.
+# What a lease or a schedule is held under has `\0lease:` or `\0schedule:` in it: see bus.shell.leases, schedules.
 _BACKLOG = """
 SELECT partition, next - 1 - done,
        (SELECT count(*) FROM held AS h
-        WHERE h.partition = p.partition AND position('\\x006c656173653a'::bytea IN key) = 0)
+        WHERE h.partition = p.partition AND position('\\x006c656173653a'::bytea IN key) = 0
+        AND position('\\x007363686564756c653a'::bytea IN key) = 0)
 FROM partition AS p
 """
 

@@ -21,11 +21,12 @@ from bus.shell.sqlite_schema import check, meta, read_ingress
 _ROW = "SELECT position, partition, first_seq, count, blob FROM segment"
 
 
-# What a lease is held under has `\0lease:` in it: see bus.shell.leases.
+# What a lease or a schedule is held under has `\0lease:` or `\0schedule:` in it: see bus.shell.leases, schedules.
 _BACKLOG = """
 SELECT partition, next - 1 - done,
        (SELECT count(*) FROM held AS h
-        WHERE h.partition = p.partition AND instr(CAST(key AS BLOB), x'006C656173653A') = 0)
+        WHERE h.partition = p.partition AND instr(CAST(key AS BLOB), x'006C656173653A') = 0
+        AND instr(CAST(key AS BLOB), x'007363686564756C653A') = 0)
 FROM partition AS p
 """
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from bus.core import naming
-from bus.core.actions import Decision
+from bus.core.actions import ROWS, Decision
 from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, Store, Transport
 from bus.shell.drainage import MARK, Drainage
 from bus.shell.failpoints import Reach
@@ -106,7 +106,7 @@ class Tenure:
         self._came_back: list[tuple[Job, Outcome]] = []
         self._committing = False
         self._tokens = 0
-        self._leases_due = False
+        self._rows_due = False  # of leases and schedules
         self._runs_due = False
         self._next_due_s: float | None = None  # when a run of a route with memory goes on by itself
         self._move: frozenset[int] = frozenset()  # partitions whose leases are to go
@@ -125,6 +125,9 @@ class Tenure:
             if output.kind == "lease":
                 self._judge.leases.load(row, output)
                 continue
+            if output.kind == "schedule":
+                self._judge.schedules.load(row, output)
+                continue
             self._waiting.load(Job(row.partition, row.seq, row.index, output, None, row))
         for claim in taken.claims:
             self._ledger.start(claim.partition, claim.done)
@@ -139,7 +142,7 @@ class Tenure:
         left = [
             index
             for index, output in enumerate(entry.outputs)
-            if output.kind != "lease"  # a row, or no more
+            if output.kind not in ROWS  # a row, or no more
             and (entry.seq, index) not in claim.settled
             and (claim.partition, entry.seq, index) not in waiting
         ]
@@ -217,7 +220,7 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            due = self._leases_due or self._runs_due or self._move
+            due = self._rows_due or self._runs_due or self._move
             if self._arrived or self._came_back or self._waiting.hold or due:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
@@ -277,7 +280,7 @@ class Tenure:
     ) -> None:
         """Decide and commit on the store's thread: an identity may have to be looked up, and the loop never waits."""
         release, self._waiting.release = self._waiting.release, []
-        lapse, self._leases_due = self._leases_due, False
+        lapse, self._rows_due = self._rows_due, False
         move, self._move = self._move, frozenset()
         runs, self._runs_due = self._runs_due and self.phase == "running", False
         done = self._ledger.marks()
@@ -296,11 +299,12 @@ class Tenure:
                     self._judge.came_back(job.partition, job.output, outcome.reason, judged)
             if lapse:
                 self._judge.lapse(judged)
+                self._judge.send_scheduled(judged)
             if runs:
                 self._judge.due(judged, BATCH)
             if move:
                 self._judge.move_leases(move, judged)
-            hold, free = self._judge.leases.changes()
+            hold, free = self._judge.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
             began = time.perf_counter()
@@ -335,7 +339,7 @@ class Tenure:
             opened.committed_s = now
             self._ledger.add(opened)
             for index, output in enumerate(opened.outputs):
-                if output.kind == "lease":
+                if output.kind in ROWS:
                     continue  # its row is written
                 self._go(Job(opened.partition, opened.seq, index, output, opened), now)
         for job in held:
@@ -433,7 +437,7 @@ class Tenure:
         if self.phase == "running":
             if self._drainage:
                 self._drain()
-            self._leases_due = len(self._judge.leases) > 0
+            self._rows_due = len(self._judge.leases) > 0 or self._judge.schedules.due(self._clock())
             self._runs_due = self._next_due_s is not None and self._next_due_s <= self._clock()
             if self._waiting.rows:
                 self._wake()

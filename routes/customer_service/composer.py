@@ -1,9 +1,6 @@
-"""Composer: waits for what the specialists of a conversation find, and writes the answer to the customer.
+"""Composer: writes the answer to the customer from what the specialists have found.
 
-The route sends it the inquiry as `response.requested`, with the names of the specialists it asked; their replies come
-as events. See joining.py for how they meet. While an inquiry waits, its deliveries (the request and a finding for each
-specialist) stay unacked and take a slot each of this agent's `concurrency`: with 8000, up to 2000 inquiries
-are in flight; what is beyond waits in RabbitMQ.
+The route asks the specialists and sends what they said along with the inquiry, as `response.requested`.
 
 The words come from wording.py, or from a language model when OPENAI_BASE_URL and OPENAI_API_KEY are set (endpoint.py).
 A model that fails or is slow costs the customer nothing: wording.py writes instead, and the reply says `degraded`.
@@ -13,50 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from adapters import Agent, Context, Json, Message
 from endpoint import Endpoint, EndpointFailed
-from joining import Joiner
 from wording import Findings, compose
 
 SOURCES = 3  # help articles named in a reply
 WRITERS = 32  # calls of the language model at once
-PATIENCE_S = 20.0  # for the model, with waiting for a free writer; with joining's deadline below the agent's timeout
+PATIENCE_S = 20.0  # for the model, with waiting for a free writer; below the agent's timeout
 
-agent = Agent("composer", concurrency=8000, timeout_s=40.0)
-joiner = Joiner(time.monotonic)
+agent = Agent("composer", concurrency=256, timeout_s=40.0)
 endpoint = Endpoint.configured(os.environ)
 writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
 
 
-@agent.on("understanding.replied")
-@agent.on("sentiment.replied")
-@agent.on("knowledge.replied")
-async def found(event: Message) -> None:
-    """Take what a specialist found."""
-    await joiner.bring(event.conversation, event.type.removesuffix(".replied"), event.data)
-
-
-@agent.on("understanding.failed")
-@agent.on("sentiment.failed")
-@agent.on("knowledge.failed")
-async def failed(event: Message) -> None:
-    """Take note that a specialist found nothing, so that nobody waits for it."""
-    await joiner.bring(event.conversation, event.type.removesuffix(".failed"), None)
-
-
 @agent.capability("response")
 async def respond(request: Message, context: Context) -> dict[str, Any]:
-    """Answer `response.requested`: {text, specialists}."""
+    """Answer `response.requested`: {text, found: {specialist: its reply}, missing: [specialist]}."""
     data: Any = request.data  # the bus has checked it against response.request.v1
-    results = await joiner.collect(request.conversation, data["specialists"])
-    missing = [name for name in data["specialists"] if results.get(name) is None]
-    findings = Findings.of(data["text"], results)
+    findings = Findings.of(data["text"], data["found"])
     text, fell_back = await write(findings, endpoint, context)
-    return reply(findings, text, missing, degraded=fell_back or bool(missing))
+    return reply(findings, text, data["missing"], degraded=fell_back or bool(data["missing"]))
 
 
 async def write(findings: Findings, model: Endpoint | None, context: Context) -> tuple[str, bool]:

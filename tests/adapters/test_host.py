@@ -15,7 +15,7 @@ import pytest
 from adapters import Agent, Json
 from adapters.host import host
 from adapters.link import AmqpLink
-from adapters.sdk.outgoing import derived_id
+from bus.core.answering import derived_id
 from bus.core.errors import BusError
 from bus.core.message import Message
 from bus.core.naming import agent_queue, capability_queue
@@ -222,7 +222,7 @@ async def test_sigterm_lets_a_running_handler_finish(world: RabbitWorld, tmp_pat
     [
         ("sdk", {}, "does not say what to run"),
         ("sdk", {"run": "../../etc/passwd:agent"}, "no file"),
-        ("grpc", {}, "write one of sdk, stdio, external"),
+        ("grpc", {}, "write one of sdk, stdio, bridge, external"),
     ],
 )
 async def test_wrong_settings_are_refused_before_anything_starts(

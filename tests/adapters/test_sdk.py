@@ -11,8 +11,8 @@ import pytest
 
 from adapters import Agent, AgentError, Context, Json, Message
 from adapters.memory_link import MemoryBroker, MemoryLink
-from adapters.sdk.outgoing import derived_id
 from adapters.sdk.replies import Recorded, ReplyCache
+from bus.core.answering import derived_id
 from bus.core.errors import BusError
 from bus.core.message import FAILED
 from bus.core.naming import agent_queue, capability_queue

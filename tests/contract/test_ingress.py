@@ -87,7 +87,9 @@ def test_the_log_tells_what_is_left_by_partition(kind: str, tmp_path: Path) -> N
     store.claim(2)
     waits = Held(1, 2, 0, "c\0agent:greeter", 1.0, 1, "the queue is full")
     lease = Held(1, 2, 1, "c\0lease:0123", 1.0, 1, "nobody has accepted it yet")
-    store.commit(Commit({1: [entry(1), entry(2, outputs=[output(), output()])]}, done={1: 1}, hold=[waits, lease]))
+    schedule = Held(1, 2, 2, "c\0schedule:shop/nightly", 1.0, 0, "sent up to now")
+    entries = [entry(1), entry(2, outputs=[output(), output(), output()])]
+    store.commit(Commit({1: entries}, done={1: 1}, hold=[waits, lease, schedule]))
     log: Log = SqliteLog(tmp_path / "bus.db") if kind == "sqlite" else postgres_log(bench, tmp_path)
     assert log.backlog() == {0: (0, 0), 1: (1, 1)}
     assert log.ingress() == Ingress()

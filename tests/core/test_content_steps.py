@@ -22,7 +22,7 @@ from tests.core.test_steps import do, work
 from tests.core.world import FACTS, opened, structured
 
 KEYS = st.sampled_from("abc")
-LEAVES = st.one_of(st.integers(), st.text(), st.none(), st.booleans())
+LEAVES = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(), st.none(), st.booleans())
 TREES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),

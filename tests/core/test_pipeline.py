@@ -217,6 +217,8 @@ def test_hops_count_down_to_an_end() -> None:
     assert seen == 3
     assert decision.failure is not None
     assert decision.failure.code == "hops"
+    back = run(structured("order.again", {}, hopsleft=0), catalog(loop)).outputs[-1]
+    assert (back.target, opened(back)["hopsleft"]) == ("agent:desk", 0)  # or its agent could not read it
 
 
 def test_a_route_passes_the_return_address_through_an_event() -> None:

@@ -56,6 +56,25 @@ def test_translate_replaces_and_renames() -> None:
     assert on.names["msg"] == {"type": "u"}
 
 
+def test_filter_says_what_did_not_hold() -> None:
+    condition = expr("data.n > 3", lambda names: names["data"]["n"] > 3)
+    assert do("filter", condition, work({"n": 4})) is None
+    assert do("filter", condition, work({"n": 3})) == Ended("filtered", "filter: data.n > 3 is false")
+
+
+def test_render_writes_the_text_where_it_is_told() -> None:
+    class Letter:
+        name = "letter.j2"
+
+        def render(self, names: Any) -> str:
+            return f"Dear {names['data']['name']}"
+
+    on = work({"name": "Ada"})
+    assert do("render", {"template": Letter(), "into": ("vars", "mail", "text")}, on) is None
+    assert on.names["vars"] == {"mail": {"text": "Dear Ada"}}
+    assert on.notes == ["render letter.j2"]
+
+
 def test_contract_names_the_field() -> None:
     assert do("contract", TEXT, work({"text": "x"})) is None
     with pytest.raises(StepFailed) as caught:

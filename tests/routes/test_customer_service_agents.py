@@ -22,7 +22,6 @@ from articles import load_articles
 from bm25 import Bm25
 from endpoint import Endpoint, EndpointFailed
 from intents import labelled, train
-from joining import Joiner
 from sentiment import answer, load_lexicon, score
 from split import is_training
 from wording import Findings, compose, key_sentences
@@ -204,69 +203,6 @@ def test_knowledge_finds_the_article() -> None:
     keeps("knowledge.reply", {"passages": passages})
 
 
-# --- Joining ------------------------------------------------------------------------------------------------------
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-async def test_findings_in_any_order_stay_unacked_until_the_group_is_complete() -> None:
-    joiner = Joiner(Clock(), linger_s=0)
-    early = asyncio.create_task(joiner.bring("c", "sentiment", {"label": "neutral"}))
-    await asyncio.sleep(0)
-    request = asyncio.create_task(joiner.collect("c", ["understanding", "sentiment"]))
-    await asyncio.sleep(0)
-    assert not early.done()
-    assert not request.done()
-    late = asyncio.create_task(joiner.bring("c", "understanding", {"intent": "fees"}))
-    assert await request == {"sentiment": {"label": "neutral"}, "understanding": {"intent": "fees"}}
-    await asyncio.gather(early, late)
-    assert joiner.size == 0
-
-
-async def test_a_failed_specialist_is_not_waited_for() -> None:
-    joiner = Joiner(Clock(), deadline_s=60, linger_s=0)
-    async with asyncio.TaskGroup() as group:
-        request = group.create_task(joiner.collect("c", ["knowledge"]))
-        group.create_task(joiner.bring("c", "knowledge", None))
-    assert request.result() == {"knowledge": None}
-
-
-async def test_the_deadline_gives_what_there_is_and_the_late_finding_returns_at_once() -> None:
-    clock = Clock()
-    joiner = Joiner(clock, deadline_s=0.01, unasked_s=60, linger_s=0)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(joiner.bring("c", "sentiment", {}))
-        request = group.create_task(joiner.collect("c", ["understanding", "sentiment"]))
-    assert request.result() == {"sentiment": {}}
-    assert joiner.size == 1
-    async with asyncio.timeout(5):
-        await joiner.bring("c", "understanding", {})  # late: nobody waits for it any more
-    clock.now_s = 3600
-    await joiner.collect("other", [])
-    assert joiner.size == 0
-
-
-async def test_a_conversation_may_have_one_inquiry_after_another() -> None:
-    joiner = Joiner(Clock(), linger_s=0)
-    for number in range(3):
-        async with asyncio.TaskGroup() as group:
-            request = group.create_task(joiner.collect("c", ["knowledge"]))
-            group.create_task(joiner.bring("c", "knowledge", {"number": number}))
-        assert request.result() == {"knowledge": {"number": number}}
-
-
-async def test_a_finding_that_nobody_asked_for_is_let_go() -> None:
-    joiner = Joiner(Clock(), unasked_s=0.01)
-    await joiner.bring("c", "knowledge", {})
-    assert joiner.size == 0
-
-
 # --- Wording ------------------------------------------------------------------------------------------------------
 
 PASSAGES = [
@@ -378,22 +314,16 @@ def test_no_endpoint_unless_it_is_configured() -> None:
 # --- The composer -------------------------------------------------------------------------------------------------
 
 
-async def test_the_composer_joins_and_keeps_its_contract() -> None:
+async def test_the_composer_writes_from_what_there_is_and_keeps_its_contract() -> None:
     import composer
 
-    def message(type_: str, data: Any) -> Message:
-        attributes = {"id": type_, "source": "bus", "type": type_, "specversion": "1.0", "conversationid": "c1"}
-        return Message(attributes, data)
-
-    request = message("response.requested", {"text": "I lost my card", "specialists": [*found("neutral")]})
-    context = Context("composer", request, 5.0, asyncio.get_running_loop())
     results = found("negative")
-    async with asyncio.TaskGroup() as group:
-        answer = group.create_task(composer.respond(request, context))
-        group.create_task(composer.found(message("understanding.replied", results["understanding"])))
-        group.create_task(composer.failed(message("sentiment.failed", {"class": "timeout", "reason": "slow"})))
-        group.create_task(composer.found(message("knowledge.replied", results["knowledge"])))
-    reply = answer.result()
+    del results["sentiment"]
+    data: Any = {"text": "I lost my card", "found": results, "missing": ["sentiment"]}
+    keeps("response.request", data)
+    attributes = {"id": "r", "source": "bus", "type": "response.requested", "specversion": "1.0"}
+    request = Message(attributes, data)
+    reply = await composer.respond(request, Context("composer", request, 5.0, asyncio.get_running_loop()))
     keeps("response.reply", reply)
     assert reply["intent"] == "card_lost"
     assert reply["missing"] == ["sentiment"]

@@ -30,7 +30,7 @@ def build(parsed: dict[str, Any]) -> Step:
 
     def step(work: Work) -> Ended | None:
         memory, at = work.remembering, work.at
-        found = cast("dict[str, Any] | None", memory.known(f"{at}#found"))
+        found = cast("dict[str, Any] | None", memory.known(f"{at}#joined"))
         if found is None:
             key = str(memory.once(f"{at}#key", lambda: memory.key(at, by(work.names))))
             name = memory.known(f"{at}#owns")
@@ -42,7 +42,7 @@ def build(parsed: dict[str, Any]) -> Step:
             if not memory.cell(f"{key}:{name}")["whole"]:
                 memory.rest(f"{at}#told", memory.now_s + deadline_s)
             found = _collect(memory, key, str(name))
-            memory.keep(f"{at}#found", found)
+            memory.keep(f"{at}#joined", found)
         _go_on(work, found, partial, parsed["into"])
         return None
 
@@ -98,7 +98,7 @@ def _collect(memory: Memory, key: str, name: str) -> dict[str, Json]:
         results.append(item["data"])
         labels.append(item["labels"])
         item.clear()
-    found: dict[str, Json] = {"results": results, "labels": labels, "of": group["of"], "whole": group["whole"]}
+    found: dict[str, Json] = {"results": results, "labels": labels, "of": group["of"], "degraded": not group["whole"]}
     if memory.cell(key).get("group") == name:
         memory.cell(key).clear()
     group.clear()
@@ -106,7 +106,7 @@ def _collect(memory: Memory, key: str, name: str) -> dict[str, Json]:
 
 
 def _go_on(work: Work, group: dict[str, Any], partial: bool, into: tuple[str, ...]) -> None:
-    results, of, whole = group["results"], group["of"], group["whole"]
+    results, of, whole = group["results"], group["of"], not group["degraded"]
     if not whole and not partial:
         known = "" if of is None else f" of {of}"
         raise StepFailed("timeout", f"the deadline passed with {len(results)}{known} messages", code="join")

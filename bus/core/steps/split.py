@@ -72,13 +72,13 @@ def _joined(items: list[Json], run: Callable[[Work], Json], join: Join, most_ope
         missing = cast("list[Json]", sorted([*failures, *waiting]))
         by_index: list[Json] = [names.get(str(index)) for index in range(len(items))]
         labels: list[Json] = [*dict.fromkeys(labels for _, labels in results.values())]
-        found = {"outcome": outcome(by_index, missing, len(items)), "labels": labels, "left": work.items_left}
+        found = {**outcome(by_index, missing, len(items)), "labels": labels, "left": work.items_left}
         memory.close(at)
         memory.keep(f"{at}#joined", found)
     work.items_left = found["left"]
     for gained in found["labels"]:
         work.gain(gained)
-    return cast("dict[str, Json]", found["outcome"])
+    return {name: found[name] for name in ("results", "completeness", "missing", "degraded")}
 
 
 def _all(items: list[Json], run: Callable[[Work], Json], most_open: int, work: Work) -> None:

@@ -22,7 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from bus.core.actions import Decision, End
+from bus.core.actions import ROWS, Decision, End
 from bus.core.errors import FAILURE_CLASSES
 from bus.core.message import FAILED
 from bus.core.route import Catalog
@@ -32,7 +32,7 @@ NONE = "none"  # no route owned the message, or the target's kind has no names i
 
 ENDS: tuple[End, ...] = End.__args__  # type: ignore[attr-defined]
 NAMED_KINDS = ("agent", "capability", "event", "ingress")
-UNNAMED_KINDS = ("client", "dead", "invalid", "lease")
+UNNAMED_KINDS = ("client", "dead", "invalid", *ROWS)
 EXCEPTIONS = ("returned", "dead_letter", "expired", "parked")
 
 INVALID_CODES: tuple[str, ...] = (

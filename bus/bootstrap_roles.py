@@ -1,0 +1,132 @@
+"""The composition root's part for `bus run`: which roles this process has, and which processes it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus import bootstrap
+from bus.settings import Settings
+
+if TYPE_CHECKING:
+    from bus.core.table import RouteTable
+    from bus.shell.gateway.serve import Gateway
+
+
+@contextlib.contextmanager
+def gateway(settings: Settings, routes: RouteTable) -> Iterator[Gateway | None]:
+    """Run the gateway for the block, if any integration declares one.
+
+    Args:
+        settings: from `open_broker`. It logs in as the bus does, or as a broker user `gateway` of its own.
+        routes: the compiled configuration.
+
+    Raises:
+        BusError: it cannot listen.
+    """
+    if not routes.catalog.entrances:
+        yield None
+        return
+    from adapters.link import AmqpLink
+    from bus.core.identity import GATEWAY
+    from bus.shell.gateway.results import Results
+    from bus.shell.gateway.serve import Gateway
+
+    host, port = settings.http_address
+    own = dataclasses.replace(settings, agent_amqp_url=bootstrap.bus_url(settings), connect_timeout_s=math.inf)
+    results = Results(partial(bootstrap.history, settings))
+    limits = bootstrap.facts(settings).limits
+    opened = Gateway(routes.catalog, AmqpLink(own, GATEWAY), results, limits, settings.namespace, host, port)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def run_all(
+    settings: Settings,
+    routes: RouteTable,
+    ready: Callable[[int | None, int | None], None],
+    waiting: Callable[[str, int | None], None],
+) -> None:
+    """Run the bus, and beside it the gateway if there is one; as `bootstrap.run_bus`.
+
+    Args:
+        ready: called with the ports of the metrics endpoint and of the gateway.
+    """
+    ports: list[int] = []
+
+    @contextlib.contextmanager
+    def beside() -> Iterator[None]:
+        with gateway(settings, routes) as opened:
+            ports.extend([] if opened is None else [opened.port])
+            yield
+
+    bootstrap.run_bus(settings, routes, lambda metrics: ready(metrics, ports[0] if ports else None), waiting, beside)
+
+
+def run_gateway(settings: Settings, routes: RouteTable, ready: Callable[[int], None]) -> None:
+    """Run the gateway alone until SIGTERM or SIGINT; several may run, on as many machines as can read the store.
+
+    Args:
+        ready: called once, when it is connected, with its port.
+
+    Raises:
+        BusError: no integration declares a gateway, or it cannot listen.
+    """
+    from bus.core.errors import BusError
+    from bus.shell.signals import graceful
+
+    done = threading.Event()
+    with graceful() as stopping, gateway(settings, routes) as opened:
+        if opened is None:
+            raise BusError("no integration declares a `gateway`; write one, or leave out `--role gateway`")
+        opened.ready.wait()
+        stopping.drain = done.set
+        ready(opened.port)
+        done.wait()
+
+
+def run_workers(
+    settings: Settings,
+    folders: Sequence[Path],
+    workers: int,
+    say: Callable[[str], None],
+    ready: Callable[[], None],
+    gateway: bool = False,
+) -> None:
+    """Run several workers as processes of their own until SIGTERM or SIGINT; one that dies is started again.
+
+    Args:
+        settings: from `open_broker`; their store must be PostgreSQL.
+        folders: the integrations, which each worker loads.
+        say: told when a worker dies and comes back.
+        ready: called once, when every worker works or stands by.
+        gateway: whether one more process runs the gateway.
+
+    Raises:
+        BusError: a worker ended before it was ready.
+    """
+    from bus.shell.crew import run_crew
+    from bus.shell.growth import begin_ingress
+    from bus.shell.supervisor import Part
+
+    with contextlib.closing(bootstrap.open_store(settings)) as store:
+        begin_ingress(store, settings.partitions, settings.first_partitions)
+    parts = []
+    for number in range(workers):
+        port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
+        environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
+        arguments = ["bus", "run", *map(str, folders), "--role", "router", "--output", "json"]
+        parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
+    if gateway:
+        arguments = ["bus", "run", *map(str, folders), "--role", "gateway", "--output", "json"]
+        parts.append(Part("gateway", arguments, settings.as_environment(), None, say))
+    asyncio.run(run_crew(parts, ready))

@@ -1,0 +1,73 @@
+"""Every step has its file, a test that names it, an entry in the reference, and a line in the table of patterns."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from bus.cli.new.templates import integration_files
+from bus.config.reference import fill
+from bus.core.registry import STEPS
+from bus.core.spec import Spec
+from tests.config.written_reference import README, ROOT, files_that_test, written
+
+each_step = pytest.mark.parametrize("spec", STEPS.values(), ids=lambda spec: spec.kind)
+
+
+def test_the_generated_parts_are_as_the_specs_say() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert written(text) == text, "write `python -m tests.config.written_reference`"
+
+
+@each_step
+def test_a_step_stands_in_the_file_of_its_name(spec: Spec) -> None:
+    file = ROOT / "bus" / "core" / "steps" / f"{spec.kind}.py"
+    assert Path(inspect.getfile(spec.build)) == file
+    assert f'kind="{spec.kind}"' in file.read_text(encoding="utf-8")
+
+
+@each_step
+def test_a_step_has_a_test_in_the_core(spec: Spec) -> None:
+    assert files_that_test(spec.kind), f"write a test of `{spec.kind}` in tests/core, with the step in its name"
+
+
+@each_step
+def test_a_step_says_what_it_is(spec: Spec) -> None:
+    assert re.fullmatch(r"[A-Z][\w-]*( [\w-]+)*", spec.pattern), "the pattern's name as the literature writes it"
+    assert spec.summary.endswith("."), "the summary is a sentence"
+    assert spec.example.startswith(f"{spec.kind}:"), "the example is a step of this kind"
+
+
+def test_files_of_steps_are_in_the_table() -> None:
+    files = {path.stem for path in (ROOT / "bus" / "core" / "steps").glob("*.py")} - {"__init__"}
+    assert files == set(STEPS)
+
+
+def test_links_of_the_reference_lead_somewhere() -> None:
+    text = README.read_text(encoding="utf-8")
+    anchors = {"#" + title.strip().lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        file, mark, anchor = target.partition("#")
+        if not target.startswith("http"):
+            assert not file or (README.parent / file).exists(), target
+            assert file or f"{mark}{anchor}" in anchors, target
+
+
+def test_marks_that_are_not_there_are_told() -> None:
+    with pytest.raises(ValueError, match="no marks for `steps`"):
+        fill("# Steps\n", "steps", "text")
+
+
+def test_the_first_readme_shows_what_bus_new_writes() -> None:
+    """Each block of the first five minutes that is a file is one of those files, but for its first and last lines."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("bus new integration hello")[2]
+    blocks = ["\n".join(re.sub("^    ", "", line) for line in block.splitlines()) for block in re.findall(
+        r"(?:^(?:    .*)?\n)+", text.partition("Check it, test it")[0], re.MULTILINE) if block.strip()]  # fmt: skip
+    files = integration_files("hello", "greeter", "greeting").values()
+    squeezed = [re.sub(r"\n+", "\n", re.sub(r" *#.*", "", file)) for file in files]
+    assert len(blocks) == 5
+    for block in blocks:
+        assert any(re.sub(r"\n+", "\n", block).strip() in file for file in squeezed), block

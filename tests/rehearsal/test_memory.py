@@ -1,0 +1,179 @@
+"""Routes with memory on the stage: the clock jumps from one due time to the next, and no test waits for anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bus.config import load
+from bus.core.registry import STEPS
+from bus.rehearsal.coverage import Coverage
+from bus.rehearsal.verdict import Outcome, rehearse
+from tests.core.run_world import catalog
+from tests.core.world import FACTS
+
+GATHER = """\
+route: gather
+match: {type: asked}
+steps:
+- scatter_gather:
+    branches:
+      grade: {capability: grade, data: {text: "{{ data.text }}"}}
+      other: {capability: other}
+    join: {policy: best_effort, require: [grade], deadline: 8s}
+    into: vars.found
+to: {reply: ok, data: {found: "{{ vars.found }}"}}
+"""
+CALL = """\
+route: ask
+match: {type: asked}
+steps:
+- call: {capability: grade, timeout: 10s, into: vars.grade}
+  on_error:
+  - {class: rate_limit, retry: {attempts: 3, initial: 4s, jitter: 0}, then: dead_letter}
+  - {class: timeout, then: {steps: [{call: {capability: other, into: vars.grade}}]}}
+to: {reply: ok, data: "{{ vars.grade }}"}
+"""
+SEND = "do: [{send: {type: asked, data: {text: hi}}}]"
+
+
+class Desk:
+    """One integration with three capabilities, and tests of one's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.coverage = Coverage()
+
+    def run(self, routes: str, *tests: str) -> list[Outcome]:
+        catalog(self.folder, routes)
+        blocks = ["\n  ".join([f"- test: number {n}", *each.strip().splitlines()]) for n, each in enumerate(tests)]
+        (self.folder / "t" / "own.test.yaml").write_text("tests:\n" + "\n".join(blocks) + "\n")
+        loaded = load([self.folder / "t"], {}, STEPS, tests=True, coverage=self.coverage)
+        assert [str(each) for each in loaded.findings] == []
+        assert loaded.catalog is not None
+        return [rehearse(each, loaded.catalog, FACTS) for each in loaded.tests]
+
+    def check(self, routes: str, *tests: str) -> None:
+        for each in self.run(routes, *tests):
+            assert [(miss.expected, miss.got, miss.because, miss.lines) for miss in each.misses] == []
+
+    def missed(self) -> list[str]:
+        return [each.what for each in self.coverage.missed(["t"])]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_slow_specialist_is_left_out_at_the_deadline(desk: Desk) -> None:
+    desk.check(
+        GATHER,
+        f"""
+agents: {{grade: {{reply: {{text: fine}}, after: 1s}}, other: {{never: true}}}}
+{SEND}
+expect:
+- {{sent: {{capability: grade}}, at: 0s, data: {{text: hi}}}}
+- reply: ok
+  at: 8s
+  data: {{found: {{missing: [other], completeness: {{$near: [0.5, 0.01]}}, results: {{grade: {{text: fine}}}}}}}}
+- {{calls: {{grade: 1, other: 1}}}}
+""",
+    )
+    assert desk.missed() == ["scatter_gather#1 never joins all of them", "scatter_gather#1 never fails to join"]
+
+
+def test_the_outcomes_of_a_join_are_branches(desk: Desk) -> None:
+    desk.check(
+        GATHER,
+        f"agents: {{grade: {{reply: {{text: a}}}}, other: {{reply: {{}}}}}}\n{SEND}\nexpect: [{{reply: ok, at: 0s}}]",
+        f"agents: {{grade: {{never: true}}, other: {{reply: {{}}}}}}\n{SEND}\nexpect: [{{reply: error, at: 8s}}]",
+        f"agents: {{grade: {{reply: {{text: a}}}}, other: {{fail: refusal}}}}\n{SEND}\nexpect: [{{reply: ok}}]",
+    )
+    assert desk.missed() == []
+
+
+def test_attempts_and_pauses_take_no_time(desk: Desk) -> None:
+    desk.check(
+        CALL,
+        f"""
+agents: {{grade: [{{fail: rate_limit, after: 1s}}, {{fail: rate_limit}}, {{reply: {{text: third}}}}]}}
+{SEND}
+expect:
+- {{sent: {{capability: grade}}, at: 0s}}
+- {{sent: {{capability: grade}}, at: 5s}}
+- {{sent: {{capability: grade}}, at: 13s}}
+- {{reply: ok, at: 13s, data: {{text: third}}}}
+""",
+    )
+
+
+def test_a_late_answer_is_recorded_and_changes_nothing(desk: Desk) -> None:
+    desk.check(
+        CALL,
+        f"""
+agents: {{grade: {{reply: {{text: late}}, after: 11s}}, other: {{reply: {{text: instead}}}}}}
+{SEND}
+order: exact
+expect:
+- {{sent: {{capability: grade}}}}
+- {{sent: {{capability: other}}, at: 10s}}
+- {{reply: ok, at: 10s, data: {{text: instead}}}}
+- {{channel: dead, at: 11s}}
+""",
+    )
+
+
+def test_messages_of_one_key_go_one_after_the_other_and_those_of_another_pass(desk: Desk) -> None:
+    serial = CALL.replace("match: {type: asked}", "match: {type: asked}\nserial_by: data.account")
+    send = "{{send: {{type: asked, data: {{account: {}, text: {}}}}}}}"
+    desk.check(
+        serial,
+        f"""
+agents: {{grade: {{reply: {{text: x}}, after: 3s}}}}
+do: [{send.format("a", 1)}, {send.format("a", 2)}, {send.format("b", 3)}]
+order: exact
+expect:
+- {{sent: {{capability: grade}}, at: 0s, data: {{text: 1}}}}
+- {{sent: {{capability: grade}}, at: 0s, data: {{text: 3}}}}
+- {{reply: ok, at: 3s}}
+- {{reply: ok, at: 3s}}
+- {{sent: {{capability: grade}}, at: 3s, data: {{text: 2}}}}
+- {{reply: ok, at: 6s}}
+""",
+    )
+
+
+def test_controls_agents_and_labels(desk: Desk) -> None:
+    routes = """\
+route: ask
+match: {type: asked, labels: [personal]}
+steps:
+- detour: {control: careful, steps: [{call: {agent: other}}]}
+to: {agent: grader}
+"""
+    send = "do: [{send: {type: asked, labels: [personal], data: {}}}]"
+    both = "agents: {other: {reply: {}}, grade: {reply: {text: x}}}"
+    desk.check(
+        routes,
+        f"""
+{both}
+controls: {{careful: true}}
+{send}
+expect: [{{sent: {{agent: grader}}}}, {{sent: {{capability: other}}}}, {{calls: {{other: 1, grade: 1, grader: 1}}}}]
+""",
+        f"{both}\n{send}\nexpect: [{{sent: {{capability: grade}}}}, {{never: {{capability: other}}}}]",
+    )
+
+
+def test_what_a_run_still_waits_for_is_why_nothing_came(desk: Desk) -> None:
+    forever = CALL.replace(", timeout: 10s", "")
+    (outcome,) = desk.run(forever, f"agents: {{grade: {{never: true}}}}\n{SEND}\nexpect: [{{reply: ok}}]")
+    (miss,) = outcome.misses
+    assert miss.because == "route t/ask still waits for call#1 (`grade`)"
+
+
+def test_conditions_and_handlers_of_routes_with_memory_are_branches(desk: Desk) -> None:
+    desk.check(CALL, f"agents: {{grade: {{reply: {{text: x}}}}}}\n{SEND}\nexpect: [{{reply: ok}}]")
+    assert desk.missed() == ["never handles an error", "never taken", "call#2 never ran"]
