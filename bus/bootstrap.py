@@ -6,7 +6,6 @@ Everything else is handed what it needs. A command asks for what it wants by wha
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -14,8 +13,8 @@ import logging
 import math
 import os
 import secrets
-import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,15 +28,15 @@ from bus.settings import Settings
 from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from bus.config.loading import Loaded
     from bus.config.watch import Watch
-    from bus.core.route import Agent
     from bus.core.table import RouteTable
-    from bus.ports import AgentLink, Meter, Store, Transport
+    from bus.ports import AgentLink, Blobs, Meter, Store, Transport
     from bus.rehearsal.coverage import Coverage
     from bus.shell.controls import Standing
     from bus.shell.history import History
-    from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.trial.apart import Apart
     from bus.shell.watchdog import Vitals
@@ -58,6 +57,7 @@ def load(
     watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
+    published: Sequence[Path] | None = None,
 ) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
@@ -67,12 +67,31 @@ def load(
         watch: notes down what expressions do, for `bus explain`.
         tests: read the route tests too.
         coverage: notes what of the routes runs; for tests only.
+        published: the same as they were published, whose contracts these must keep.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
     variables = current_environment() if environment is None else environment
-    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage)
+    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage, published=published)
+
+
+def load_against(folders: Sequence[Path], published: str, *, tests: bool = False) -> Loaded:
+    """Read the integrations in `folders`, and hold their contracts against those that were published.
+
+    Args:
+        published: a folder of integrations, or a branch, tag or commit of the repository that `folders` are in.
+        tests: read the route tests too.
+
+    Raises:
+        BusError: it is neither.
+    """
+    from bus.shell.git_tree import taken_out
+
+    if Path(published).is_dir():
+        return load(folders, tests=tests, published=[Path(published)])
+    with tempfile.TemporaryDirectory(prefix="bus-published-") as scratch:
+        return load(folders, tests=tests, published=taken_out(published, folders, Path(scratch)))
 
 
 def table(loaded: Loaded) -> RouteTable:
@@ -221,6 +240,25 @@ def open_store(settings: Settings) -> Store:
     return PostgresStore(url, settings.namespace)
 
 
+def open_blobs(settings: Settings) -> Blobs:
+    """Where large values wait for their claim check.
+
+    Raises:
+        BusError: `settings.blobs` is a URL of something else, or there is no key for it.
+    """
+    where = settings.blobs or str(settings.home / "blobs")
+    if "://" not in where:
+        from bus.shell.blobs.folder import FolderBlobs
+
+        return FolderBlobs(Path(where))
+    from bus.shell.blobs.s3 import S3Blobs, place_of
+
+    place = place_of(where)
+    if not settings.blobs_key or not settings.blobs_secret:
+        raise BusError("there is no key for the bucket of BUS_BLOBS; set BUS_BLOBS_KEY and BUS_BLOBS_SECRET")
+    return S3Blobs(place, settings.blobs_key, settings.blobs_secret)
+
+
 def history(settings: Settings) -> History:
     """The log, for reading, while the bus runs or not.
 
@@ -258,7 +296,7 @@ def run_bus(
     routes: RouteTable,
     ready: Callable[[int | None], None],
     waiting: Callable[[str, int | None], None] = lambda reason, port: None,
-    beside: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    beside: Callable[[CollectorRegistry], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     source: bootstrap_config.Source | None = None,
 ) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
@@ -271,7 +309,7 @@ def run_bus(
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
         waiting: called every few seconds at the start while something is down: what, and the same port.
-        beside: what else this process does meanwhile, on threads of its own.
+        beside: what else this process does meanwhile, on threads of its own; given the registry of its metrics.
         source: where the configuration is from, for a bus that can take up another one; SIGHUP has it look.
 
     Raises:
@@ -294,7 +332,7 @@ def run_bus(
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
         told = Readiness(ready, waiting)
-        told.port = _endpoint(settings, meter, lambda: told.wrong, open_things)
+        told.port = endpoint(settings, meter.registry, lambda: told.wrong, open_things)
         stopping = open_things.enter_context(graceful())
         store = patiently(lambda: open_store(settings), told.waits)
         open_things.callback(store.close)
@@ -316,27 +354,11 @@ def run_bus(
             stopping.reload = lambda: reloader.ask("SIGHUP")
             obedience.reload = lambda: reloader.ask("bus control")
         obedience.drain = worker.drain
-        open_things.enter_context(beside())
+        open_things.enter_context(beside(meter.registry))
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
-
-
-def ask_growth(settings: Settings, partitions: int) -> None:
-    """Leave word that the namespace is to grow; its workers do it, now or when they start.
-
-    Raises:
-        BusError: it cannot grow so.
-        StoreFailed: the store cannot be written.
-    """
-    from bus.shell import growth_wish
-    from bus.shell.growth import note_growth
-
-    if settings.store_url is None:
-        return growth_wish.leave(settings.store_path, partitions)
-    with contextlib.closing(open_store(settings)) as store:
-        return note_growth(store, partitions)
 
 
 def make_worker(
@@ -382,6 +404,7 @@ def make_worker(
         on_finished=None if recorder is None else recorder.finished,
         reach=failpoints(settings.failpoints),
         apart=apart,
+        blobs=open_blobs(settings),
         layout=layout,
         vitals=vitals,
         on_told=on_told,
@@ -425,8 +448,8 @@ def remove_namespace(settings: Settings, routes: RouteTable) -> None:
         drop_schema(settings.store_url, settings.namespace)
 
 
-def _endpoint(
-    settings: Settings, meter: PrometheusMeter, unready: Callable[[], str], open_things: contextlib.ExitStack
+def endpoint(
+    settings: Settings, registry: CollectorRegistry, unready: Callable[[], str], open_things: contextlib.ExitStack
 ) -> int | None:
     """Open the endpoint for Prometheus and probes; returns its port, or None when it is turned off."""
     if settings.metrics_port < 0:
@@ -434,57 +457,10 @@ def _endpoint(
     from bus.shell.telemetry.endpoint import TelemetryEndpoint
 
     try:
-        endpoint = TelemetryEndpoint(meter.registry, unready, port=settings.metrics_port)
+        opened = TelemetryEndpoint(registry, unready, port=settings.metrics_port)
     except OSError as error:
         raise BusError(
             f"port {settings.metrics_port} for metrics cannot be had ({error.strerror}); write --metrics-port 0"
         ) from error
-    open_things.callback(endpoint.close)
-    return endpoint.port
-
-
-def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:
-    """Run the declared agents, but those that connect by themselves, until SIGTERM or SIGINT.
-
-    Args:
-        settings: from `running` or `open_broker`.
-        only: names of the agents to run; all when empty.
-        ready: called once, with their names, when every one of them consumes.
-
-    Raises:
-        BusError: an agent is unknown or its settings are wrong.
-        ConfigurationRefused: the configuration has errors.
-    """
-    from adapters.host import EXTERNAL
-
-    agents = table(loaded).catalog.agents
-    unknown = [name for name in only if name not in agents]
-    if unknown:
-        raise BusError(f"no agent `{unknown[0]}` is declared; write one of {', '.join(sorted(agents))}")
-    chosen = [agent for agent in agents.values() if agent.adapter != EXTERNAL and (not only or agent.name in only)]
-    asyncio.run(_host(chosen, settings, ready))
-
-
-async def _host(agents: Sequence[Agent], settings: Settings, ready: Callable[[list[str]], None]) -> None:
-    from adapters.host import host
-
-    names = [agent.name for agent in agents]
-    waited_for = set(names)
-
-    def one_ready(name: str) -> None:
-        if name in waited_for:
-            waited_for.remove(name)
-            if not waited_for:
-                ready(names)
-
-    if not names:
-        ready([])
-    work = asyncio.ensure_future(host(agents, settings, current_environment(), one_ready))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-    try:
-        await work
-    except asyncio.CancelledError:
-        # SIGTERM cancels the work alone: an ordinary end. SIGINT cancels this task: let asyncio.run say so.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
+    open_things.callback(opened.close)
+    return opened.port

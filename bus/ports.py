@@ -6,13 +6,15 @@ unit tests; RabbitMQ, SQLite and PostgreSQL are real in every other test.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol
 
+from bus.agent_port import AgentLink as AgentLink
+from bus.agent_port import Handler as Handler
+from bus.agent_port import Inbound as Inbound
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.ingress import Ingress
-from bus.core.message import Message
 from bus.core.route import Catalog
 
 # --- Transport: the bus's side of the broker ----------------------------------------------------------------------
@@ -400,6 +402,37 @@ class Store(Protocol):
         """Flush and let go."""
 
 
+# --- Blobs: where large values wait for their claim check -----------------------------------------------------------
+
+
+class Blobs(Protocol):
+    """Keeps bodies by the hash of their bytes: names as in bus.core.blobs.
+
+    Guarantees:
+    - what `put` has written is there when it returns, also after a crash, and `put` of the same name changes nothing;
+    - `get` gives the bytes of that name or none: what was damaged counts as gone;
+    - methods may be called from one thread at a time, and take a few seconds at most.
+    Nothing is deleted. Who takes old ones away, by the time they were last put, has claim checks fail as `unavailable`.
+    """
+
+    def put(self, name: str, body: bytes) -> None:
+        """Keep a blob.
+
+        Raises:
+            BlobsDown: it is not certain to be kept.
+        """
+
+    def get(self, name: str) -> bytes | None:
+        """Read a blob; None when there is none.
+
+        Raises:
+            BlobsDown: it cannot be said.
+        """
+
+    def close(self) -> None:
+        """Let go."""
+
+
 # --- Meter --------------------------------------------------------------------------------------------------------
 
 
@@ -441,54 +474,3 @@ class Meter(Protocol):
 
     def configured(self, catalog: Catalog) -> None:
         """Another configuration is in force; labels come from it."""
-
-
-# --- The agent's side of the broker -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back.
-
-    Args:
-        redelivered: an agent may have had it before: the broker says so, or the bus, which published it again; or this
-            process stood still for so long that the broker may have given it to another.
-    """
-
-    message: Message
-    queue: str
-    redelivered: bool
-    settle: Callable[[bool], Awaitable[None]]
-
-
-Handler: TypeAlias = Callable[[Inbound], Awaitable[None]]
-
-
-class AgentLink(Protocol):
-    """An agent's connection to the bus, on asyncio.
-
-    Guarantees:
-    - `send` returns after the broker confirmed the message; it keeps the id over reconnects, so a repeat is a duplicate
-      to the bus and not a second message;
-    - deliveries are settled one by one; what is not settled when the connection drops comes again;
-    - it reconnects by itself with full jitter, 0.1 to 10 s, and says so in the log.
-    """
-
-    async def open(self) -> None:
-        """Connect.
-
-        Raises:
-            Unreachable: no connection within the configured time.
-        """
-
-    async def send(self, message: Message) -> None:
-        """Publish to the bus's ingress, mandatory and confirmed."""
-
-    async def listen(self, queues: Sequence[str], prefetch: int, handler: Handler) -> None:
-        """Consume: one handler task per delivery, at most `prefetch` at once."""
-
-    async def open_client(self, handler: Handler) -> str:
-        """Make a private inbox that goes away with the connection; returns its return address `client:<id>`."""
-
-    async def close(self) -> None:
-        """Finish what is being settled, then close."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,11 +97,11 @@ def run(
         broker = bootstrap.open_broker(settings, printer.note)
         try:
             if role == "gateway":
-                bootstrap_roles.run_gateway(broker.settings, table, lambda port: told.ready(None, port), source)
+                bootstrap_roles.run_gateway(broker.settings, table, told.ready, source)
             elif workers > 1:
                 beside = role == "all" and bool(table.catalog.entrances)
                 bootstrap_roles.run_workers(
-                    broker.settings, source, workers, printer.note, lambda: told.ready(None), beside
+                    broker.settings, source, workers, printer.note, partial(told.ready, None), beside
                 )
             elif role == "router":
                 bootstrap.run_bus(broker.settings, table, told.ready, told.waiting, source=source)

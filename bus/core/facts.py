@@ -53,7 +53,9 @@ class Facts:
     controls: switches of the running bus, by name; one that is not there is off.
     leased: the lease of the task that a claim names, if there is one for the claim's fence.
     paused: routes and targets that are paused, `route:shop/orders` for one.
-    recall: reads what is remembered under a key in the partition of the delivery, or None; nothing else happens.
+    recall: reads what is remembered under a key in the partition of the delivery, or a blob, or None; nothing else
+        happens.
+    stores_blobs: whether the blob store can be written now; if not, a step that needs it fails.
     """
 
     now_s: float
@@ -67,3 +69,4 @@ class Facts:
     controls: Mapping[str, bool] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     recall: Callable[[str], bytes | None] = nothing_remembered
+    stores_blobs: bool = True

@@ -18,7 +18,6 @@ from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
 from bus.core.control import controlled
 from bus.core.errors import ExpressionFailed, Refused, StepFailed
-from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import CLIENT, check_sender, return_address
@@ -43,15 +42,8 @@ from bus.core.message import (
     Json,
     Message,
 )
-from bus.core.outputs import (
-    BUS,
-    NOBODY,
-    STRUCTURED,
-    Outbox,
-    carried_headers,
-    hops_left,
-    set_aside,
-)
+from bus.core.normalizer import normalized
+from bus.core.outputs import BUS, NOBODY, STRUCTURED, Outbox, carried_headers, hops_left, set_aside
 from bus.core.parking import parked
 from bus.core.posting import put, tell_asker
 from bus.core.redriven import asked_again
@@ -99,6 +91,7 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
     source, type_ = message.source, message.type
     found = table.find(type_, source)
     back: ReturnAddress | None = None
+    version = ""
     try:
         check_sender(message, delivery, table, facts, found)
         if type_ in _ABOUT_TASKS:
@@ -118,11 +111,12 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         if (own := _for_the_bus(message, delivery, table, facts, back)) is not None:
             return own
         if found.contract is not None:
-            _check_contract(message, found.contract)
+            message, version = normalized(message, found.contract, found.older)
     except Refused as refused:
         failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
         return rejected(delivery, message, facts, table, "invalid", failure, back)
-    return _matched(found, delivery, message, facts, table, back, None)
+    decision = _matched(found, delivery, message, facts, table, back, None)
+    return decision._replace(steps=(f"upcast from {version}", *decision.steps)) if version else decision
 
 
 def _for_the_bus(
@@ -211,18 +205,6 @@ def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     return Decision("routed", message, why=REKEYED, reason=reason, outputs=(again,))
 
 
-def _check_contract(message: Message, contract: Contract) -> None:
-    findings = contract.check(message.data)
-    if findings:
-        first = findings[0]
-        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
-        raise Refused(
-            "contract",
-            f"breaks {contract.name}: {first.pointer or '/'} expected {first.expected}, got {first.got}{more}",
-            findings,
-        )
-
-
 def _too_late(message: Message, facts: Facts, asked: ReturnAddress | None) -> Failure | None:
     given = message.attributes
     expiry = expiry_s(message) if EXPIRY in given else None
@@ -290,9 +272,7 @@ def _handed_on(
             return _with(running.begin(owner, delivery, message, names, facts, table, back), outputs, notes, changes)
         names["config"] = cast("dict[str, Json]", owner[0].config)
         asker = back.address if back is not None else ""
-        work = Work(
-            message, names, owner[0].on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls
-        )
+        work = _work(message, names, owner[0], facts, notes, asker)
         if changes:
             return _with(_routed(owner, delivery, work, facts, table, back, outputs), [], [], changes)
         return _routed(owner, delivery, work, facts, table, back, outputs)
@@ -316,7 +296,18 @@ def _handed_on(
 def _names(message: Message) -> dict[str, Json]:
     """What expressions read. Steps replace values in it and never change one, so routes may share them."""
     attributes = cast("dict[str, Json]", message.attributes)
+    if CONVERSATION not in attributes:
+        attributes = {**attributes, CONVERSATION: message.conversation}
     return {"data": message.data, "request": message.data, "msg": attributes, "vars": {}}
+
+
+def _work(
+    message: Message, names: dict[str, Json], route: Route, facts: Facts, notes: list[str], asker: str = ""
+) -> Work:
+    return Work(
+        message, names, route.on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls,
+        recall=facts.recall, stores_blobs=facts.stores_blobs,
+    )  # fmt: skip
 
 
 def _with_config(names: dict[str, Json], route: Route) -> dict[str, Json]:
@@ -348,12 +339,10 @@ def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[
 
 
 def _home(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> str | None:
-    """The partition's key that the owner's `serial_by` gives, or None."""
+    """The key of the partition in which the owner serves the message, or None."""
     owner = _owner(found, message, names, [])
-    if owner is None or owner[0].serial_by is None:
-        return None
     try:
-        return running.home_of(owner[0], names)
+        return None if owner is None else running.home_of(owner[0], names)
     except StepFailed as error:
         notes.append(str(error))  # the run itself fails by it
         return None
@@ -380,9 +369,10 @@ def _observe(
             changes += seen.changes
             notes += [*seen.steps, f"observed by {route.name}"]
             continue
-        work = Work(message, _with_config(names, route), route.on_error, secret=facts.seal, controls=facts.controls)
+        work = _work(message, _with_config(names, route), route, facts, [])
         try:
             run_flow(route.flow, work)
+            changes += work.changes
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))
             for dispatched in work.sent:
                 put(dispatched, outbox, None)
@@ -421,7 +411,7 @@ def _routed(
     notes = tuple(work.notes)
     # Half the time of the constructor's, and every message needs one.
     return tuple.__new__(
-        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), ())
+        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), tuple(work.changes))
     )
 
 
@@ -442,12 +432,12 @@ def _route_failed(
         told = tuple(tell_asker(message, facts, failure, back, table))
         reason = f"{failure.reason} (told to the asker)" if told else failure.reason
         return Decision("routed" if told else "filtered", message, route.name, route.where, why, reason, failure,
-                        tuple(work.notes), (*outputs, *told))  # fmt: skip
+                        tuple(work.notes), (*outputs, *told), tuple(work.changes))  # fmt: skip
     end: End = "invalid" if failed.then == "invalid" else "dead_letter"
     aside = set_aside(delivery, message, facts, end, failure, route.name)
     told = tuple(tell_asker(message, facts, failure, back, table))
     return Decision(end, message, route.name, route.where, why, failure.reason, failure, tuple(work.notes),
-                    (*outputs, aside, *told))  # fmt: skip
+                    (*outputs, aside, *told), tuple(work.changes))  # fmt: skip
 
 
 def _deadline(route: Route, facts: Facts) -> float | None:
@@ -463,7 +453,7 @@ def _came_late(
     back: ReturnAddress | None,
     answers: bool,
 ) -> Decision:
-    """Set it aside; when it is an answer, not only the asker must know, but also the agent that gave it."""
+    """Set it aside; when it is an answer, the agent that gave it must know, too."""
     end: End = "expired" if late.code == "expired" else "dead_letter"
     decision = rejected(delivery, message, facts, table, end, late, back)
     agent = ReturnAddress(f"agent:{message.source}", message.id)

@@ -41,6 +41,7 @@ class Route:
     observe: gets a copy; its failure touches nobody.
     deadline_s: seconds until what it sends expires, or None.
     memory: a step of it waits or remembers: each message begins a run, see bus.core.instance.
+    homed: without `serial_by` all its runs live in one partition, since a step of it must see them all.
     serial_by: one message per key of this runs at a time, start to end, in the key's partition; None for all at once.
     """
 
@@ -54,6 +55,7 @@ class Route:
     config: Mapping[str, Json] = field(default_factory=dict)
     memory: bool = False
     serial_by: Expression | None = None
+    homed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,29 @@ class Capability:
 
 
 @dataclass(frozen=True, slots=True)
+class Older:
+    """An older version of a type's contract.
+
+    Args:
+        upcast: makes the data of the next version; None when that takes it as it is.
+    """
+
+    contract: Contract
+    upcast: Leaf | None
+
+
+@dataclass(frozen=True, slots=True)
 class MessageType:
-    """A declared type. `contract` is None for `contract: any`; `unrouted` permits having nobody to go to."""
+    """A declared type. `contract` is None for `contract: any`; `unrouted` permits having nobody to go to.
+
+    Args:
+        older: versions of the contract before, oldest first.
+    """
 
     name: str
     contract: Contract | None
     unrouted: bool = False
+    older: tuple[Older, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +195,4 @@ class Catalog:
         return sha256(json.dumps(subscribed, sort_keys=True).encode()).hexdigest()[:8]
 
 
-__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Route", "Schedule"]
+__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Older", "Route", "Schedule"]

@@ -23,6 +23,7 @@ from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
 from bus.core.leases import lapsed, lease_of, moved
+from bus.core.memory import CELL
 from bus.core.message import (
     CORRELATION,
     FENCE,
@@ -45,7 +46,9 @@ from bus.core.running import due
 from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
-from bus.ports import SHARED, Claim, Entry, Held, InboxKey, Received, Store
+from bus.ports import SHARED, Blobs, Claim, Entry, Held, InboxKey, Received, Store
+from bus.shell.blobs.folder import NoBlobs
+from bus.shell.blobs.luggage import Luggage
 from bus.shell.controls import Controls, shared
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.leases import Leases
@@ -91,6 +94,7 @@ class Judge:
     clock: epoch seconds.
     apart: where suspects are decided; None decides them like all others.
     versions: keeps the configuration, and knows those before it.
+    blobs: where large values wait; None is nowhere.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Judge:
         window: int,
         clock: Callable[[], float],
         apart: Place | None = None,
+        blobs: Blobs | None = None,
         versions: Versions | None = None,
     ) -> None:
         self._store = store
@@ -113,6 +118,7 @@ class Judge:
         self._clock = clock
         self._here = Here(table)
         self._apart: Place = apart or self._here
+        self._luggage = Luggage(blobs or NoBlobs())
         self.leases = Leases(used=False)
         self.schedules = Schedules()
         self.remembered = Remembered(store)
@@ -268,7 +274,10 @@ class Judge:
             if type_ in (TASK_CLAIM, TASK_MOVE):
                 facts = self._of_its_task(understood, partition, facts)
             facts = self._recalling(partition, facts)
-            decision = self._place(delivery).decide(came, understood, facts)
+            place = self._place(delivery)
+            decision = place.decide(came, understood, facts)
+            if decision.changes:
+                decision = self._kept(decision, partial(place.decide, came, understood), facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
             if type_ == TASK_MOVE and decision.end == "filtered":
@@ -290,11 +299,16 @@ class Judge:
             self._facts, now_s=now, now=rfc3339(now), controls=standing.switches, paused=standing.paused
         )  # fmt: skip
 
+    def _kept(self, decision: Decision, again: Callable[[Facts], Decision], facts: Facts) -> Decision:
+        """Keep the large values that a decision leaves behind; if they cannot be kept, decide that they cannot."""
+        kept = self._luggage.keep(decision)
+        return again(replace(facts, stores_blobs=False)) if kept is None else kept
+
     def _recalling(self, partition: int, facts: Facts) -> Facts:
         """The facts for a decision in this partition."""
         made = self._facts_of.get(partition)
         if made is None or made[0] is not facts:
-            recall = partial(self.remembered.recall, partition)
+            recall = self._luggage.reading(partial(self.remembered.recall, partition))
             paused = facts.paused | self.parked.paused(partition)
             made = self._facts_of[partition] = (facts, replace(facts, recall=recall, paused=paused))
         return made[1]
@@ -314,6 +328,8 @@ class Judge:
             own = replace(self._recalling(partition, facts), paused=facts.paused)
             understood = self._here.understand(delivery, own)
             decision = understood if isinstance(understood, Decision) else self._here.decide(delivery, understood, own)
+            if decision.changes and isinstance(understood, Message):
+                decision = self._kept(decision, partial(self._here.decide, delivery, understood), own)
             decision = decision._replace(changes=(*decision.changes, Change(key, None)))
             case = self._waiting(self._numbered(partition, decision, None, None), delivery)
             self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
@@ -327,12 +343,20 @@ class Judge:
         return case
 
     def due(self, judged: Judged, most: int) -> None:
-        """Record what follows where routes with memory have waited long enough."""
+        """Record what follows where routes with memory have waited long enough, and forget cells that are outlived."""
         facts = self._facts_now()
         for partition, key in self.remembered.due(facts.now_s, most):
-            found = due(key, self._recalling(partition, facts), self.table)
+            if key.startswith(CELL):
+                self.remembered.apply(partition, [Change(key, None)])
+                continue
+            knowing = self._recalling(partition, facts)
+            found = due(key, knowing, self.table)
             if found is not None:
-                delivery, decision = found
+                delivery, made = found
+                decision = self._luggage.keep(made)
+                if decision is None:
+                    again = due(key, replace(knowing, stores_blobs=False), self.table)
+                    decision = made if again is None else again[1]
                 case = self._numbered(partition, decision, None, None)
                 self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
