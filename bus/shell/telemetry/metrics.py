@@ -41,7 +41,7 @@ INVALID_CODES: tuple[str, ...] = (
     "too-deep", "bad-attribute", "missing-attribute", "too-many-attributes", "property-mismatch",
     "unsupported-content-type", "unknown-agent", "not-you", "not-published", "reserved-attribute",
     "bad-return-address", "unsolicited-reply",
-    "unknown-capability", "id-reused", "label", "not-an-operator", "bad-control",
+    "unknown-capability", "id-reused", "label", "upcast", "not-an-operator", "bad-control",
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
