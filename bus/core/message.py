@@ -51,6 +51,8 @@ TASK_MOVE = "bus.task.move"
 """Type of the bus's own word that a lease goes to another partition: see bus.core.leases."""
 CONTROL = "bus.control."
 """What the types of messages to the bus itself begin with: see bus.core.control."""
+FLOW_MOVE = "bus.flow.move"
+"""Type of the bus's own word that something remembered goes to another partition: see bus.core.moving."""
 FLOW_TOLD = "bus.flow.told"
 """Type of the bus's own word to a flow that waits for an answer, that none will come: see bus.core.running."""
 

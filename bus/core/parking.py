@@ -23,6 +23,11 @@ def parked(message: Message, route: Route) -> Decision:
     return Decision("waiting", message, route.name, route.where, WHY, f"route {route.name} is paused")
 
 
+def early(message: Message, route: str = "") -> Decision:
+    """Let a message wait for what is on its way to this partition: the run that it answers, or those before it."""
+    return Decision("waiting", message, route or None, None, WHY, "runs that come before it are on their way here")
+
+
 def remembered(decision: Decision, delivery: Delivery, number: int) -> Change:
     """What is remembered of a message that waits.
 
@@ -33,7 +38,7 @@ def remembered(decision: Decision, delivery: Delivery, number: int) -> Change:
     assert message is not None
     body = encode(message.attributes, message.data)
     said = {"user": delivery.user_id, "body": b64encode(body).decode()}
-    return Change(f"{PARKED}{decision.route}:{number:016d}", orjson.dumps(said))
+    return Change(f"{PARKED}{decision.route or ''}:{number:016d}", orjson.dumps(said))
 
 
 def route_of(key: str) -> str:

@@ -28,6 +28,7 @@ from bus.core.message import (
     CONTROL,
     CONVERSATION,
     EXPIRY,
+    FLOW_MOVE,
     FLOW_TOLD,
     HOME,
     HOPS,
@@ -44,7 +45,7 @@ from bus.core.message import (
 )
 from bus.core.normalizer import normalized
 from bus.core.outputs import BUS, NOBODY, STRUCTURED, Outbox, carried_headers, hops_left, set_aside
-from bus.core.parking import parked
+from bus.core.parking import early, parked
 from bus.core.posting import put, tell_asker
 from bus.core.redriven import asked_again
 from bus.core.replies import Answered, answer, asker, checked
@@ -54,7 +55,7 @@ from bus.core.telling import FLOW, tell
 from bus.core.undecodable import undecodable
 from bus.core.work import Work
 
-_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE, FLOW_TOLD))
+_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE, FLOW_TOLD, FLOW_MOVE))
 _FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
@@ -235,10 +236,13 @@ def _matched(
         home = _home(found, message, names, notes)
         if home is not None and message.attributes.get(HOME) != home:
             return running.rehomed(message, home)
-    if facts.paused:
+    if facts.paused or facts.arriving:
         owner = _owner(found, message, names, [])
         if owner is not None and f"route:{owner[0].name}" in facts.paused:
             return parked(message, owner[0])
+        wanted = (*(() if owner is None else (owner,)), *found.observers)
+        if facts.arriving and any(route.memory for route, _ in wanted):
+            return early(message, "" if owner is None else owner[0].name)
     return _handed_on(found, delivery, message, names, notes, facts, table, back, answered)
 
 

@@ -40,6 +40,7 @@ from bus.core.message import (
     Message,
 )
 from bus.core.outputs import BUS, STRUCTURED, Outbox, derived_id, set_aside
+from bus.core.parking import early
 from bus.core.posting import put, tell_asker
 from bus.core.route import Capability, Match, Route
 from bus.core.table import RouteTable
@@ -196,6 +197,8 @@ def _go_on(
 ) -> Decision:
     body = facts.recall(memory_key(run))
     instance = None if body is None else read(body)
+    if instance is None and facts.arriving:
+        return early(message)
     if instance is None or not instance.settle(path, result):
         reason = "the run that asked waits for it no more" if instance else "the run that asked is over"
         failure = Failure("refusal", "superseded", reason, agent=message.source)

@@ -6,13 +6,11 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple, cast
 
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
@@ -22,19 +20,20 @@ from bus.core.address import brought_back
 from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
-from bus.core.leases import lapsed, lease_of, moved
+from bus.core.leases import lapsed
 from bus.core.memory import CELL
 from bus.core.message import (
     CORRELATION,
     FENCE,
+    FLOW_MOVE,
     REDRIVE,
     REPLYTO,
     TASK_CLAIM,
     TASK_LAPSE,
     TASK_MOVE,
-    Json,
     Message,
 )
+from bus.core.moving import ARRIVED
 from bus.core.notices import Notice, noticed
 from bus.core.outputs import BUS
 from bus.core.parking import PARKED as KEYS
@@ -51,37 +50,15 @@ from bus.shell.blobs.folder import NoBlobs
 from bus.shell.blobs.luggage import Luggage
 from bus.shell.controls import Controls, shared
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
+from bus.shell.judged import Case, Judged
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
+from bus.shell.newcomers import take_lease, take_state
 from bus.shell.parked import Parked
 from bus.shell.remembered import Remembered
 from bus.shell.schedules import HOME, Schedules
 from bus.shell.trial.place import SUSPECT, Here, Place
 from bus.shell.versions import Configuration, Versions
-
-_STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
-"""What goes with a lease to another partition: where it stands in the log, which every worker can read, and its row."""
-
-
-@dataclass(slots=True)
-class Judged:
-    """One batch, decided and numbered, ready to be committed."""
-
-    entries: dict[int, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    opens: list[Open] = field(default_factory=list)
-    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
-    decisions: list[Decision] = field(default_factory=list)
-    next_due_s: float | None = None
-
-
-class _Case(NamedTuple):
-    """One input, decided and numbered. `behind` is the number of the input that it repeats."""
-
-    partition: int
-    seq: int
-    decision: Decision
-    key: InboxKey | None
-    behind: int | None
 
 
 class Judge:
@@ -125,6 +102,7 @@ class Judge:
         self._partitions: dict[str, int] = {}
         self.controls = Controls(store)
         self.parked = Parked()
+        self.arriving: set[int] = set()  # partitions that something remembered may be on its way to
         self._told = False  # whether a control message is in what is to be committed
         self._retired: set[int] = set()
         self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
@@ -143,6 +121,7 @@ class Judge:
         keys: Iterable[tuple[int, int, bytes]],
         elders: Elders | None = None,
         retired: Collection[int] = (),
+        grown: Collection[int] = (),
     ) -> None:
         """Begin anew from what the store holds; its keys, in order, are read as a stream and never all in memory.
 
@@ -151,6 +130,7 @@ class Judge:
             keys: identities that they hold.
             elders: identities that earlier generations hold.
             retired: partitions in which nothing is decided any more.
+            grown: partitions of a generation that has followed on another.
         """
         self.versions.begin()
         self._retired = set(retired)
@@ -162,10 +142,13 @@ class Judge:
         self.remembered = Remembered(self._store)
         self.parked = Parked()
         self.controls.read()
+        self.arriving = {*grown}
         for claim in claims:
             if claim.partition == HOME:
                 self.schedules.begin()
             self.remembered.load(claim.partition)
+            if self.remembered.recall(claim.partition, ARRIVED) is not None:
+                self.arriving.discard(claim.partition)
             self.parked.load(claim.partition, self.remembered.keys(claim.partition, KEYS))
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
@@ -190,12 +173,17 @@ class Judge:
 
     def notice(self, notices: Iterable[Notice], judged: Judged) -> None:
         """Record what was done without a message, in the first partition that anything is recorded in."""
-        facts = self._facts_now()
+        facts = self.facts_now()
         for notice in notices:
             partition = min({*self._partitions.values()} - self._retired)
             delivery, decision = noticed(notice, self._next[partition], partition, facts)
-            case = self._numbered(partition, decision, None, None)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+            self.record(partition, delivery, decision, facts, judged)
+
+    def all_arrived(self, partitions: Collection[int]) -> None:
+        """Nothing is on its way to these any more."""
+        for partition in self.arriving.intersection(partitions):
+            self.arriving.remove(partition)
+            self.remembered.apply(partition, [Change(ARRIVED, b"{}")])
 
     def retire(self, partitions: Collection[int]) -> None:
         """From now on nothing is decided in these: what still comes goes on to the partition of its conversation."""
@@ -207,7 +195,7 @@ class Judge:
         It goes stage by stage over the whole batch and not message by message: the code and tables of one stage then
         stay in the processor's caches, which saves a fifth of the time.
         """
-        facts = self._facts_now()
+        facts = self.facts_now()
         judged = Judged()
         if release and self.releasable:
             self._release(facts, judged, release)
@@ -229,7 +217,7 @@ class Judge:
             self._record(case, received.delivery, content, received, facts, judged)
         return judged
 
-    def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> _Case:
+    def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> Case:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""
         if understood is None:  # NS.bounced: whoever owns partition 0 records what the broker gave up on
             partition = 0
@@ -243,7 +231,7 @@ class Judge:
             key = None
         return self._waiting(self._numbered(partition, decision, key, behind), delivery)
 
-    def _numbered(self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None) -> _Case:
+    def _numbered(self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None) -> Case:
         if decision.changes:
             told = shared(decision.changes)
             self._told = self._told or told
@@ -252,7 +240,7 @@ class Judge:
         self._next[partition] = seq + 1
         if key is not None:
             self._inboxes[partition].add(key, seq)
-        return tuple.__new__(_Case, (partition, seq, decision, key, behind))
+        return tuple.__new__(Case, (partition, seq, decision, key, behind))
 
     def _ingress(
         self, delivery: Delivery, understood: Message | Decision, content: bytes, partition: int, facts: Facts
@@ -281,7 +269,9 @@ class Judge:
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
             if type_ == TASK_MOVE and decision.end == "filtered":
-                decision = self._lease_arrived(understood, decision, partition)
+                decision = take_lease(self.leases, self._inboxes[partition], self._store, understood, decision)
+            elif type_ == FLOW_MOVE and decision.end == "filtered":
+                decision = take_state(self.remembered, self.versions, self._store, understood, decision, partition)
             if self.leases.used:
                 self._keep_leases(understood, decision, partition, facts, answers)
             return decision, key, None
@@ -292,7 +282,7 @@ class Judge:
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
 
-    def _facts_now(self) -> Facts:
+    def facts_now(self) -> Facts:
         """The facts for a batch."""
         now, standing = self._clock(), self.controls.standing
         return replace(
@@ -309,18 +299,19 @@ class Judge:
         made = self._facts_of.get(partition)
         if made is None or made[0] is not facts:
             recall = self._luggage.reading(partial(self.remembered.recall, partition))
-            paused = facts.paused | self.parked.paused(partition)
-            made = self._facts_of[partition] = (facts, replace(facts, recall=recall, paused=paused))
+            paused, arriving = facts.paused | self.parked.paused(partition), partition in self.arriving
+            own = replace(facts, recall=recall, paused=paused, arriving=arriving)
+            made = self._facts_of[partition] = (facts, own)
         return made[1]
 
     @property
     def releasable(self) -> bool:
         """Whether messages wait for routes that are not paused any more."""
-        return self.parked.ready(self.controls.standing.paused)
+        return self.parked.ready(self.controls.standing.paused, self.arriving)
 
     def _release(self, facts: Facts, judged: Judged, most: int) -> None:
         """Decide what has waited for routes that are paused no more, in order, before anything that comes later."""
-        for partition, key in self.parked.take(facts.paused, most):
+        for partition, key in self.parked.take(facts.paused, most, self.arriving):
             body = self.remembered.recall(partition, key)
             if body is None:
                 continue
@@ -331,10 +322,9 @@ class Judge:
             if decision.changes and isinstance(understood, Message):
                 decision = self._kept(decision, partial(self._here.decide, delivery, understood), own)
             decision = decision._replace(changes=(*decision.changes, Change(key, None)))
-            case = self._waiting(self._numbered(partition, decision, None, None), delivery)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+            self.record(partition, delivery, decision, facts, judged)
 
-    def _waiting(self, case: _Case, delivery: Delivery) -> _Case:
+    def _waiting(self, case: Case, delivery: Delivery) -> Case:
         """Remember a message that is to wait for its route, under the number that it has got."""
         if case.decision.why == PARKED:
             change = remembered(case.decision, delivery, case.seq)
@@ -344,7 +334,7 @@ class Judge:
 
     def due(self, judged: Judged, most: int) -> None:
         """Record what follows where routes with memory have waited long enough, and forget cells that are outlived."""
-        facts = self._facts_now()
+        facts = self.facts_now()
         for partition, key in self.remembered.due(facts.now_s, most):
             if key.startswith(CELL):
                 self.remembered.apply(partition, [Change(key, None)])
@@ -357,8 +347,7 @@ class Judge:
                 if decision is None:
                     again = due(key, replace(knowing, stores_blobs=False), self.table)
                     decision = made if again is None else again[1]
-                case = self._numbered(partition, decision, None, None)
-                self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+                self.record(partition, delivery, decision, facts, judged)
 
     def _after_its_answer(self, message: Message, partition: int) -> Earlier | None:
         """The answer that ended the task in the course of which a message was published; then it is not wanted."""
@@ -384,33 +373,9 @@ class Judge:
             lost, reason = message.data.get("fence"), message.data.get("reason")
             self.leases.lose(partition, task, lost if isinstance(lost, int) else 0, str(reason))
 
-    def _lease_arrived(self, word: Message, decision: Decision, partition: int) -> Decision:
-        """Take over a lease from the partition that its conversation had before; nothing, if its task is answered."""
-        data = cast("dict[str, Any]", word.data)
-        try:
-            output = self._store.entry(data["partition"], data["seq"]).outputs[data["index"]]
-            lease = lease_of(output)
-        except (KeyError, IndexError, TypeError):  # nothing that comes in may end the worker, over and over again
-            return decision._replace(reason="it names no lease")
-        if self._inboxes[partition].earlier(answer_key(lease.task, lease.fence)) is not None:
-            return decision
-        self.leases.arrive(partition, lease, data["due_s"], data["attempts"], data["reason"])
-        return decision._replace(end="routed", reason="its lease is kept here from now on", outputs=(output,))
-
-    def move_leases(self, partitions: Collection[int], judged: Judged) -> None:
-        """Send the leases of partitions that are to be retired after their conversations."""
-        facts = self._facts_now()
-        for row in self.leases.within(partitions):
-            output = self._store.entry(row.partition, row.seq).outputs[row.index]
-            state: dict[str, Json] = {name: getattr(row, name) for name in _STATE}
-            delivery, decision = moved(output, f"{row.partition}/{row.seq}/{row.index}", state, facts)
-            self.leases.end(row.partition, output.name)
-            case = self._numbered(row.partition, decision, None, None)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
-
     def lapse(self, judged: Judged) -> None:
         """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
-        facts = self._facts_now()
+        facts = self.facts_now()
         for lease in self.leases.due(facts.now_s):
             partition, (task, fence, _) = lease.row.partition, lease.lease
             output = self._store.entry(partition, lease.row.seq).outputs[lease.row.index]
@@ -420,19 +385,17 @@ class Judge:
                 continue
             delivery, decision = lapsed(output, facts, lease.reason)
             self.leases.end(partition, task, fence)
-            case = self._numbered(partition, decision, key, None)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+            self.record(partition, delivery, decision, facts, judged, key)
 
     def send_scheduled(self, judged: Judged) -> None:
         """Record what is sent by the clock."""
         now = self._clock()
         if not self.schedules.due(now):
             return
-        facts = self._facts_now()
+        facts = self.facts_now()
         for schedule, planned_s in self.schedules.take(now):
             delivery, decision = begun(schedule, facts) if planned_s is None else sent(schedule, planned_s, facts)
-            case = self._numbered(HOME, decision, None, None)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+            self.record(HOME, delivery, decision, facts, judged)
 
     def changes(self) -> tuple[list[Held], list[Held]]:
         """Rows of leases and schedules that the next commit must write, and those that it must remove."""
@@ -456,15 +419,31 @@ class Judge:
 
     def came_back(self, partition: int, output: Output, reason: str, judged: Judged) -> None:
         """Record what follows from an output that the broker returned."""
-        facts = self._facts_now()
+        facts = self.facts_now()
         delivery, decision = returned(output, reason, facts)
         self.leases.end(partition, output.id)
-        case = self._numbered(partition, decision, None, None)
+        self.record(partition, delivery, decision, facts, judged)
+
+    def record(
+        self,
+        partition: int,
+        delivery: Delivery,
+        decision: Decision,
+        facts: Facts,
+        judged: Judged,
+        key: InboxKey | None = None,
+    ) -> None:
+        """Number and record what was decided without a delivery of the broker's."""
+        case = self._waiting(self._numbered(partition, decision, key, None), delivery)
         self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+
+    def next_seq(self, partition: int) -> int:
+        """The number that the next entry of a partition gets."""
+        return self._next[partition]
 
     def _record(
         self,
-        case: _Case,
+        case: Case,
         delivery: Delivery,
         content: bytes,
         received: Received | None,

@@ -31,15 +31,15 @@ class Parked:
         """Routes for which messages wait in a partition, as `Facts.paused` has them."""
         return frozenset([f"route:{route}" for where, route in self._keys if where == partition])
 
-    def ready(self, paused: Collection[str]) -> bool:
-        """Whether any may go, when these are paused."""
-        return any(f"route:{route}" not in paused for _, route in self._keys)
+    def ready(self, paused: Collection[str], closed: Collection[int] = ()) -> bool:
+        """Whether any may go, when these routes are paused, and none may in these partitions."""
+        return any(f"route:{route}" not in paused and where not in closed for where, route in self._keys)
 
-    def take(self, paused: Collection[str], most: int) -> list[tuple[int, str]]:
+    def take(self, paused: Collection[str], most: int, closed: Collection[int] = ()) -> list[tuple[int, str]]:
         """Take out some that may go, as (partition, key), in order for each route."""
         found: list[tuple[int, str]] = []
         for place, keys in list(self._keys.items()):
-            while keys and len(found) < most and f"route:{place[1]}" not in paused:
+            while place[0] not in closed and keys and len(found) < most and f"route:{place[1]}" not in paused:
                 found.append((place[0], keys.popleft()))
             if not keys:
                 del self._keys[place]

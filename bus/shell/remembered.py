@@ -9,7 +9,7 @@ tenure ends, and all of it is read anew.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
 from bus.core.actions import Change
@@ -47,6 +47,14 @@ class Remembered:
                 self._due[partition, key] = due_s
         self._times = [(due_s, place) for place, due_s in self._due.items()]
         heapify(self._times)
+
+    def due_of(self, partition: int, key: str) -> float | None:
+        """When what is remembered under a key wants to go on, or None."""
+        return self._due.get((partition, key))
+
+    def within(self, partitions: Collection[int]) -> frozenset[int]:
+        """Those of the partitions that remember anything."""
+        return frozenset([where for where, _ in self._known if where in partitions]) if partitions else frozenset()
 
     def keys(self, partition: int, prefix: str) -> list[str]:
         """The keys of a partition that begin so."""

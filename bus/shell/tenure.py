@@ -24,9 +24,10 @@ from bus.core.notices import Notice
 from bus.ports import Claim, Commit, Entry, Excepted, Outcome, Received
 from bus.shell.drainage import MARK, Drainage
 from bus.shell.failures import log_failure
-from bus.shell.judge import Judged
+from bus.shell.judged import Judged
 from bus.shell.kit import Kit
 from bus.shell.ledger import Ledger, Open
+from bus.shell.mover import Arrivals, send
 from bus.shell.outflow import Addresses, Job, Outflow, replayed
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
@@ -66,7 +67,8 @@ class Tenure:
         self._rows_due = False  # of leases and schedules
         self._runs_due = False
         self._next_due_s: float | None = None  # when a run of a route with memory goes on by itself
-        self._move: frozenset[int] = frozenset()  # partitions whose leases are to go
+        self._move: frozenset[int] = frozenset()  # partitions whose leases and states are to go
+        self._whole: set[int] = set()  # partitions to which all has come that was on its way
         self._idle_timer = False
         self._unpruned = 0
         self.phase: Literal["replaying", "running", "leaving"] = "replaying"
@@ -75,6 +77,7 @@ class Tenure:
     def _load(self, taken: Taken) -> None:
         self._partitions = [each.partition for each in taken.claims]
         self._drainage = Drainage(self._kit.namespace, taken.to_drain, secrets.token_hex(16), self._clock)
+        self._arrivals = Arrivals(self._kit.namespace, self._judge.arriving, secrets.token_hex(16), self._clock)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
@@ -124,6 +127,7 @@ class Tenure:
         queues = [naming.ingress_queue(self._kit.namespace, partition) for partition in self._partitions]
         if 0 in self._partitions:  # what the broker gives up on is recorded in partition 0
             queues.append(naming.bounced(self._kit.namespace))
+        self._expect()
         self._transport.consume(queues, self._kit.prefetch)
         self._look_at(self._next_due_s)
 
@@ -235,6 +239,8 @@ class Tenure:
                 woken = True
             else:
                 self._drainage.marked(delivery.queue, delivery.body)
+                partition = self._arrivals.marked(delivery.queue, delivery.body)
+                self._whole.update(() if partition is None else (partition,))
         if woken:  # once for all tokens: it looks at every row that waits, and each of them has sent one
             self._wake()
         back, self._came_back = self._came_back, []
@@ -252,10 +258,13 @@ class Tenure:
         release, self._waiting.release = self._waiting.release, []
         lapse, self._rows_due = self._rows_due, False
         move, self._move = self._move, frozenset()
-        runs, self._runs_due = self._runs_due and self.phase == "running", False
+        # Runs that have come go on when what has come for them before is decided.
+        ready = self.phase == "running" and not self._judge.arriving and not self._judge.releasable
+        runs, self._runs_due = self._runs_due and ready, False
+        whole, self._whole = self._whole, set()
         done, notices = self._ledger.marks(), self._notices()
         parked = BATCH if self._releasable() else 0
-        if not (batch or back or held or done or release or lapse or move or runs or notices or parked):
+        if not (batch or back or held or done or release or lapse or move or runs or notices or parked or whole):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -268,13 +277,15 @@ class Tenure:
             for job, outcome in back:
                 if job.output.kind != "client":
                     self._judge.came_back(job.partition, job.output, outcome.reason, judged)
+            self._judge.all_arrived(whole)
             if lapse:
                 self._judge.lapse(judged)
                 self._judge.send_scheduled(judged)
             if runs:
                 self._judge.due(judged, BATCH)
             if move:
-                self._judge.move_leases(move, judged)
+                self._judge.retire(move)
+                send(self._judge, self._kit.store, move, judged, BATCH)
             self._judge.notice(notices, judged)
             hold, free = self._judge.changes()
             decide_s = time.perf_counter() - began
@@ -436,6 +447,8 @@ class Tenure:
         if self.phase == "running":
             if self._drainage:
                 self._drain()
+            if self._arrivals:
+                self._expect()
             self._rows_due = len(self._judge.leases) > 0 or self._judge.schedules.due(self._clock())
             self._runs_due = self._next_due_s is not None and self._next_due_s <= self._clock()
             if self._waiting.rows:
@@ -449,6 +462,11 @@ class Tenure:
 
     # --- growing: see bus.shell.drainage ---------------------------------------------------------------------------
 
+    def _expect(self) -> None:
+        marks = self._arrivals.due()
+        if marks:
+            self._transport.publish(marks)
+
     def _drain(self) -> None:
         marks = self._drainage.due()
         if marks:
@@ -456,7 +474,8 @@ class Tenure:
         if self._committing or self._arrived:
             return
         quiet = self._drainage.settled() - self._busy()
-        self._move = frozenset(row.partition for row in self._judge.leases.within(quiet))
+        self._move = self._judge.remembered.within(quiet)
+        self._move |= frozenset(row.partition for row in self._judge.leases.within(quiet))
         done = quiet - self._move
         if done and not self._move:
             self._committing = True  # nothing is decided between the look and the note
@@ -464,11 +483,7 @@ class Tenure:
 
     def _busy(self) -> set[int]:
         """Partitions with something unfinished, held, or not yet written down as finished."""
-        rows = [job for jobs in self._waiting.rows.values() for job in jobs]
-        waits = {job.partition for job in [*rows, *self._waiting.hold]} | {
-            row.partition for row in self._waiting.release
-        }
-        return waits | {partition for partition, _ in self._ledger.open} | self._ledger.risen
+        return self._waiting.partitions | {partition for partition, _ in self._ledger.open} | self._ledger.risen
 
     def _note_drained(self, partitions: Collection[int]) -> None:
         self._judge.retire(partitions)

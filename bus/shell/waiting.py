@@ -50,6 +50,12 @@ class Waiting:
         self.trying.discard(job.key)
         self.hold.append(job)
 
+    @property
+    def partitions(self) -> set[int]:
+        """Where anything waits, or its row is still to be written or removed."""
+        rows = [job for jobs in self.rows.values() for job in jobs]
+        return {each.partition for each in [*rows, *self.hold]} | {row.partition for row in self.release}
+
     def load(self, job: Job) -> None:
         """Take in a row that the store already holds."""
         self.rows.setdefault(job.key, deque()).append(job)
