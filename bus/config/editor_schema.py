@@ -75,6 +75,7 @@ _WORDS: Schema = {
     "expressionName": _text(PATTERNS["expression"], "Small letters, digits and `_`, a letter first."),
     "typeName": _text(PATTERNS["type"], "A message type, e.g. `order.placed`."),
     "typeGlob": _text(PATTERNS["glob"], "A message type; `*` is one segment, `**` at the end the rest."),
+    "size": _text(PATTERNS["size"], "A size with its unit: `512B`, `16KiB`, `1MiB`."),
     "duration": _text(PATTERNS["duration"], "A time with its unit: `500ms`, `8s`, `2m`, `1h`, `7d`."),
     "rate": _text(PATTERNS["rate"], "So many in a time: `20/s`, `100/m`, `5/h`."),
     "path": _text(r"(data|vars)(\.[A-Za-z_][A-Za-z0-9_]*)*", "A place in `data` or `vars`, e.g. `vars.found`."),
@@ -151,6 +152,16 @@ def _integration() -> Schema:
     }
     type_: Schema = {
         "contract": _one_or_many({"type": "string"}, "A schema file, its versions with the oldest first, or `any`."),
+        "upcast": {
+            "type": "object",
+            "patternProperties": {
+                r"^v[0-9]+$": closed(
+                    {"data": ref("value", "The data of the next version, from `data` and `msg`.")}, ("data",)
+                )
+            },
+            "additionalProperties": False,
+            "description": "How the data of each older version becomes that of the next.",
+        },
         "unrouted": {"enum": ["ok"], "description": "Nobody need own it or subscribe to it."},
     }
     label: Schema = {"requires": {"type": "object", "description": "Attributes of whoever gets such a message."}}

@@ -18,7 +18,7 @@ from bus.config.step_checks import CHECKS, Checked, RunPlace
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
-from bus.config.waiting_checks import check_join, check_retry
+from bus.config.waiting_checks import asked, check_join, check_retry
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
 from bus.core.spec import FlowShape, Record, Spec
@@ -27,7 +27,7 @@ from bus.core.work import Flow, OnError, Placed, Retry, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "claim_check", "wait", "approve", "process", "plan",
+    "wait", "approve", "process", "plan",
 )  # fmt: skip
 USE = "use"
 RULE_KEYS = ("class", "when", "retry", "then")
@@ -49,6 +49,7 @@ class FlowReader:
         place: what the route says of where its runs live; None when that is not known, as in a fragment by itself.
         memory: whether something was read that waits or remembers.
         homed: whether something was read that must see all runs of the route.
+        asked: the capabilities that are asked by steps without rules of their own.
     """
 
     slots: Slots
@@ -59,6 +60,7 @@ class FlowReader:
     place: RunPlace | None = None
     memory: bool = False
     homed: bool = False
+    asked: list[str] = field(default_factory=list)
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -126,7 +128,9 @@ class FlowReader:
         self.memory = self.memory or spec.remembers(parsed)
         self.homed = self.homed or spec.homed
         check_join(body.get(kind.text), self.slots.reader)
-        check_retry(rules_node, parsed, self.targets.namespace, self.slots.reader)
+        capabilities = tuple(asked(parsed)) if spec.remembers(parsed) else ()
+        self.asked += capabilities if rules_node is None else ()
+        check_retry(rules_node, capabilities, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         if placed is not None:

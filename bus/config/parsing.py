@@ -104,12 +104,14 @@ class ShapeReader:
         return self._plain(shape, node, slot)
 
     def _plain(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
-        """A value that stands there as it is."""
+        """A value in which nothing is evaluated."""
         reader = self.slots.reader
         if isinstance(shape, spec.Duration):
             return reader.duration(node, slot)
         if isinstance(shape, spec.Rate):
             return reader.rate(node, slot)
+        if isinstance(shape, spec.Size):
+            return reader.size(node, slot)
         if isinstance(shape, spec.Integer):
             return reader.integer(node, slot, shape.minimum)
         if isinstance(shape, spec.Number):

@@ -22,6 +22,7 @@ from bus.core.spec import (
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -39,6 +40,7 @@ _WORDS: dict[type, str] = {
     Integer: "whole number",
     Duration: "duration",
     Rate: "rate",
+    Size: "size",
     TargetShape: "target",
     FlowShape: "flow",
 }

@@ -25,6 +25,7 @@ from bus.core.spec import (
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -43,6 +44,7 @@ _DEFINED: Mapping[type, str] = {
     TableFile: "tableFile",
     Duration: "duration",
     Rate: "rate",
+    Size: "size",
 }
 """Shapes that stand under `$defs`, because many places use them."""
 

@@ -14,6 +14,7 @@ YAML by the shape, reports what does not fit with its position, and hands `build
     Number      float
     Duration    float, seconds (`8s`, `500ms`, `7d`)
     Rate        float, so many in a second (`20/s`, `100/m`, `5/h`)
+    Size        int, bytes (`512B`, `16KiB`, `1MiB`)
     TargetShape Target
     FlowShape   Flow
     MapOf, ListOf           dict[str, parsed] (in file order), tuple[parsed, ...]
@@ -97,6 +98,11 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """A number with a unit: B, KiB, MiB."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetShape:
     """`agent: A | capability: C | event: TYPE | reply: ok|error`, with optional `data`.
 
@@ -142,7 +148,7 @@ class Record:
 
 
 Shape: TypeAlias = Union[
-    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Rate,
+    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Rate, Size,
     TargetShape, FlowShape, MapOf, ListOf, Record,
 ]  # fmt: skip
 
