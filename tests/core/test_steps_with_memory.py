@@ -114,3 +114,20 @@ to: {reply: ok}
     w.controls = {}
     w.answer("grade", {"text": "A"})
     assert w.heard() == [{}, {"checked": True}]
+
+
+def test_a_call_may_be_named_by_the_message_and_chooses_agents(world: Any) -> None:
+    w = world("""
+route: r
+match: {type: asked}
+steps:
+- call: {capability: "{{ data.skill }}", allow: [grade, other], data: 1, into: vars.said}
+- call: {capability: grade, where: {cleared: true}, data: 2, into: vars.grade}
+to: {reply: ok, data: "{{ vars.said }}"}
+""")
+    w.send({"skill": "other"})
+    w.answer("other", 7)
+    w.answer("grade", {"text": "A"})
+    assert (w.heard(), w.memory) == ([7], {})
+    w.send({"skill": "third"}, id_="m2")
+    assert w.heard()[1]["reason"] == "target `third` is not in `allow`: grade, other"
