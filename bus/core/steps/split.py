@@ -30,11 +30,25 @@ def build(parsed: dict[str, Any]) -> Step:
             raise StepFailed("refusal", f"{len(items)} items; a message is split into at most {MOST_ITEMS}")
         work.items_left -= len(items)
         work.notes.append(f"split: {len(items)} items")
-        for index, item in enumerate(items):
-            _run(flow, work, item, index)
+        for index in range(_first(work), len(items)):
+            _run(flow, work, items[index], index)
+            _done(work, index)
         return None
 
     return step
+
+
+def _first(work: Work) -> int:
+    """The first item that is not done yet."""
+    done = None if work.memory is None else work.memory.known(f"{work.at}#done")
+    return done if isinstance(done, int) else 0
+
+
+def _done(work: Work, index: int) -> None:
+    """An item is over; all that a flow with memory must know of it is that."""
+    if work.memory is not None:
+        work.memory.close(f"{work.at}[{index}]")
+        work.memory.keep(f"{work.at}#done", index + 1)
 
 
 def _list(each: Expression | None, work: Work) -> list[Json]:
