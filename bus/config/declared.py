@@ -133,6 +133,7 @@ class Integration:
     config: values and static types of `config`.
     on_error: the node of `defaults.on_error`, or None.
     coverage: percent that its tests must reach, by unit.
+    values: see `config_values`.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Integration:
     config: dict[str, tuple[Json, Type]] = field(default_factory=dict)
     on_error: Node | None = None
     coverage: dict[str, int] = field(default_factory=dict)
+    values: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -208,5 +210,8 @@ class Namespace:
         return bool(self.unread & {"integration", "agents", "capabilities", ""})
 
 
-def config_values(integration: Integration) -> Mapping[str, Json]:
-    return {name: value for name, (value, _) in integration.config.items()}
+def config_values(integration: Integration) -> dict[str, Json]:
+    """The values, in one dictionary for all routes and fragments of the integration: a rehearsal changes it."""
+    if not integration.values:
+        integration.values.update({name: value for name, (value, _) in integration.config.items()})
+    return integration.values
