@@ -30,7 +30,7 @@ to: {reply: ok, data: split}
     w.send({"list": ["a", "b", "c"]})
     for text in ("A", "B", "C"):
         assert w.heard() == []
-        assert all(b"split#1[0]" not in body or text == "A" for body, _ in w.memory.values())
+        assert all(b"split#1[0]/" not in body or text == "A" for body, _ in w.memory.values())
         w.answer("grade", {"text": text})
     assert [each["data"] for each in w.requests] == [
         {"grade": text, "number": number} for number, text in enumerate("ABC")
