@@ -73,7 +73,7 @@ def run_suite(
 
     began = time.perf_counter()
     coverage = Coverage()
-    loaded = bootstrap.load(folders, tests=True, coverage=coverage)
+    loaded = bootstrap.load(folders, tests=True, coverage=coverage, secrets=False)
     chosen = _chosen(loaded, files, wanted)
     if loaded.catalog is None:
         return Suite(loaded.findings, (), coverage, loaded.named, True, time.perf_counter() - began)
@@ -102,7 +102,7 @@ class _Watched:
         from bus.config.watch import Watch
 
         self._watch, self._coverage = Watch(), Coverage()
-        self._loaded = bootstrap.load(folders, watch=self._watch, tests=True, coverage=self._coverage)
+        self._loaded = bootstrap.load(folders, watch=self._watch, tests=True, coverage=self._coverage, secrets=False)
         self._facts = bootstrap.facts()
 
     def run(self, outcome: Outcome) -> Outcome:

@@ -143,6 +143,16 @@ def test_mistakes_in_tests_are_findings(bus: Bus, tested: Path) -> None:
     assert bus("lint", tested).code == 1
 
 
+def test_secrets_are_not_needed(bus: Bus, tested: Path) -> None:
+    agents = tested / "agents.yaml"
+    settings = (
+        "adapter: stdio, command: [x, '${NO_SUCH_KEY}', '${file:/no/such/file}'], concurrency: '${NO_SUCH_COUNT}'"
+    )
+    agents.write_text(agents.read_text().replace("adapter: external", settings))
+    assert bus("lint", tested).code == 1
+    assert bus("test", tested).code == 0
+
+
 def test_tests_are_no_part_of_what_a_bus_runs_on(bus: Bus, tested: Path) -> None:
     """A mistake in a test must not keep a bus from starting, nor change the version of its configuration."""
     from bus import bootstrap
