@@ -75,6 +75,7 @@ _WORDS: Schema = {
     "expressionName": _text(PATTERNS["expression"], "Small letters, digits and `_`, a letter first."),
     "typeName": _text(PATTERNS["type"], "A message type, e.g. `order.placed`."),
     "typeGlob": _text(PATTERNS["glob"], "A message type; `*` is one segment, `**` at the end the rest."),
+    "size": _text(PATTERNS["size"], "A size with its unit: `512B`, `16KiB`, `1MiB`."),
     "duration": _text(PATTERNS["duration"], "A time with its unit: `500ms`, `8s`, `2m`, `1h`, `7d`."),
     "path": _text(r"(data|vars)(\.[A-Za-z_][A-Za-z0-9_]*)*", "A place in `data` or `vars`, e.g. `vars.found`."),
     "schemaFile": _text(r".+", "A JSON Schema file, relative to the integration's folder."),

@@ -27,7 +27,7 @@ from bus.core.work import Flow, OnError, Placed, Retry, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "claim_check", "throttle",
+    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "throttle",
     "circuit_breaker", "wait", "approve", "process", "plan",
 )  # fmt: skip
 USE = "use"

@@ -83,7 +83,6 @@ class ShapeReader:
         return BAD if found is None else found
 
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
-        reader = self.slots.reader
         if isinstance(shape, spec.Expr):
             return self._expression(shape, node, slot)
         if isinstance(shape, spec.Leaves):
@@ -101,8 +100,15 @@ class ShapeReader:
             return self.path(node, slot)
         if isinstance(shape, spec.TargetShape):
             return self._target(shape, node, slot) if shape.fields else self.target(node, self.names, ())
+        return self._plain(shape, node, slot)
+
+    def _plain(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
+        """A value in which nothing is evaluated."""
+        reader = self.slots.reader
         if isinstance(shape, spec.Duration):
             return reader.duration(node, slot)
+        if isinstance(shape, spec.Size):
+            return reader.size(node, slot)
         if isinstance(shape, spec.Integer):
             return reader.integer(node, slot, shape.minimum)
         if isinstance(shape, spec.Number):

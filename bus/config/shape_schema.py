@@ -24,6 +24,7 @@ from bus.core.spec import (
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -41,6 +42,7 @@ _DEFINED: Mapping[type, str] = {
     TemplateFile: "templateFile",
     TableFile: "tableFile",
     Duration: "duration",
+    Size: "size",
 }
 """Shapes that stand under `$defs`, because many places use them."""
 
