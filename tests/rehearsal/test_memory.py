@@ -56,7 +56,7 @@ class Desk:
         loaded = load([self.folder / "t"], {}, STEPS, tests=True, coverage=self.coverage)
         assert [str(each) for each in loaded.findings] == []
         assert loaded.catalog is not None
-        return [rehearse(each, loaded.catalog, FACTS) for each in loaded.tests]
+        return [rehearse(each, loaded.catalog, FACTS, self.coverage.where) for each in loaded.tests]
 
     def check(self, routes: str, *tests: str) -> None:
         for each in self.run(routes, *tests):
@@ -191,6 +191,23 @@ to: {reply: ok, data: {limit: "{{ config.limit }}"}}
         f"{send}\nexpect: [{{channel: filtered}}, {{never: {{reply: ok}}}}]",
     )
     assert [(each.expected, each.got, each.lines) for one in outcomes for each in one.misses] == []
+
+
+def test_a_step_whose_id_a_fragment_has_too_is_told_by_its_route(desk: Desk) -> None:
+    routes = """\
+fragment: checked
+steps: [{filter: data.n > 1}]
+---
+route: ask
+match: {type: asked}
+steps:
+- use: {fragment: checked}
+- filter: data.missing > 1
+to: {reply: ok}
+"""
+    (outcome,) = desk.run(routes, "do: [{send: {type: asked, data: {n: 3}}}]\nexpect: [{reply: ok}]")
+    (miss,) = outcome.misses
+    assert f"step filter#1 ({desk.folder}/t/routes.yaml:4) failed" in miss.because
 
 
 def test_schedules_that_are_named_send_while_time_passes(desk: Desk) -> None:
