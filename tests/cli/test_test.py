@@ -129,6 +129,7 @@ def test_what_agents_or_authors_write_reaches_no_terminal_raw(bus: Bus, tested: 
 def test_a_file_a_name_and_none(bus: Bus, failing: Path) -> None:
     (failing / "other.test.yaml").write_text(PASSING)
     assert bus("test", failing / "other.test.yaml").rows[-1]["passed"] == 1
+    assert bus("test", failing / "other.test.yaml", failing).rows[-1]["failed"] == 1
     assert bus("test", failing, "-k", "French").rows[-1]["failed"] == 1
     none = bus("test", failing, "-k", "Latin")
     assert none.code == 2
