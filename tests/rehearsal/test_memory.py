@@ -233,6 +233,31 @@ expect:
     assert [(each.expected, each.got, each.lines) for one in outcomes for each in one.misses] == []
 
 
+def test_messages_are_collected_while_time_passes_and_at_the_deadline(desk: Desk) -> None:
+    routes = """\
+route: batch
+match: {type: asked}
+serial_by: data.order
+steps:
+- aggregate: {by: data.order, complete: {count: "2"}, join: {deadline: 10s, on_deadline: partial}, into: vars.all}
+to: {event: seen, data: {ids: "{{ vars.all.results.map(each, each.id) }}"}}
+"""
+    send = "{{send: {{type: asked, conversation: {order}, data: {{order: {order}, id: {id}}}}}}}"
+    one, two, three = (send.format(order="o", id=name) for name in "abc")
+    desk.check(
+        routes,
+        f"""
+do: [{one}, {{advance: 4s}}, {two}, {{advance: 2s}}, {three}]
+order: exact
+expect:
+- {{channel: consumed, at: 4s, data: {{id: b}}}}
+- {{sent: {{event: seen}}, at: 4s, data: {{ids: [a, b]}}}}
+- {{sent: {{event: seen}}, at: 16s, data: {{ids: [c]}}}}
+""",
+    )
+    assert desk.missed() == ["aggregate#1 never fails to join"]
+
+
 def test_what_a_run_still_waits_for_is_why_nothing_came(desk: Desk) -> None:
     forever = CALL.replace(", timeout: 10s", "")
     (outcome,) = desk.run(forever, f"agents: {{grade: {{never: true}}}}\n{SEND}\nexpect: [{{reply: ok}}]")
