@@ -265,6 +265,13 @@ def test_what_a_run_still_waits_for_is_why_nothing_came(desk: Desk) -> None:
     assert miss.because == "route t/ask still waits for call#1 (`grade`)"
 
 
+def test_the_way_to_the_partition_of_a_key_is_no_reason(desk: Desk) -> None:
+    routes = "route: r\nmatch: {type: asked}\nserial_by: data.a\nsteps: [{filter: data.n > 1}]\nto: {reply: ok}\n"
+    (outcome,) = desk.run(routes, "do: [{send: {type: asked, data: {a: 1, n: 0}}}]\nexpect: [{reply: ok}]")
+    (miss,) = outcome.misses
+    assert miss.because == "filter: data.n > 1 is false"
+
+
 def test_conditions_and_handlers_of_routes_with_memory_are_branches(desk: Desk) -> None:
     desk.check(CALL, f"agents: {{grade: {{reply: {{text: x}}}}}}\n{SEND}\nexpect: [{{reply: ok}}]")
     assert desk.missed() == ["never handles an error", "never taken", "call#2 never ran"]
