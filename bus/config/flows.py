@@ -18,7 +18,7 @@ from bus.config.step_checks import CHECKS, Checked
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
-from bus.config.waiting_checks import check_join, check_retry
+from bus.config.waiting_checks import asked, check_join, check_retry
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
 from bus.core.spec import FlowShape, Record, Spec
@@ -48,6 +48,7 @@ class FlowReader:
         steps: the table of steps.
         inside: the fragments that this flow is in, outermost first.
         memory: whether something was read that waits or remembers.
+        asked: the capabilities that are asked by steps without rules of their own.
     """
 
     slots: Slots
@@ -56,6 +57,7 @@ class FlowReader:
     inside: tuple[str, ...] = ()
     observer: Observer = UNOBSERVED
     memory: bool = False
+    asked: list[str] = field(default_factory=list)
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -123,7 +125,9 @@ class FlowReader:
             CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
         self.memory = self.memory or spec.memory
         check_join(body.get(kind.text), self.slots.reader)
-        check_retry(rules_node, parsed, self.targets.namespace, self.slots.reader)
+        capabilities = tuple(asked(parsed)) if spec.memory else ()
+        self.asked += capabilities if rules_node is None else ()
+        check_retry(rules_node, capabilities, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         if placed is not None:

@@ -33,9 +33,13 @@ def check_join(node: Node | None, reader: Reader) -> None:
         reader.report(policy, "quorum-drops", what, "`best_effort` to await all", severity="warning")
 
 
-def check_retry(rules: Node | None, parsed: Any, namespace: Namespace, reader: Reader) -> None:
-    """Report rules that ask a capability again which does not say that asking twice is harmless."""
-    unsafe = [name for name in _asked(parsed) if name in namespace.capabilities]
+def check_retry(rules: Node | None, asked: Iterable[str], namespace: Namespace, reader: Reader) -> None:
+    """Report rules that ask a capability again which does not say that asking twice is harmless.
+
+    Args:
+        asked: the capabilities that the steps ask for which the rules are.
+    """
+    unsafe = [name for name in asked if name in namespace.capabilities]
     unsafe = [name for name in unsafe if not namespace.capabilities[name].idempotent]
     for rule in rules.items if isinstance(rules, Sequence) and unsafe else ():
         retry = rule.key("retry") if isinstance(rule, MappingNode) else None
@@ -51,7 +55,7 @@ def _classes(rule: MappingNode) -> frozenset[str]:
     return frozenset(each.text for each in nodes if isinstance(each, Scalar)) or frozenset(("timeout",))
 
 
-def _asked(parsed: Any) -> Iterable[str]:
+def asked(parsed: Any) -> Iterable[str]:
     """The capabilities that a step asks."""
     if isinstance(parsed, Target):
         capability, _, last = parsed.type.rpartition(".")
@@ -59,4 +63,4 @@ def _asked(parsed: Any) -> Iterable[str]:
             yield capability
     elif isinstance(parsed, dict):
         for each in parsed.values():
-            yield from _asked(each)
+            yield from asked(each)

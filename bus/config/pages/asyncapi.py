@@ -15,6 +15,7 @@ from bus.config.pages.gather import Book, file_of
 from bus.config.pages.schemas import SchemaParts
 from bus.core import message, naming
 from bus.core.expression import Contract
+from bus.core.identity import GATEWAY
 from bus.core.message import FAILED, Json
 from bus.core.route import Agent
 from bus.core.table import fits
@@ -78,6 +79,8 @@ class _Writer:
             for agent, description in chapter.agents:
                 self._published(agent.name, agent.publishes)
                 self._inbox(agent, description)
+        if GATEWAY in self.book.catalog.agents:
+            self._published(GATEWAY, self.book.catalog.agents[GATEWAY].publishes)
         return {
             "asyncapi": "3.0.0",
             "info": {

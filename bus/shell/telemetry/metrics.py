@@ -44,7 +44,7 @@ INVALID_CODES: tuple[str, ...] = (
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
-    "poison", "bus-fault", "lease", "join", "configuration", *FAILURE_CLASSES,
+    "poison", "bus-fault", "lease", "label", "join", "configuration", *FAILURE_CLASSES,
 )  # fmt: skip
 """Reason codes of each channel that have a series from the start; a test keeps them in step with the core."""
 TOLD_CODES: tuple[str, ...] = ("superseded",)

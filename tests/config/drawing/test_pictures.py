@@ -22,6 +22,8 @@ types:
   order.small: {contract: any, unrouted: ok}
   order.failed: {contract: any, unrouted: ok}
   audit.seen: {contract: any, unrouted: ok}
+gateway: {order: {http: POST /orders, type: order.placed}}
+schedules: {nightly: {cron: "0 3 * * *", zone: Europe/Berlin, type: order.placed, data: {}}}
 ---
 agents:
   desk: {adapter: external, publishes: [order.placed]}
@@ -73,6 +75,8 @@ def test_every_edge_is_there_and_no_other(graph: Graph) -> None:
     fits = ["type:order.placed", "type:order.large", "type:order.small", "type:order.failed"]
     assert set(graph.edges) == {
         Edge("sender:desk", "type:order.placed", "publishes"),
+        Edge("sender:POST /orders", "type:order.placed", "publishes"),
+        Edge("sender:shop/nightly", "type:order.placed", "publishes"),
         Edge("type:order.placed", intake, "matches"),
         *(Edge(type_, watch, "observes") for type_ in fits),
         *(Edge(type_, "receiver:watcher", "subscribes") for type_ in [*fits, "type:check.replied"]),
@@ -123,7 +127,7 @@ steps: [{wire_tap: {event: seen}}]
 def test_as_text(graph: Graph) -> None:
     lines = text(graph).splitlines()
     assert lines[:6] == [
-        "order.placed   from desk",
+        "order.placed   from desk, POST /orders, shop/nightly",
         "  route shop/intake   when source desk, data.n < 3 && data.x > 1",
         "    wire_tap",
         "      -> event audit.seen",

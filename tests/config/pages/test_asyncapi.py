@@ -90,6 +90,7 @@ def test_what_is_taken_and_sent_over_which_queue(desk: Book) -> None:
     assert {name: (each["action"], each["channel"]["$ref"]) for name, each in operations.items()} == {
         "ask-check": ("send", "#/channels/capability.check"),
         "receive-from-front": ("receive", "#/channels/in"),
+        "receive-from-gateway": ("receive", "#/channels/in"),
         "deliver-to-front": ("send", "#/channels/agent.front"),
         "deliver-to-checker": ("send", "#/channels/agent.checker"),
     }
