@@ -16,6 +16,7 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +57,7 @@ def load(
     watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
+    published: Sequence[Path] | None = None,
 ) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
@@ -65,12 +67,31 @@ def load(
         watch: notes down what expressions do, for `bus explain`.
         tests: read the route tests too.
         coverage: notes what of the routes runs; for tests only.
+        published: the same as they were published, whose contracts these must keep.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
     variables = current_environment() if environment is None else environment
-    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage)
+    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage, published=published)
+
+
+def load_against(folders: Sequence[Path], published: str, *, tests: bool = False) -> Loaded:
+    """Read the integrations in `folders`, and hold their contracts against those that were published.
+
+    Args:
+        published: a folder of integrations, or a branch, tag or commit of the repository that `folders` are in.
+        tests: read the route tests too.
+
+    Raises:
+        BusError: it is neither.
+    """
+    from bus.shell.git_tree import taken_out
+
+    if Path(published).is_dir():
+        return load(folders, tests=tests, published=[Path(published)])
+    with tempfile.TemporaryDirectory(prefix="bus-published-") as scratch:
+        return load(folders, tests=tests, published=taken_out(published, folders, Path(scratch)))
 
 
 def table(loaded: Loaded) -> RouteTable:

@@ -150,6 +150,16 @@ def _integration() -> Schema:
     }
     type_: Schema = {
         "contract": _one_or_many({"type": "string"}, "A schema file, its versions with the oldest first, or `any`."),
+        "upcast": {
+            "type": "object",
+            "patternProperties": {
+                r"^v[0-9]+$": closed(
+                    {"data": ref("value", "The data of the next version, from `data` and `msg`.")}, ("data",)
+                )
+            },
+            "additionalProperties": False,
+            "description": "How the data of each older version becomes that of the next.",
+        },
         "unrouted": {"enum": ["ok"], "description": "Nobody need own it or subscribe to it."},
     }
     label: Schema = {"requires": {"type": "object", "description": "Attributes of whoever gets such a message."}}

@@ -47,7 +47,9 @@ MSG = Object(
     name="msg",
 )
 _FINDING = Object(
-    {"pointer": STRING, "expected": STRING, "got": STRING}, frozenset(("pointer", "expected", "got")), exact=True
+    {"pointer": STRING, "expected": STRING, "got": STRING, "excerpt": ANY, "alternatives": List(STRING)},
+    frozenset(("pointer", "expected", "got")),
+    exact=True,
 )
 ERROR = Object(
     {"class": STRING, "code": STRING, "reason": STRING, "step": STRING, "agent": STRING, "attempt": INT,

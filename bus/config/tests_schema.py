@@ -31,7 +31,16 @@ def _test() -> Schema:
     return {
         "test": {"type": "string", "description": "What must hold, in words."},
         "config": {"type": "object", "description": "Configuration values of this test."},
-        "controls": {"type": "object", "description": "Switches of detours that are on."},
+        "controls": {
+            "type": "object",
+            "additionalProperties": {"type": "boolean"},
+            "description": "Switches of detours.",
+        },
+        "schedules": {
+            "type": "array",
+            "items": ref("name"),
+            "description": "Schedules of the integration that send while time passes by `advance`.",
+        },
         "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
         "agents": {
             "type": "object",

@@ -20,7 +20,6 @@ from bus.core.address import ReturnAddress
 from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
 from bus.core.errors import ExpressionFailed, Refused, StepFailed
-from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import check_sender, return_address
@@ -44,6 +43,7 @@ from bus.core.message import (
     Json,
     Message,
 )
+from bus.core.normalizer import normalized
 from bus.core.outputs import (
     BUS,
     NOBODY,
@@ -99,6 +99,7 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
     source, type_ = message.source, message.type
     found = table.find(type_, source)
     back: ReturnAddress | None = None
+    version = ""
     try:
         check_sender(message, delivery, table, facts, found)
         if type_ in _ABOUT_TASKS:
@@ -117,11 +118,12 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
             return asked_again(message, facts, table, back)
         if found.contract is not None:
-            _check_contract(message, found.contract)
+            message, version = normalized(message, found.contract, found.older)
     except Refused as refused:
         failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
         return rejected(delivery, message, facts, table, "invalid", failure, back)
-    return _matched(found, delivery, message, facts, table, back, None)
+    decision = _matched(found, delivery, message, facts, table, back, None)
+    return decision._replace(steps=(f"upcast from {version}", *decision.steps)) if version else decision
 
 
 def who_waits(
@@ -196,18 +198,6 @@ def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     came = "from a retired partition" if delivery.routing_key == RETIRED else "under another routing key"
     reason = f"it came {came}, not to the partition of its conversation"
     return Decision("routed", message, why=REKEYED, reason=reason, outputs=(again,))
-
-
-def _check_contract(message: Message, contract: Contract) -> None:
-    findings = contract.check(message.data)
-    if findings:
-        first = findings[0]
-        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
-        raise Refused(
-            "contract",
-            f"breaks {contract.name}: {first.pointer or '/'} expected {first.expected}, got {first.got}{more}",
-            findings,
-        )
 
 
 def _too_late(message: Message, facts: Facts, asked: ReturnAddress | None) -> Failure | None:
