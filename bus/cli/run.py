@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,11 @@ def run(paths: tuple[Path, ...], workers: int, role: str, printer: Printer, **fl
         broker = bootstrap.open_broker(settings, printer.note)
         try:
             if role == "gateway":
-                bootstrap_roles.run_gateway(broker.settings, table, lambda port: ready(None, port))
+                bootstrap_roles.run_gateway(broker.settings, table, ready)
             elif workers > 1:
                 beside = role == "all" and bool(table.catalog.entrances)
                 bootstrap_roles.run_workers(
-                    broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None), beside
+                    broker.settings, folders_of(paths), workers, printer.note, partial(ready, None), beside
                 )
             elif role == "router":
                 bootstrap.run_bus(broker.settings, table, ready, waiting)

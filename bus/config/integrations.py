@@ -50,12 +50,10 @@ class IntegrationReader:
             self._config(key, value, integration)
         for key, value in self._pairs(node, "types"):
             self._type(key, value, document.folder)
-        gateway = node.get("gateway")
-        if gateway is not None:
-            GatewayReader(self.reader, self.namespace).read(gateway, integration)
-        schedules = node.get("schedules")
-        if schedules is not None:
-            ScheduleReader(self.reader, self.secrets, self.namespace).read(schedules, integration)
+        for key, value in self._pairs(node, "gateway"):
+            GatewayReader(self.reader, self.namespace).read(key, value, integration)
+        for key, value in self._pairs(node, "schedules"):
+            ScheduleReader(self.reader, self.secrets, self.namespace).read(key, value, integration)
         for key, value in self._pairs(node, "labels"):
             self._label(key, value)
         defaults = node.get("defaults")

@@ -21,9 +21,11 @@ from bus.core.spec import (
     MapOf,
     Number,
     PathTo,
+    Rate,
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -41,6 +43,8 @@ _DEFINED: Mapping[type, str] = {
     TemplateFile: "templateFile",
     TableFile: "tableFile",
     Duration: "duration",
+    Size: "size",
+    Rate: "rate",
 }
 """Shapes that stand under `$defs`, because many places use them."""
 

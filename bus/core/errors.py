@@ -116,6 +116,10 @@ class StoreRefused(StoreDown):
     """The operator's fault: the store turns us away (password, database); only who was let in before asks again."""
 
 
+class BlobsDown(BusError):
+    """The operator's fault: the blob store cannot be read or written for now; what needs it fails, and nothing else."""
+
+
 class Fenced(StoreFailed):
     """Nobody's fault: another worker has claimed the partition since; nothing was written."""
 

@@ -44,15 +44,7 @@ from bus.core.message import (
     Message,
 )
 from bus.core.normalizer import normalized
-from bus.core.outputs import (
-    BUS,
-    NOBODY,
-    STRUCTURED,
-    Outbox,
-    carried_headers,
-    hops_left,
-    set_aside,
-)
+from bus.core.outputs import BUS, NOBODY, STRUCTURED, Outbox, carried_headers, hops_left, set_aside
 from bus.core.posting import put, tell_asker
 from bus.core.redriven import asked_again
 from bus.core.replies import Answered, answer, asker, checked
@@ -248,9 +240,7 @@ def _matched(
             return _with(running.begin(owner, delivery, message, names, facts, table, back), outputs, notes, changes)
         names["config"] = cast("dict[str, Json]", owner[0].config)
         asker = back.address if back is not None else ""
-        work = Work(
-            message, names, owner[0].on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls
-        )
+        work = _work(message, names, owner[0], facts, notes, asker)
         if changes:
             return _with(_routed(owner, delivery, work, facts, table, back, outputs), [], [], changes)
         return _routed(owner, delivery, work, facts, table, back, outputs)
@@ -274,7 +264,18 @@ def _matched(
 def _names(message: Message) -> dict[str, Json]:
     """What expressions read. Steps replace values in it and never change one, so routes may share them."""
     attributes = cast("dict[str, Json]", message.attributes)
+    if CONVERSATION not in attributes:
+        attributes = {**attributes, CONVERSATION: message.conversation}
     return {"data": message.data, "request": message.data, "msg": attributes, "vars": {}}
+
+
+def _work(
+    message: Message, names: dict[str, Json], route: Route, facts: Facts, notes: list[str], asker: str = ""
+) -> Work:
+    return Work(
+        message, names, route.on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls,
+        recall=facts.recall, stores_blobs=facts.stores_blobs,
+    )  # fmt: skip
 
 
 def _with_config(names: dict[str, Json], route: Route) -> dict[str, Json]:
@@ -306,12 +307,10 @@ def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[
 
 
 def _home(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> str | None:
-    """The partition's key that the owner's `serial_by` gives, or None."""
+    """The key of the partition in which the owner serves the message, or None."""
     owner = _owner(found, message, names, [])
-    if owner is None or owner[0].serial_by is None:
-        return None
     try:
-        return running.home_of(owner[0], names)
+        return None if owner is None else running.home_of(owner[0], names)
     except StepFailed as error:
         notes.append(str(error))  # the run itself fails by it
         return None
@@ -338,9 +337,10 @@ def _observe(
             changes += seen.changes
             notes += [*seen.steps, f"observed by {route.name}"]
             continue
-        work = Work(message, _with_config(names, route), route.on_error, secret=facts.seal, controls=facts.controls)
+        work = _work(message, _with_config(names, route), route, facts, [])
         try:
             run_flow(route.flow, work)
+            changes += work.changes
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))
             for dispatched in work.sent:
                 put(dispatched, outbox, None)
@@ -379,7 +379,7 @@ def _routed(
     notes = tuple(work.notes)
     # Half the time of the constructor's, and every message needs one.
     return tuple.__new__(
-        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), ())
+        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), tuple(work.changes))
     )
 
 
@@ -400,12 +400,12 @@ def _route_failed(
         told = tuple(tell_asker(message, facts, failure, back, table))
         reason = f"{failure.reason} (told to the asker)" if told else failure.reason
         return Decision("routed" if told else "filtered", message, route.name, route.where, why, reason, failure,
-                        tuple(work.notes), (*outputs, *told))  # fmt: skip
+                        tuple(work.notes), (*outputs, *told), tuple(work.changes))  # fmt: skip
     end: End = "invalid" if failed.then == "invalid" else "dead_letter"
     aside = set_aside(delivery, message, facts, end, failure, route.name)
     told = tuple(tell_asker(message, facts, failure, back, table))
     return Decision(end, message, route.name, route.where, why, failure.reason, failure, tuple(work.notes),
-                    (*outputs, aside, *told))  # fmt: skip
+                    (*outputs, aside, *told), tuple(work.changes))  # fmt: skip
 
 
 def _deadline(route: Route, facts: Facts) -> float | None:
@@ -421,7 +421,7 @@ def _came_late(
     back: ReturnAddress | None,
     answers: bool,
 ) -> Decision:
-    """Set it aside; when it is an answer, not only the asker must know, but also the agent that gave it."""
+    """Set it aside; when it is an answer, the agent that gave it must know, too."""
     end: End = "expired" if late.code == "expired" else "dead_letter"
     decision = rejected(delivery, message, facts, table, end, late, back)
     agent = ReturnAddress(f"agent:{message.source}", message.id)

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from bus.core.actions import Change
 from bus.core.audience import Audience
 from bus.core.errors import FailureClass, StepFailed
 from bus.core.expression import Contract, Expression, Leaf
+from bus.core.facts import nothing_remembered
 from bus.core.labels import names_of, text_of
 from bus.core.message import LABELS, Attribute, Json, Message
 
@@ -100,6 +102,9 @@ class Memory(Protocol):
 
     now_s: float
 
+    @property
+    def deadline_s(self) -> float | None: ...
+
     def known(self, path: str) -> Json: ...
 
     def keep(self, path: str, value: Json) -> None: ...
@@ -122,9 +127,17 @@ class Memory(Protocol):
 
     def wait(self, path: str, due_s: float | None) -> Json: ...
 
+    def rest(self, path: str, due_s: float | None) -> Json: ...
+
     def passed(self, path: str, seconds: float | None) -> bool: ...
 
+    def key(self, path: str, by: Json = None, *, everyone: bool = False) -> str: ...
+
     def cell(self, key: str) -> dict[str, Any]: ...
+
+    def claim(self, key: str) -> None: ...
+
+    def waits(self, instance: str, path: str) -> bool: ...
 
     def tell(self, instance: str, path: str, value: Json) -> bool: ...
 
@@ -148,6 +161,9 @@ class Work:
         secret: key of this namespace, for keyed hashes; nothing that leaves may be made of it in another way.
         controls: the running bus's switches; one that is not there is off.
         asker: address of who waits for an answer, or "".
+        recall: reads what the bus remembers under a key, blobs included.
+        stores_blobs: whether the blob store can be written.
+        changes: blobs to be written; what a flow with memory remembers is not among them.
     """
 
     message: Message
@@ -165,6 +181,9 @@ class Work:
     asker: str = ""
     secret: bytes = b""
     controls: Mapping[str, bool] = field(default_factory=dict)
+    recall: Callable[[str], bytes | None] = nothing_remembered
+    stores_blobs: bool = True
+    changes: list[Change] = field(default_factory=list)
     _sends: int = 0
 
     def begin(self, step: str) -> None:

@@ -25,9 +25,11 @@ from bus.core.spec import (
     MapOf,
     Number,
     PathTo,
+    Rate,
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -36,7 +38,7 @@ from bus.core.spec import (
 )
 
 TARGET_KINDS = ("agent", "capability", "event", "reply")
-_WORDS = (Expr, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration)
+_WORDS = (Expr, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Rate, Size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ class _Walk:
                 self._record(shape, _mapping(value), label)
             case Expr() | Leaves() | PathTo() | SchemaFile() | TemplateFile() | TableFile():
                 return  # no way through the step
-            case Text() | Integer() | Number() | Choice() | Duration():
+            case Text() | Integer() | Number() | Choice() | Duration() | Rate() | Size():
                 return
             case _:
                 assert_never(shape)
