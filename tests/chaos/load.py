@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -49,6 +49,13 @@ class Sent:
     body: bytes
     end: str
     expected: tuple[Expected, ...]
+
+
+class Load(Protocol):
+    """What a producer sends."""
+
+    def next(self) -> Sent | None:
+        """Draw the next publish; None when there is no more."""
 
 
 Making = tuple[str, dict[str, Any], str, tuple[Expected, ...], dict[str, Any]]
