@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import secrets
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ from tests.chaos.wire import Wire
 SINKS = {
     "fast": "capability.fast",
     "slow": "capability.slow",
+    "mute": "capability.mute",
     "producer": "agent.producer",
     "ear_one": "agent.ear_one",
     "ear_two": "agent.ear_two",
@@ -65,9 +67,16 @@ class Scene:
 
 CHAOS = Scene(
     Path(__file__).parent / "routes",
-    {name: ("-m", "tests.chaos.agent", name) for name in ("worker_one", "worker_two", "solo", "stepper")},
+    {name: ("-m", "tests.chaos.agent", name) for name in ("worker_one", "worker_two", "solo", "stepper", "grumbler")},
     SINKS,
-    lambda options, name: Mix(options.seed, name, options.conversations, "duplicates" in options.faults),
+    lambda options, name: Mix(
+        options.seed,
+        name,
+        options.conversations,
+        "duplicates" in options.faults,
+        # Runs that wait do not yet move to where their conversations go when a namespace grows.
+        memory="grow-partitions" not in options.faults,
+    ),
 )
 """The general harness's."""
 
@@ -199,6 +208,14 @@ class World:
         if self.database is None:
             return SqliteLog(self.folder / "home" / "bus.db")
         return PostgresLog(self.database.server.url, self.namespace, self.folder / "home")
+
+    def remembered(self, where: str = "") -> int:
+        """Rows of runs of routes with memory, and of what they share, in the store as it stands."""
+        if self.database is not None:
+            rows = self.database.server.execute(f'SELECT count(*) FROM "{self.namespace}".state {where}')
+            return int(rows[0][0])
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/home/bus.db?mode=ro", uri=True)) as db:
+            return int(db.execute(f"SELECT count(*) FROM state {where}").fetchone()[0])
 
     def a_bus(self) -> Bus:
         """One of the bus processes, noted in the timeline."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -118,9 +117,9 @@ class _Gathering:
         self._with_kills(range(kills // 2, kills), self._composed)
         self._until(self._composed, self._count)
         answered = time.monotonic()
-        poll(lambda: self._rows() == 0 or self._composed() < self._count, world.options.quiet_s, 0.2)
+        poll(lambda: world.remembered() == 0 or self._composed() < self._count, world.options.quiet_s, 0.2)
         self._end()
-        left = self._rows()
+        left = world.remembered()
         counts = check({each.token for each in self._load.all}, world.sinks.arrivals, self._logged(), left)
         shown = {
             "runs": self._count,
@@ -184,15 +183,7 @@ class _Gathering:
 
     def _open(self) -> int:
         """Runs that the store remembers now."""
-        return self._rows("WHERE key LIKE 'flow:%'")
-
-    def _rows(self, where: str = "") -> int:
-        world = self._world
-        if world.database is not None:
-            rows = world.database.server.execute(f'SELECT count(*) FROM "{world.namespace}".state {where}')
-            return int(rows[0][0])
-        with contextlib.closing(sqlite3.connect(f"file:{world.folder}/home/bus.db?mode=ro", uri=True)) as db:
-            return int(db.execute(f"SELECT count(*) FROM state {where}").fetchone()[0])
+        return self._world.remembered("WHERE key LIKE 'flow:%'")
 
     def _logged(self) -> list[str]:
         """Ids of requests and results, as often as a decision has them."""
