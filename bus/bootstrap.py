@@ -16,6 +16,7 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,11 +29,13 @@ from bus.settings import Settings
 from bus.settings import environment as current_environment
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from bus.config.loading import Loaded
     from bus.config.watch import Watch
     from bus.core.route import Agent
     from bus.core.table import RouteTable
-    from bus.ports import AgentLink, Meter, Store, Transport
+    from bus.ports import AgentLink, Blobs, Meter, Store, Transport
     from bus.rehearsal.coverage import Coverage
     from bus.shell.history import History
     from bus.shell.telemetry.metrics import PrometheusMeter
@@ -56,6 +59,7 @@ def load(
     watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
+    published: Sequence[Path] | None = None,
 ) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
 
@@ -65,12 +69,31 @@ def load(
         watch: notes down what expressions do, for `bus explain`.
         tests: read the route tests too.
         coverage: notes what of the routes runs; for tests only.
+        published: the same as they were published, whose contracts these must keep.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
     variables = current_environment() if environment is None else environment
-    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage)
+    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage, published=published)
+
+
+def load_against(folders: Sequence[Path], published: str, *, tests: bool = False) -> Loaded:
+    """Read the integrations in `folders`, and hold their contracts against those that were published.
+
+    Args:
+        published: a folder of integrations, or a branch, tag or commit of the repository that `folders` are in.
+        tests: read the route tests too.
+
+    Raises:
+        BusError: it is neither.
+    """
+    from bus.shell.git_tree import taken_out
+
+    if Path(published).is_dir():
+        return load(folders, tests=tests, published=[Path(published)])
+    with tempfile.TemporaryDirectory(prefix="bus-published-") as scratch:
+        return load(folders, tests=tests, published=taken_out(published, folders, Path(scratch)))
 
 
 def table(loaded: Loaded) -> RouteTable:
@@ -219,6 +242,25 @@ def open_store(settings: Settings) -> Store:
     return PostgresStore(url, settings.namespace)
 
 
+def open_blobs(settings: Settings) -> Blobs:
+    """Where large values wait for their claim check.
+
+    Raises:
+        BusError: `settings.blobs` is a URL of something else, or there is no key for it.
+    """
+    where = settings.blobs or str(settings.home / "blobs")
+    if "://" not in where:
+        from bus.shell.blobs.folder import FolderBlobs
+
+        return FolderBlobs(Path(where))
+    from bus.shell.blobs.s3 import S3Blobs, place_of
+
+    place = place_of(where)
+    if not settings.blobs_key or not settings.blobs_secret:
+        raise BusError("there is no key for the bucket of BUS_BLOBS; set BUS_BLOBS_KEY and BUS_BLOBS_SECRET")
+    return S3Blobs(place, settings.blobs_key, settings.blobs_secret)
+
+
 def history(settings: Settings) -> History:
     """The log, for reading, while the bus runs or not.
 
@@ -256,7 +298,7 @@ def run_bus(
     routes: RouteTable,
     ready: Callable[[int | None], None],
     waiting: Callable[[str, int | None], None] = lambda reason, port: None,
-    beside: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    beside: Callable[[CollectorRegistry], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
@@ -268,7 +310,7 @@ def run_bus(
         routes: the compiled configuration.
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
         waiting: called every few seconds at the start while something is down: what, and the same port.
-        beside: what else this process does meanwhile, on threads of its own.
+        beside: what else this process does meanwhile, on threads of its own; given the registry of its metrics.
 
     Raises:
         Unreachable: the broker's URL is none, or the broker turns us away.
@@ -288,7 +330,7 @@ def run_bus(
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
         told = Readiness(ready, waiting)
-        told.port = _endpoint(settings, meter, lambda: told.wrong, open_things)
+        told.port = endpoint(settings, meter.registry, lambda: told.wrong, open_things)
         stopping = open_things.enter_context(graceful())
         store = patiently(lambda: open_store(settings), told.waits)
         open_things.callback(store.close)
@@ -302,27 +344,11 @@ def run_bus(
         worker = make_worker(
             for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
         )
-        open_things.enter_context(beside())
+        open_things.enter_context(beside(meter.registry))
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
-
-
-def ask_growth(settings: Settings, partitions: int) -> None:
-    """Leave word that the namespace is to grow; its workers do it, now or when they start.
-
-    Raises:
-        BusError: it cannot grow so.
-        StoreFailed: the store cannot be written.
-    """
-    from bus.shell import growth_wish
-    from bus.shell.growth import note_growth
-
-    if settings.store_url is None:
-        return growth_wish.leave(settings.store_path, partitions)
-    with contextlib.closing(open_store(settings)) as store:
-        return note_growth(store, partitions)
 
 
 def make_worker(
@@ -361,6 +387,7 @@ def make_worker(
         on_finished=None if recorder is None else recorder.finished,
         reach=failpoints(settings.failpoints),
         apart=apart,
+        blobs=open_blobs(settings),
         layout=layout,
         vitals=vitals,
     )
@@ -418,8 +445,8 @@ def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None
     return SpanRecorder(otlp_exporter(settings.otlp_endpoint), settings.namespace, __version__, meter.spans)
 
 
-def _endpoint(
-    settings: Settings, meter: PrometheusMeter, unready: Callable[[], str], open_things: contextlib.ExitStack
+def endpoint(
+    settings: Settings, registry: CollectorRegistry, unready: Callable[[], str], open_things: contextlib.ExitStack
 ) -> int | None:
     """Open the endpoint for Prometheus and probes; returns its port, or None when it is turned off."""
     if settings.metrics_port < 0:
@@ -427,13 +454,13 @@ def _endpoint(
     from bus.shell.telemetry.endpoint import TelemetryEndpoint
 
     try:
-        endpoint = TelemetryEndpoint(meter.registry, unready, port=settings.metrics_port)
+        opened = TelemetryEndpoint(registry, unready, port=settings.metrics_port)
     except OSError as error:
         raise BusError(
             f"port {settings.metrics_port} for metrics cannot be had ({error.strerror}); write --metrics-port 0"
         ) from error
-    open_things.callback(endpoint.close)
-    return endpoint.port
+    open_things.callback(opened.close)
+    return opened.port
 
 
 def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:

@@ -10,23 +10,26 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bus import bootstrap
 from bus.settings import Settings
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from bus.core.table import RouteTable
     from bus.shell.gateway.serve import Gateway
 
 
 @contextlib.contextmanager
-def gateway(settings: Settings, routes: RouteTable) -> Iterator[Gateway | None]:
+def gateway(settings: Settings, routes: RouteTable, registry: CollectorRegistry) -> Iterator[Gateway | None]:
     """Run the gateway for the block, if any integration declares one.
 
     Args:
         settings: from `open_broker`. It logs in as the bus does, or as a broker user `gateway` of its own.
         routes: the compiled configuration.
+        registry: gets its metrics.
 
     Raises:
         BusError: it cannot listen.
@@ -38,12 +41,15 @@ def gateway(settings: Settings, routes: RouteTable) -> Iterator[Gateway | None]:
     from bus.core.identity import GATEWAY
     from bus.shell.gateway.results import Results
     from bus.shell.gateway.serve import Gateway
+    from bus.shell.telemetry.gateway import GatewayMeter
 
     host, port = settings.http_address
     own = dataclasses.replace(settings, agent_amqp_url=bootstrap.bus_url(settings), connect_timeout_s=math.inf)
     results = Results(partial(bootstrap.history, settings))
     limits = bootstrap.facts(settings).limits
-    opened = Gateway(routes.catalog, AmqpLink(own, GATEWAY), results, limits, settings.namespace, host, port)
+    meter = GatewayMeter(routes.catalog)
+    registry.register(meter)
+    opened = Gateway(routes.catalog, AmqpLink(own, GATEWAY), results, limits, meter, settings.namespace, host, port)
     try:
         yield opened
     finally:
@@ -64,33 +70,44 @@ def run_all(
     ports: list[int] = []
 
     @contextlib.contextmanager
-    def beside() -> Iterator[None]:
-        with gateway(settings, routes) as opened:
+    def beside(registry: CollectorRegistry) -> Iterator[None]:
+        with gateway(settings, routes, registry) as opened:
             ports.extend([] if opened is None else [opened.port])
             yield
 
     bootstrap.run_bus(settings, routes, lambda metrics: ready(metrics, ports[0] if ports else None), waiting, beside)
 
 
-def run_gateway(settings: Settings, routes: RouteTable, ready: Callable[[int], None]) -> None:
+def run_gateway(settings: Settings, routes: RouteTable, ready: Callable[[int | None, int], None]) -> None:
     """Run the gateway alone until SIGTERM or SIGINT; several may run, on as many machines as can read the store.
 
     Args:
-        ready: called once, when it is connected, with its port.
+        ready: called once, when it is connected, with the ports of its metrics endpoint and its own.
 
     Raises:
         BusError: no integration declares a gateway, or it cannot listen.
     """
+    from prometheus_client import CollectorRegistry
+
     from bus.core.errors import BusError
     from bus.shell.signals import graceful
 
-    done = threading.Event()
-    with graceful() as stopping, gateway(settings, routes) as opened:
-        if opened is None:
-            raise BusError("no integration declares a `gateway`; write one, or leave out `--role gateway`")
+    if not routes.catalog.entrances:
+        raise BusError("no integration declares a `gateway`; write one, or leave out `--role gateway`")
+    done, connected, registry = threading.Event(), threading.Event(), CollectorRegistry()
+
+    def unready() -> str:
+        return "" if connected.is_set() else "the gateway is not connected to the broker"
+
+    with contextlib.ExitStack() as open_things:
+        metrics = bootstrap.endpoint(settings, registry, unready, open_things)
+        stopping = open_things.enter_context(graceful())
+        opened = open_things.enter_context(gateway(settings, routes, registry))
+        assert opened is not None
         opened.ready.wait()
+        connected.set()
         stopping.drain = done.set
-        ready(opened.port)
+        ready(metrics, opened.port)
         done.wait()
 
 
@@ -99,7 +116,7 @@ def run_workers(
     folders: Sequence[Path],
     workers: int,
     say: Callable[[str], None],
-    ready: Callable[[], None],
+    ready: Callable[[int | None], None],
     gateway: bool = False,
 ) -> None:
     """Run several workers as processes of their own until SIGTERM or SIGINT; one that dies is started again.
@@ -108,7 +125,7 @@ def run_workers(
         settings: from `open_broker`; their store must be PostgreSQL.
         folders: the integrations, which each worker loads.
         say: told when a worker dies and comes back.
-        ready: called once, when every worker works or stands by.
+        ready: called once, when every worker works or stands by, with the port of the gateway if there is one.
         gateway: whether one more process runs the gateway.
 
     Raises:
@@ -121,12 +138,27 @@ def run_workers(
     with contextlib.closing(bootstrap.open_store(settings)) as store:
         begin_ingress(store, settings.partitions, settings.first_partitions)
     parts = []
-    for number in range(workers):
+    for number in range(workers + gateway):
+        last = number == workers
         port = settings.metrics_port + number if settings.metrics_port > 0 else settings.metrics_port
         environment = dataclasses.replace(settings, metrics_port=port, partitions=None).as_environment()
-        arguments = ["bus", "run", *map(str, folders), "--role", "router", "--output", "json"]
-        parts.append(Part(f"worker {number + 1}", arguments, environment, None, say))
-    if gateway:
-        arguments = ["bus", "run", *map(str, folders), "--role", "gateway", "--output", "json"]
-        parts.append(Part("gateway", arguments, settings.as_environment(), None, say))
-    asyncio.run(run_crew(parts, ready))
+        role = "gateway" if last else "router"
+        arguments = ["bus", "run", *map(str, folders), "--role", role, "--output", "json"]
+        parts.append(Part(role if last else f"worker {number + 1}", arguments, environment, None, say))
+    asyncio.run(run_crew(parts, lambda: ready(cast("int | None", parts[-1].announced.get("http_port")))))
+
+
+def ask_growth(settings: Settings, partitions: int) -> None:
+    """Leave word that the namespace is to grow; its workers do it, now or when they start.
+
+    Raises:
+        BusError: it cannot grow so.
+        StoreFailed: the store cannot be written.
+    """
+    from bus.shell import growth_wish
+    from bus.shell.growth import note_growth
+
+    if settings.store_url is None:
+        return growth_wish.leave(settings.store_path, partitions)
+    with contextlib.closing(bootstrap.open_store(settings)) as store:
+        return note_growth(store, partitions)

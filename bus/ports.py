@@ -381,6 +381,37 @@ class Store(Protocol):
         """Flush and let go."""
 
 
+# --- Blobs: where large values wait for their claim check -----------------------------------------------------------
+
+
+class Blobs(Protocol):
+    """Keeps bodies by the hash of their bytes: names as in bus.core.blobs.
+
+    Guarantees:
+    - what `put` has written is there when it returns, also after a crash, and `put` of the same name changes nothing;
+    - `get` gives the bytes of that name or none: what was damaged counts as gone;
+    - methods may be called from one thread at a time, and take a few seconds at most.
+    Nothing is deleted. Who takes old ones away, by the time they were last put, has claim checks fail as `unavailable`.
+    """
+
+    def put(self, name: str, body: bytes) -> None:
+        """Keep a blob.
+
+        Raises:
+            BlobsDown: it is not certain to be kept.
+        """
+
+    def get(self, name: str) -> bytes | None:
+        """Read a blob; None when there is none.
+
+        Raises:
+            BlobsDown: it cannot be said.
+        """
+
+    def close(self) -> None:
+        """Let go."""
+
+
 # --- Meter --------------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,9 @@ class Settings:
     namespace: prefix of every exchange and queue.
     home: folder for the private broker, the store and the run's state.
     store: SQLite file, or `postgresql://...`; None is `home/bus.db`.
+    blobs: where large values wait for their claim check: a folder, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME`;
+        None is `home/blobs`.
+    blobs_key, blobs_secret: access key for S3.
     partitions: ingress partitions of a namespace that has none yet; None is 4. Later the store says how many there are.
     prefetch: unacked deliveries at most, of all partitions together; each has its part, whoever owns it.
     identity: `broker` (verified user = source agent) or `shared`; None: shared on a private node, else broker.
@@ -51,6 +54,9 @@ class Settings:
     namespace: str = "agentbus"
     home: Path = Path(".agentbus")
     store: str | None = field(default=None, repr=False)
+    blobs: str | None = None
+    blobs_key: str = field(default="", repr=False)
+    blobs_secret: str = field(default="", repr=False)
     partitions: int | None = None
     prefetch: int = 2000
     identity: str | None = None

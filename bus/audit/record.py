@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
+from bus.core import findings
 from bus.core.actions import Decision, Delivery, Failure
-from bus.core.errors import Finding, StoreFailed
+from bus.core.errors import StoreFailed
 from bus.core.message import (
     ATTEMPT,
     CAUSATION,
@@ -195,7 +196,7 @@ def _explain(fields: dict[str, Any], decision: Decision) -> None:
             "reason": failure.reason,
             "step": failure.step,
             "agent": failure.agent,
-            "findings": [(each.pointer, each.expected, each.got) for each in failure.findings],
+            "findings": [findings.row(each) for each in failure.findings],
         }
 
 
@@ -277,5 +278,5 @@ def _count(value: Any) -> int | None:
 def _failure(fields: dict[str, Any] | None) -> Failure | None:
     if fields is None:
         return None
-    findings = tuple([Finding(*each) for each in fields["findings"]])
-    return Failure(fields["class"], fields["code"], fields["reason"], fields["step"], fields["agent"], findings)
+    found = tuple([findings.read(each) for each in fields["findings"]])
+    return Failure(fields["class"], fields["code"], fields["reason"], fields["step"], fields["agent"], found)

@@ -58,7 +58,8 @@ def dev(paths: tuple[Path, ...], printer: Printer, **flags: Any) -> int:
     settings = settings_of(flags)
     loaded = bootstrap.load(folders)
     for finding in loaded.findings:
-        printer.note(str(finding))
+        if finding.severity == "warning":  # errors are told with the refusal
+            printer.note(str(finding))
     bootstrap.table(loaded)
     with terminable():
         broker = bootstrap.open_broker(settings, printer.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import rich_click as click
@@ -221,4 +221,13 @@ def finding_text(finding: object) -> str:
     """One failing field as people read it: `/name expected string, got nothing`."""
     if not isinstance(finding, dict):
         return dumps(finding)
-    return f"{finding.get('pointer') or '/'} expected {finding.get('expected')}, got {finding.get('got')}"
+    said = f"{finding.get('pointer') or '/'} expected {finding.get('expected')}, got {finding.get('got')}"
+    return said + _alternatives(finding)
+
+
+def _alternatives(finding: Mapping[str, object]) -> str:
+    """The fields that there are, for one that is not; of the rest the finding itself says enough for people."""
+    given = finding.get("alternatives")
+    if not isinstance(given, list) or not str(finding.get("expected")).startswith("no such field"):
+        return ""
+    return f"; the fields are {', '.join(map(str, given))}"

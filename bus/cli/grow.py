@@ -70,6 +70,7 @@ def grow(partitions: int, wait: bool, despite_held: bool, printer: Printer, **fl
       bus topology grow --partitions 8 --output json      progress as JSON lines, the last has "state": "done"
     """
     from bus import bootstrap
+    from bus.bootstrap_roles import ask_growth
 
     settings = settings_of(flags)
     with contextlib.closing(bootstrap.history(settings)) as log:
@@ -86,7 +87,7 @@ def grow(partitions: int, wait: bool, despite_held: bool, printer: Printer, **fl
                     "nothing new is decided until they are delivered. Start what consumes them (`bus doctor` names "
                     "it), then grow, or write --despite-held"
                 )
-            bootstrap.ask_growth(settings, partitions)
+            ask_growth(settings, partitions)
             printer.emit(
                 {"state": "noted", "from": known.last.size, "to": partitions},
                 f"{known.last.size} -> {partitions} partitions: noted",

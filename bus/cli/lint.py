@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    metavar="REF",
+    help="Branch, tag or commit, or a folder, in which these integrations are published: contracts that were published "
+    "must not be edited, and new versions must take what they took, or have an `upcast`.",
+)
 @output_option("github")
-def lint(paths: tuple[Path, ...], printer: Printer) -> int:
+def lint(paths: tuple[Path, ...], against: str | None, printer: Printer) -> int:
     """Report everything that `bus run` would refuse, and what to write instead.
 
     PATH is a folder of integrations or a single one; without any, routes/ in the working directory.
@@ -27,10 +33,15 @@ def lint(paths: tuple[Path, ...], printer: Printer) -> int:
       bus lint
       bus lint routes/customer_service --output json
       bus lint --output github          annotations at the lines of a pull request
+      bus lint --against origin/main    what would break senders of the contracts published there
     """
     from bus import bootstrap
 
-    loaded = bootstrap.load(folders_of(paths), tests=True)
+    folders = folders_of(paths)
+    if against is None:
+        loaded = bootstrap.load(folders, tests=True)
+    else:
+        loaded = bootstrap.load_against(folders, against, tests=True)
     for finding in loaded.findings:
         if printer.form == "github":
             click.echo(finding.as_github())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def run(paths: tuple[Path, ...], workers: int, role: str, printer: Printer, **fl
     configure(settings.log_level, settings.log_format, sys.stderr)
     loaded = bootstrap.load(folders_of(paths))
     for finding in loaded.findings:
-        printer.note(str(finding))
+        if finding.severity == "warning":  # errors are told with the refusal
+            printer.note(str(finding))
     table = bootstrap.table(loaded)
     if workers > 1 and settings.store_url is None:
         raise click.BadParameter(
@@ -87,11 +89,11 @@ def run(paths: tuple[Path, ...], workers: int, role: str, printer: Printer, **fl
         broker = bootstrap.open_broker(settings, printer.note)
         try:
             if role == "gateway":
-                bootstrap_roles.run_gateway(broker.settings, table, lambda port: ready(None, port))
+                bootstrap_roles.run_gateway(broker.settings, table, ready)
             elif workers > 1:
                 beside = role == "all" and bool(table.catalog.entrances)
                 bootstrap_roles.run_workers(
-                    broker.settings, folders_of(paths), workers, printer.note, lambda: ready(None), beside
+                    broker.settings, folders_of(paths), workers, printer.note, partial(ready, None), beside
                 )
             elif role == "router":
                 bootstrap.run_bus(broker.settings, table, ready, waiting)

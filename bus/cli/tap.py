@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from bus.cli.common import Printer, output_option, settings_of, settings_options
+from bus.core import findings
 
 if TYPE_CHECKING:
     from bus.audit.record import Record
@@ -88,9 +89,7 @@ def failure_data(failure: Failure) -> dict[str, Any]:
         "reason": failure.reason,
         "step": failure.step,
         "agent": failure.agent,
-        "findings": [
-            {"pointer": each.pointer, "expected": each.expected, "got": each.got} for each in failure.findings
-        ],
+        "findings": [findings.as_data(each) for each in failure.findings],
     }
 
 

@@ -19,7 +19,7 @@ from bus.config.finding import as_command
 from bus.core.running import FLOW_DUE
 from bus.rehearsal.coverage import UNITS, percent
 from bus.rehearsal.matching import clipped, shown
-from bus.rehearsal.stage import decoded
+from bus.rehearsal.stage import NOT_SENT, decoded
 from bus.rehearsal.verdict import seconds
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _DATA = 120  # characters of a payload in the account of what happened
 _EXPRESSIONS = 40  # of one decision; more hide the rest of it
 _COLOURS = {"-": "red", "+": "green", "?": "cyan", "!": "yellow"}
+_HEADS = {"FAIL": "red", "ok": "green", "because": "yellow"}
 
 
 def report(suite: Suite, printer: Printer, *, listed: bool, least: float | None, verbose: bool) -> int:
@@ -66,10 +67,11 @@ def _lines(suite: Suite, printer: Printer, shortfalls: tuple[str, ...], listed: 
 
 def _echo(line: str) -> None:
     """A line for people; a diff is coloured on a terminal, and only there."""
-    mark = line.lstrip()[:2].rstrip()
+    first = line.split(maxsplit=1)[0] if line.strip() else ""
     text = printable(line)
-    bold = line.startswith(("FAIL", "ok"))
-    click.echo(click.style(text, fg=_COLOURS.get(mark), bold=bold) if bold or mark in _COLOURS else text)
+    bold = line.startswith(("FAIL ", "ok "))
+    colour = _HEADS.get(first) if bold or line.startswith("  because ") else _COLOURS.get(first)
+    click.echo(click.style(text, fg=colour, bold=bold) if colour else text)
 
 
 # --- people -------------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ def _hop_lines(hop: Hop, calls: dict[str, Call], pointed: bool, every: bool) -> 
     elif decision.reason and decision.reason not in decision.steps:
         yield f"              {decision.reason}"
     for output in decision.outputs:
-        if output.kind != "lease":
+        if output.kind not in NOT_SENT:
             yield f"              -> {_sent(output)}{_answer(calls.get(output.id))}"
 
 

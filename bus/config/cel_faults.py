@@ -77,6 +77,12 @@ FUNCTIONS = [
     "type",
 ]
 _ELSEWHERE = {"upper": "upperAscii", "lower": "lowerAscii", "strip": "trim", "length": "size", "len": "size"}
+_FILTERS = {
+    "upper": "{left}.upperAscii()", "lower": "{left}.lowerAscii()", "length": "size({left})", "count": "size({left})",
+    "int": "int({left})", "float": "double({left})", "string": "string({left})", "default": "{left}.orValue(...)",
+    "join": '{left}.join(", ")', "first": "{left}[0]", "abs": "math.abs({left})", "round": "math.round({left})",
+}  # fmt: skip
+"""Filters of template languages, for `x | upper`; others are taken for methods of the same name."""
 
 
 def refuse_early(text: str, slot: str, max_bytes: int) -> None:
@@ -107,23 +113,31 @@ def syntax(text: str, faults: Sequence[Fault]) -> Problem:
     for pattern, instead in _FOREIGN:
         found = pattern.search(blank)
         if found:
-            return Problem(
-                found.start("token"), "not-cel", f"`{found['token']}` is not CEL", instead.format(**found.groupdict())
-            )
+            groups = found.groupdict()
+            filtered = _FILTERS.get(groups.get("right", ""))
+            instead = f"`{filtered}`" if filtered else instead
+            return Problem(found.start("token"), "not-cel", f"`{found['token']}` is not CEL", instead.format(**groups))
+    quote = re.search("[\"']", blank)
+    if quote:
+        return Problem(quote.start(), "bad-cel", "a string that does not end", f"the missing `{quote[0]}`")
     fault = faults[0]
     if "recursion" in fault.message:
         return Problem(0, "bad-cel", "the expression nests deeper than 32 levels", "several steps with `vars`")
     unexpected = _UNEXPECTED.search(fault.message)
+    instead = ""
     if unexpected and unexpected[1].startswith("<EOF>"):
         what = "the expression ends too early"
+        missing = [close for open_, close in ("()", "[]", "{}") if blank.count(open_) > blank.count(close)]
+        instead = f"the missing `{missing[0]}`" if missing else ""
     elif unexpected:
         what = f"`{unexpected[1].partition(chr(39))[0][:40]}` is not expected here"
     elif "token recognition error" in fault.message:
         rest = fault.message.partition("at: ")[2].strip("'")
-        what = f"`{rest.strip()[:40]}` is no token of CEL" if rest[:1] not in "\"'" else "a string that does not end"
+        what = f"`{rest.strip()[:40]}` is no token of CEL"
+        instead = "the expression without it"
     else:
         what = fault.message.removeprefix("Syntax error: ")[:120]
-    return Problem(fault.offset, "bad-cel", what)
+    return Problem(fault.offset, "bad-cel", what, instead)
 
 
 def meaning(
@@ -166,7 +180,8 @@ def _dashes(text: str, faults: Sequence[Fault], names: Mapping[str, Type]) -> tu
 
 def _unknown(text: str, offset: int, name: str, names: Mapping[str, Type]) -> Problem:
     if text[offset : offset + 1] == "(":
-        close = _ELSEWHERE.get(name) or did_you_mean(name, FUNCTIONS)
+        close = did_you_mean(name, (*FUNCTIONS, *_ELSEWHERE))
+        close = _ELSEWHERE.get(close or "", close)
         at = max(text.rfind(name, 0, offset), 0)
         return Problem(at, "unknown-name", f"there is no function `{name}`", f"`{close}`" if close else "")
     if "." in name:  # the engine takes `dat.text` for one qualified name

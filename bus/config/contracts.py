@@ -13,6 +13,7 @@ A message that keeps its contract costs one `is_valid`. Only a broken one is loo
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeAlias
@@ -21,6 +22,7 @@ from urllib.parse import unquote, urljoin
 import jsonschema_rs
 
 from bus.config.breaches import MAX_FINDINGS, findings
+from bus.config.hints import hinted
 from bus.config.problem import Found, Problem
 from bus.config.schema_files import SchemaFiles, pointer_step
 from bus.config.schema_types import from_schema
@@ -48,13 +50,20 @@ class LoadedContract:
         name: the file's name without `.json`, e.g. `inquiry.v1`.
         type: static type of what it accepts.
         path: the file.
+        files: it and every file that it refers to, by their path below the folder.
     """
 
     name: str
     type: Type
     path: Path
+    files: Mapping[str, Json] = field(repr=False)
     _validator: Any = field(repr=False)
     _branches: bool = False
+
+    @property
+    def schema(self) -> Json:
+        """The schema as it is written."""
+        return next(iter(self.files.values()))
 
     def check(self, data: Json) -> tuple[Finding, ...]:
         """Return every failing field (the first hundred), or () when `data` keeps the contract."""
@@ -63,7 +72,8 @@ class LoadedContract:
                 return ()
             if self._branches and _too_large(data):
                 return (Finding("", f"what {self.name} describes", "a value too deep to be told field by field"),)
-            return findings(self._validator.iter_errors(data), data, self.type)[:MAX_FINDINGS]
+            found = findings(self._validator.iter_errors(data), data, self.type)[:MAX_FINDINGS]
+            return hinted(found, data, self.files)
         except (ValueError, TypeError, OverflowError) as error:
             return (Finding("", f"what {self.name} describes", f"a value that cannot be checked: {str(error)[:80]}"),)
 
@@ -87,9 +97,8 @@ def load_contract(path: Path, root: Path) -> LoadedContract | tuple[Problem, ...
         validator = _compile(files, uri, schema, path)
         _refuse_explosion(files, uri, schema, path)
         resolve = _resolver(files)
-        return LoadedContract(
-            name, from_schema(schema, uri, name, resolve), path, validator, _branches_again(schema, uri, resolve)
-        )
+        type_, branches = from_schema(schema, uri, name, resolve), _branches_again(schema, uri, resolve)
+        return LoadedContract(name, type_, path, files.contents(), validator, branches)
     except Found as found:
         return found.problems
 

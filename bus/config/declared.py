@@ -13,6 +13,7 @@ from bus.config.nodes import Node, Scalar
 from bus.config.patterns import Patterns
 from bus.config.types import ANY, Type
 from bus.core.audience import Attributes
+from bus.core.expression import Leaf
 from bus.core.message import FAILED, Json
 from bus.core.route import Agent, Entrance, Schedule
 
@@ -31,10 +32,33 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredVersion:
+    """One version of a type's contract.
+
+    Args:
+        node: its path in the document.
+        upcast: makes the data of the next version, or None.
+    """
+
+    node: Node
+    contract: LoadedContract
+    upcast: Leaf | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeclaredType:
+    """Args:
+    versions: of its contract, oldest first; () for `any`.
+    """
+
     node: Scalar
-    contract: LoadedContract | None
+    versions: tuple[DeclaredVersion, ...]
     unrouted: bool
+
+    @property
+    def contract(self) -> LoadedContract | None:
+        """The newest version, which routes see."""
+        return self.versions[-1].contract if self.versions else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +133,7 @@ class Integration:
     config: values and static types of `config`.
     on_error: the node of `defaults.on_error`, or None.
     coverage: percent that its tests must reach, by unit.
+    values: see `config_values`.
     """
 
     name: str
@@ -117,6 +142,7 @@ class Integration:
     config: dict[str, tuple[Json, Type]] = field(default_factory=dict)
     on_error: Node | None = None
     coverage: dict[str, int] = field(default_factory=dict)
+    values: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -184,5 +210,8 @@ class Namespace:
         return bool(self.unread & {"integration", "agents", "capabilities", ""})
 
 
-def config_values(integration: Integration) -> Mapping[str, Json]:
-    return {name: value for name, (value, _) in integration.config.items()}
+def config_values(integration: Integration) -> dict[str, Json]:
+    """The values, in one dictionary for all routes and fragments of the integration: a rehearsal changes it."""
+    if not integration.values:
+        integration.values.update({name: value for name, (value, _) in integration.config.items()})
+    return integration.values

@@ -17,10 +17,9 @@ from bus.config.integrations import KEYS as INTEGRATION_KEYS
 from bus.config.reader import PATTERNS
 from bus.config.routes import KEYS as ROUTE_KEYS
 from bus.config.routes import MATCH_KEYS
-from bus.config.shape_schema import FLOW, TARGET, TARGET_KINDS, Schema, closed, map_of, of_step, one_of, ref
+from bus.config.shape_schema import FLOW, TARGET, TARGET_KINDS, Schema, closed, known, map_of, of_step, one_of, ref
 from bus.config.tests_schema import tests_document
 from bus.core.errors import FAILURE_CLASSES
-from bus.core.message import Json
 from bus.core.spec import Spec
 from bus.core.steps.use import PARAMETER_TYPES
 
@@ -62,7 +61,7 @@ _DOCUMENTS: Mapping[str, str] = {
     "agents": "Agents, and the capabilities that they offer.",
     "capabilities": "What agents may be asked to do, with the contracts of request and reply.",
     "route": "A route: which messages it takes, and what happens to them.",
-    "fragment": "Steps with a name, which `use` puts into routes.",
+    "fragment": "Steps with a name and parameters, which routes take in with `use`.",
     "tests": "Tests of the integration's routes, in a file `*.test.yaml`.",
 }
 
@@ -76,11 +75,12 @@ _WORDS: Schema = {
     "expressionName": _text(PATTERNS["expression"], "Small letters, digits and `_`, a letter first."),
     "typeName": _text(PATTERNS["type"], "A message type, e.g. `order.placed`."),
     "typeGlob": _text(PATTERNS["glob"], "A message type; `*` is one segment, `**` at the end the rest."),
+    "size": _text(PATTERNS["size"], "A size with its unit: `512B`, `16KiB`, `1MiB`."),
     "duration": _text(PATTERNS["duration"], "A time with its unit: `500ms`, `8s`, `2m`, `1h`, `7d`."),
     "path": _text(r"(data|vars)(\.[A-Za-z_][A-Za-z0-9_]*)*", "A place in `data` or `vars`, e.g. `vars.found`."),
     "schemaFile": _text(r".+", "A JSON Schema file, relative to the integration's folder."),
     "templateFile": _text(r".+\.j2", "A `*.j2` file, relative to the integration's folder."),
-    "tableFile": _text(r".+\.(json|csv)", "A `*.json` or `*.csv` file, relative to the integration's folder."),
+    "tableFile": _text(r".+\.(json|csv)", "A JSON or CSV file, relative to the integration's folder."),
     "expression": {
         "type": ["string", "boolean", "number"],
         "description": "CEL, without braces: `data.amount > 3.0`.",
@@ -114,14 +114,14 @@ def _flow(steps: Mapping[str, Spec]) -> Schema:
         "max": ref("duration", "The longest wait."),
         "jitter": {"type": "number", "description": "The share of a wait that is left to chance, 0 to 1."},
     }
-    of_rule["retry"] = closed(_known(of_retry, RETRY_KEYS), ("attempts",), "The step is run again, before `then`.")
+    of_rule["retry"] = closed(known(of_retry, RETRY_KEYS), ("attempts",), "The step is run again, before `then`.")
     kinds: Schema = {kind: of_step(spec) for kind, spec in steps.items()}
-    step = closed({**kinds, **_known(of_step_, STEP_KEYS)}, doc="One step: its kind, and what belongs to it.")
+    step = closed({**kinds, **known(of_step_, STEP_KEYS)}, doc="One step: its kind, and what belongs to it.")
     return {
         "step": step | one_of(kinds),
         "target": closed(TARGET) | one_of(TARGET_KINDS),
         "to": _one_or_many(ref("target"), "One target, or a list with at most one that is not an event."),
-        "rules": {"type": "array", "items": closed(_known(of_rule, RULE_KEYS), ("then",))},
+        "rules": {"type": "array", "items": closed(known(of_rule, RULE_KEYS), ("then",))},
     }
 
 
@@ -129,21 +129,16 @@ def _one_or_many(item: Schema, doc: str) -> Schema:
     return {"anyOf": [item, {"type": "array", "items": item}], "description": doc}
 
 
-def _known(described: Mapping[str, Json], keys: Iterable[str]) -> Schema:
-    """What a reader knows, as it is described; what nobody has described takes anything."""
-    return {key: described.get(key, True) for key in keys if key != "description"}
-
-
 # --- documents ------------------------------------------------------------------------------------------------------
 
 
 def _documents() -> Schema:
     return {
-        "integrationDocument": closed(_known(_integration(), INTEGRATION_KEYS), ("integration",)),
+        "integrationDocument": closed(known(_integration(), INTEGRATION_KEYS), ("integration",)),
         "agentsDocument": closed({"agents": map_of("name", ref("agent")), "capabilities": _capabilities()}),
         "agent": _agent(),
-        "routeDocument": closed(_known(_route(), ROUTE_KEYS), ("route", "match")),
-        "fragmentDocument": _fragment(),
+        "routeDocument": closed(known(_route(), ROUTE_KEYS), ("route", "match")),
+        "fragmentDocument": closed(known(_fragment(), FRAGMENT_KEYS), ("fragment", "steps")),
         **tests_document(),
     }
 
@@ -156,21 +151,26 @@ def _integration() -> Schema:
     }
     type_: Schema = {
         "contract": _one_or_many({"type": "string"}, "A schema file, its versions with the oldest first, or `any`."),
+        "upcast": {
+            "type": "object",
+            "patternProperties": {
+                r"^v[0-9]+$": closed(
+                    {"data": ref("value", "The data of the next version, from `data` and `msg`.")}, ("data",)
+                )
+            },
+            "additionalProperties": False,
+            "description": "How the data of each older version becomes that of the next.",
+        },
         "unrouted": {"enum": ["ok"], "description": "Nobody need own it or subscribe to it."},
     }
+    label: Schema = {"requires": {"type": "object", "description": "Attributes of whoever gets such a message."}}
     rules = closed({"on_error": ref("rules", "Rules after those of a step and of its route.")})
     return {
         "integration": ref("name", _DOCUMENTS["integration"]),
         "uses": {"type": "array", "items": ref("name"), "description": "Integrations beside this one."},
-        "config": map_of("expressionName", closed(_known(value, CONFIG_KEYS), ("type",)), "Values that routes read."),
-        "types": map_of("typeName", closed(_known(type_, TYPE_KEYS), ("contract",)), "Types, with their contracts."),
-        "labels": map_of(
-            "name",
-            closed(
-                {"requires": {"type": "object", "description": "Attributes that whoever gets the message must have."}}
-            ),
-            "Labels of messages, and what they require of agents.",
-        ),
+        "config": map_of("expressionName", closed(known(value, CONFIG_KEYS), ("type",)), "Values that routes read."),
+        "types": map_of("typeName", closed(known(type_, TYPE_KEYS), ("contract",)), "Types, with their contracts."),
+        "labels": map_of("name", closed(label), "Labels, and what they require of whoever gets a message."),
         "defaults": rules,
         "gateway": map_of(
             "name",
@@ -205,19 +205,6 @@ def _integration() -> Schema:
     }
 
 
-def _fragment() -> Schema:
-    parameter = closed(
-        {"type": {"enum": list(PARAMETER_TYPES)}, "default": ref("value", "What it is when nothing is given.")},
-        ("type",),
-    )
-    described: Schema = {
-        "fragment": ref("name", _DOCUMENTS["fragment"]),
-        "with": map_of("expressionName", parameter, "Its parameters, which the steps read as `vars`."),
-        "steps": FLOW["steps"],
-    }
-    return closed(_known(described, FRAGMENT_KEYS), ("fragment", "steps"))
-
-
 def _capabilities() -> Schema:
     keys: Schema = {
         "request": ref("schemaFile", "The contract of `<capability>.requested`."),
@@ -225,7 +212,7 @@ def _capabilities() -> Schema:
         "idempotent": {"type": "boolean", "description": "Asking again changes nothing, so a retry is safe."},
         "lease": ref("duration", "Work takes long: an agent accepts it, and may be silent for so long. At least 3s."),
     }
-    body = closed(_known(keys, CAPABILITY_KEYS), ("request", "reply"))
+    body = closed(known(keys, CAPABILITY_KEYS), ("request", "reply"))
     return map_of("name", body, _DOCUMENTS["capabilities"])
 
 
@@ -248,7 +235,7 @@ def _agent() -> Schema:
         "allOf": [
             {
                 "if": {"properties": {"adapter": {"const": name}}, "required": ["adapter"]},
-                "then": closed({**_known(every, AGENT_KEYS), **_known(_SETTINGS, keys)}, _REQUIRED.get(name, ())),
+                "then": closed({**known(every, AGENT_KEYS), **known(_SETTINGS, keys)}, _REQUIRED.get(name, ())),
             }
             for name, keys in ADAPTERS.items()
         ],
@@ -273,7 +260,7 @@ _SETTINGS: Schema = {
     },
     "env": {"type": "array", "items": _text(r"[A-Za-z_]\w*", "A variable."), "description": "Variables it may see."},
     "restart": closed(
-        _known(
+        known(
             {
                 "attempts": {"type": "integer", "minimum": 0},
                 "initial": ref("duration"),
@@ -295,10 +282,22 @@ def _route() -> Schema:
     }
     return {
         "route": ref("name", _DOCUMENTS["route"]),
-        "match": closed(_known(match, MATCH_KEYS), ("type",)),
+        "match": closed(known(match, MATCH_KEYS), ("type",)),
         "observe": {"type": "boolean", "description": "It gets a copy, and its failure touches nobody."},
         "serial_by": ref("expression", "Messages with the same value run one after the other, from start to end."),
         "deadline": ref("duration", "What it sends expires then."),
         "on_error": ref("rules", "What follows when a step fails that has no rule for it."),
         **FLOW,
+    }
+
+
+def _fragment() -> Schema:
+    parameter: Schema = {
+        "type": {"enum": list(PARAMETER_TYPES)},
+        "default": ref("value", "The value when none is given."),
+    }
+    return {
+        "fragment": ref("name", _DOCUMENTS["fragment"]),
+        "with": map_of("expressionName", closed(parameter, ("type",)), "Its parameters, which it reads as `vars`."),
+        "steps": FLOW["steps"],
     }

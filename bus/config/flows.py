@@ -18,6 +18,7 @@ from bus.config.step_checks import CHECKS, Checked
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
+from bus.config.waiting_checks import asked, check_join, check_retry
 from bus.config.yamlfaults import clip
 from bus.core.errors import FAILURE_CLASSES, FailureClass
 from bus.core.spec import FlowShape, Record, Spec
@@ -26,7 +27,7 @@ from bus.core.work import Flow, OnError, Placed, Retry, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "claim_check", "throttle",
+    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "throttle",
     "circuit_breaker", "wait", "approve", "process", "plan",
 )  # fmt: skip
 USE = "use"
@@ -47,6 +48,7 @@ class FlowReader:
         steps: the table of steps.
         inside: the fragments that this flow is in, outermost first.
         memory: whether something was read that waits or remembers.
+        asked: the capabilities that are asked by steps without rules of their own.
     """
 
     slots: Slots
@@ -55,6 +57,7 @@ class FlowReader:
     inside: tuple[str, ...] = ()
     observer: Observer = UNOBSERVED
     memory: bool = False
+    asked: list[str] = field(default_factory=list)
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -121,6 +124,10 @@ class FlowReader:
             node = cast(Node, body.get(kind.text))
             CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
         self.memory = self.memory or spec.memory
+        check_join(body.get(kind.text), self.slots.reader)
+        capabilities = tuple(asked(parsed)) if spec.memory else ()
+        self.asked += capabilities if rules_node is None else ()
+        check_retry(rules_node, capabilities, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         if placed is not None:
@@ -146,7 +153,7 @@ class FlowReader:
             what = f"fragment `{name}` uses itself: {way}"
             reader.report(node.get("fragment") or node, "recursive-fragment", what, "steps that end")
             return BAD
-        slots = Slots(reader, assets, fragment.document.folder)
+        slots = Slots(reader, assets, fragment.document.folder, self.slots.watch)
         targets = replace(self.targets, slots=slots)
         inner = FlowReader(slots, self.steps, targets, (*self.inside, name), self.observer)
         inner._copies.extend(self._copies)

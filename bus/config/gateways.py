@@ -29,17 +29,13 @@ _GOES_ON = frozenset(("routing_slip", "dynamic_router", "use", "plan"))
 
 @dataclass(frozen=True, slots=True)
 class GatewayReader:
-    """Reads the entries of one integration into the namespace."""
+    """Reads entries into the namespace."""
 
     reader: Reader
     namespace: Namespace
 
-    def read(self, node: Node, integration: Integration) -> None:
-        found = self.reader.mapping(node, "gateway", "`{orders: {http: POST /orders, type: order.placed}}`")
-        for key, value in found.pairs if found is not None else ():
-            self._entry(key, value, integration)
-
-    def _entry(self, key: Scalar, value: Node, integration: Integration) -> None:
+    def read(self, key: Scalar, value: Node, integration: Integration) -> None:
+        """Read one entry."""
         name = self.reader.name(key, "an entry of the gateway")
         body = self.reader.mapping(value, key.text, "`{http: POST /orders, type: order.placed}`")
         if body is None:

@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 
 from bus.config.assets import Assets
 from bus.config.audiences import attributes
-from bus.config.contracts import LoadedContract
-from bus.config.declared import DeclaredLabel, DeclaredType, Document, Integration, Namespace
+from bus.config.declared import DeclaredLabel, DeclaredType, DeclaredVersion, Document, Integration, Namespace
 from bus.config.files import Folder
 from bus.config.gateways import GatewayReader
 from bus.config.nodes import Mapping as MappingNode
-from bus.config.nodes import Node, Scalar, Sequence
+from bus.config.nodes import Node, Scalar
 from bus.config.reader import Reader
 from bus.config.schedules import ScheduleReader
 from bus.config.secrets import Secrets
 from bus.config.suggest import instead_of
+from bus.config.type_versions import VersionsReader
 from bus.config.types import ANY, BOOL, DOUBLE, INT, STRING, Type
 from bus.core.message import Json
 from bus.rehearsal.coverage import UNITS
 
 KEYS = ("integration", "uses", "config", "types", "labels", "gateway", "schedules", "defaults", "coverage")
-TYPE_KEYS = ("contract", "unrouted")
+TYPE_KEYS = ("contract", "upcast", "unrouted")
 CONFIG_KEYS = ("type", "default", "env")
 CONFIG_TYPES: Mapping[str, Type] = {"string": STRING, "integer": INT, "number": DOUBLE, "boolean": BOOL}
 
@@ -50,12 +50,10 @@ class IntegrationReader:
             self._config(key, value, integration)
         for key, value in self._pairs(node, "types"):
             self._type(key, value, document.folder)
-        gateway = node.get("gateway")
-        if gateway is not None:
-            GatewayReader(self.reader, self.namespace).read(gateway, integration)
-        schedules = node.get("schedules")
-        if schedules is not None:
-            ScheduleReader(self.reader, self.secrets, self.namespace).read(schedules, integration)
+        for key, value in self._pairs(node, "gateway"):
+            GatewayReader(self.reader, self.namespace).read(key, value, integration)
+        for key, value in self._pairs(node, "schedules"):
+            ScheduleReader(self.reader, self.secrets, self.namespace).read(key, value, integration)
         for key, value in self._pairs(node, "labels"):
             self._label(key, value)
         defaults = node.get("defaults")
@@ -99,15 +97,16 @@ class IntegrationReader:
         if not self._free(key, "type", self.namespace.types):
             return
         body = self.reader.mapping(value, name, "`{contract: schemas/...}`")
-        contract: LoadedContract | None = None
+        versions: tuple[DeclaredVersion, ...] = ()
         unrouted = False
         if body is not None:
-            self.reader.keys(body, TYPE_KEYS, "a type", ("upcast",))
+            self.reader.keys(body, TYPE_KEYS, "a type")
             contract_node = self.reader.required(body, "contract", f"type `{name}`", key)
-            contract = None if contract_node is None else self._contract(contract_node, folder)
+            if contract_node is not None:
+                versions = VersionsReader(self.reader, self.assets).read(contract_node, body.get("upcast"), folder)
             unrouted_node = body.get("unrouted")
             unrouted = unrouted_node is not None and self.reader.choice(unrouted_node, "unrouted", ("ok",)) == "ok"
-        self.namespace.types[name] = DeclaredType(key, contract, unrouted)
+        self.namespace.types[name] = DeclaredType(key, versions, unrouted)
 
     def _label(self, key: Scalar, value: Node) -> None:
         name = self.reader.name(key, "a label")
@@ -130,17 +129,6 @@ class IntegrationReader:
         what = f"{other.node.source.path}:{line} also declares the {kind} `{key.text}`"
         self.reader.report(key, "duplicate-name", what, "it once")
         return False
-
-    def _contract(self, node: Node, folder: Folder) -> LoadedContract | None:
-        """`any`, one schema, or its versions, oldest first; routes see the newest."""
-        if isinstance(node, Scalar) and node.text == "any":
-            return None
-        if isinstance(node, Sequence):
-            loaded = [self.assets.contract(each, "contract", folder) for each in node.items]
-            if not loaded:
-                self.reader.report(node, "wrong-type", "`contract` is an empty list", "`any`, or a schema's path")
-            return loaded[-1] if loaded else None
-        return self.assets.contract(node, "contract", folder)
 
     def _config(self, key: Scalar, value: Node, integration: Integration) -> None:
         name = self.reader.name(key, "a configuration value", "expression")
@@ -167,6 +155,8 @@ class IntegrationReader:
                 self.reader.report(variable, "wrong-type", f"the variable {env} is no {kind}", f"{_an(kind)} into it")
             return value
         default = body.get("default")
+        if default is None and self.reader.near_miss(body, "default"):
+            return None  # which has its finding
         if default is None:
             what = f"`{name}` has no `default`" + (f" and the variable {env} is not set" if env else " and no `env`")
             self.reader.report(key, "config-missing", what, "`default: ...`" + (f", or set {env}" if env else ""))

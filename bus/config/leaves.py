@@ -90,7 +90,7 @@ def _end(text: str, at: int) -> int:
             return at
         else:
             at += 1
-    instead = '`{{ "{{" }}` for braces as text' if "}}" not in text[start:] else "the expression with its braces closed"
+    instead = '`{{ "{{" }}` for braces as text' if "}" not in text[start:] else "`}}` at its end"
     raise Found(Problem(start - 2, "unbalanced-braces", "`{{` is never closed", instead))
 
 
@@ -106,6 +106,14 @@ def _after_string(text: str, quote: re.Match[str]) -> int:
 
 def _plain_text(text: str, scope: Scope) -> Compiled:
     compiled = literal(text)
+    tag = text.find("{%")
+    if tag >= 0:
+        what, instead = (
+            "`{%` is literal text here",
+            "`{{ condition ? a : b }}`, or the step `render` with a `*.j2` file",
+        )
+        warned = (Problem(tag, "bare-expression", what, instead, severity="warning"),)
+        return Compiled(compiled.expression, compiled.type, compiled.names, warned)
     found = _PATH.fullmatch(text)
     if found is None or found[1] not in scope.names:
         return compiled

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bus.config.agents import AgentsReader, check_agents
 from bus.config.assets import Assets
-from bus.config.declared import DeclaredCapability, Document, Integration, Namespace
+from bus.config.declared import DeclaredCapability, DeclaredType, Document, Integration, Namespace
 from bus.config.files import TESTS, Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
 from bus.config.fragments import FragmentReader
@@ -27,6 +27,7 @@ from bus.config.nodes import MAX_BYTES, Node, Scalar, parse
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.ownership import check_owners
 from bus.config.patterns import TypeNames
+from bus.config.published import check_published
 from bus.config.reader import NAME, Reader, described
 from bus.config.route_tests import RouteTestReader
 from bus.config.routes import RouteReader, gather_matches
@@ -38,7 +39,7 @@ from bus.config.watch import Watch
 from bus.config.yamlfaults import clip
 from bus.core.identity import CLIENT, GATEWAY
 from bus.core.outputs import BUS
-from bus.core.route import Capability, Catalog, MessageType, Route
+from bus.core.route import Capability, Catalog, MessageType, Older, Route
 from bus.core.spec import Spec
 from bus.rehearsal.coverage import Coverage
 from bus.rehearsal.script import RouteTest
@@ -74,6 +75,7 @@ def load(
     watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
+    published: Sequence[Path] | None = None,
 ) -> Loaded:
     """Load integrations.
 
@@ -85,16 +87,30 @@ def load(
         watch: notes down what the compiled expressions do.
         tests: read the tests too. What a bus runs on does not hang on them.
         coverage: notes what of the catalog runs; for tests only.
+        published: the same as they were published, to hold these against; whatever else is wrong there is not reported.
     """
-    findings, files = Findings(), Files()
-    reader = Reader(findings)
-    assets, secrets = Assets(reader, files), Secrets(reader, environment)
-    loader = _Loader(reader, files, assets, secrets, steps, watch, tests, coverage)
+    loader = _loader(environment, steps, watch, tests, coverage)
     routes = loader.run([_plain(folder) for folder in folders])
-    found = findings.sorted()
+    if published is not None:
+        before = _loader(environment, steps)
+        before.run([_plain(folder) for folder in published])
+        check_published(loader.namespace, before.namespace, loader.reader)
+    found = loader.reader.findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
     named = {each.name: each.coverage for each in loader.namespace.integrations.values() if each.name in loader.named}
-    return Loaded(catalog, found, files.paths, tuple(loader.tests), named)
+    return Loaded(catalog, found, loader.files.paths, tuple(loader.tests), named)
+
+
+def _loader(
+    environment: Mapping[str, str],
+    steps: Mapping[str, Spec],
+    watch: Watch | None = None,
+    tests: bool = False,
+    coverage: Coverage | None = None,
+) -> _Loader:
+    reader, files = Reader(Findings()), Files()
+    assets, secrets = Assets(reader, files), Secrets(reader, environment)
+    return _Loader(reader, files, assets, secrets, steps, watch, tests, coverage)
 
 
 def _plain(path: Path) -> Path:
@@ -284,14 +300,17 @@ class _Loader:
                 for name, each in self.namespace.capabilities.items()
                 if (capability := _capability(name, each)) is not None
             },
-            types={
-                name: MessageType(name, each.contract, each.unrouted) for name, each in self.namespace.types.items()
-            },
+            types={name: _type(name, each) for name, each in self.namespace.types.items()},
             routes=routes,
             entrances=entrances,
             schedules=tuple(each.schedule for each in self.namespace.schedules),
             labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
         )
+
+
+def _type(name: str, declared: DeclaredType) -> MessageType:
+    older = tuple(Older(each.contract, each.upcast) for each in declared.versions[:-1])
+    return MessageType(name, declared.contract, declared.unrouted, older)
 
 
 def _capability(name: str, declared: DeclaredCapability) -> Capability | None:

@@ -83,7 +83,6 @@ class ShapeReader:
         return BAD if found is None else found
 
     def _leaf(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
-        reader = self.slots.reader
         if isinstance(shape, spec.Expr):
             return self._expression(shape, node, slot)
         if isinstance(shape, spec.Leaves):
@@ -101,8 +100,15 @@ class ShapeReader:
             return self.path(node, slot)
         if isinstance(shape, spec.TargetShape):
             return self._target(shape, node, slot) if shape.fields else self.target(node, self.names, ())
+        return self._plain(shape, node, slot)
+
+    def _plain(self, shape: spec.Shape, node: Node, slot: str) -> object | None:
+        """A value in which nothing is evaluated."""
+        reader = self.slots.reader
         if isinstance(shape, spec.Duration):
             return reader.duration(node, slot)
+        if isinstance(shape, spec.Size):
+            return reader.size(node, slot)
         if isinstance(shape, spec.Integer):
             return reader.integer(node, slot, shape.minimum)
         if isinstance(shape, spec.Number):
@@ -157,7 +163,7 @@ class ShapeReader:
                 return BAD
             found = [self.read(shape.item, each, slot) for each in nodes]
             return BAD if any(each is BAD for each in found) else tuple(found)
-        mapping = reader.mapping(node, slot)
+        mapping = reader.mapping(node, slot, _written(shape))
         if mapping is None:
             return BAD
         if isinstance(shape, spec.MapOf):
@@ -241,3 +247,13 @@ class ShapeReader:
                 return None
             offset += len(segment) + 1
         return tuple(segments)
+
+
+def _written(shape: spec.MapOf | spec.Record | spec.FlowShape) -> str:
+    """What to write where a mapping is wanted."""
+    if isinstance(shape, spec.FlowShape):
+        return "`{steps: [...]}`"
+    if isinstance(shape, spec.MapOf):
+        return "`{vars.name: ...}`" if shape.keys == "path" else "`{name: ...}`"
+    keys = [name for name, field in shape.fields.items() if field.required] or list(shape.fields)[:1]
+    return f"`{{{', '.join(f'{key}: ...' for key in keys)}}}`"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.types import (
     ANY,
@@ -46,7 +47,9 @@ MSG = Object(
     name="msg",
 )
 _FINDING = Object(
-    {"pointer": STRING, "expected": STRING, "got": STRING}, frozenset(("pointer", "expected", "got")), exact=True
+    {"pointer": STRING, "expected": STRING, "got": STRING, "excerpt": ANY, "alternatives": List(STRING)},
+    frozenset(("pointer", "expected", "got")),
+    exact=True,
 )
 ERROR = Object(
     {"class": STRING, "code": STRING, "reason": STRING, "step": STRING, "agent": STRING, "attempt": INT,
@@ -91,7 +94,8 @@ def unknown(names: Names) -> Names:
 
 def unsure(names: Names, kind: str, node: Node) -> Names:
     """The scope after a step with findings: what it may have written is open, the rest is still known and checked."""
-    touched = {text.split(".")[0] for text in _texts(node)}
+    keys = [key.text for key, _ in node.pairs] if kind == "set" and isinstance(node, MappingNode) else _texts(node)
+    touched = {text.split(".")[0] for text in keys}
     if kind == "translate" or (kind == "keep" and touched):
         touched.add("data")
     if kind not in AFTER or kind == "contract":

@@ -22,12 +22,15 @@ _EXPRESSION_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9][A-Za-z0-9_-]*)*")
 _GLOB = re.compile(r"(\*|[A-Za-z0-9][A-Za-z0-9_-]*)(\.(\*|[A-Za-z0-9][A-Za-z0-9_-]*))*(\.\*\*)?|\*\*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB)")
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024 * 1024}
 PATTERNS: Mapping[str, str] = {
     "name": NAME.pattern,
     "expression": _EXPRESSION_NAME.pattern,
     "type": _TYPE.pattern,
     "glob": _GLOB.pattern,
     "duration": _DURATION.pattern,
+    "size": _SIZE.pattern,
 }
 """What names and durations look like, for the editor schema: ECMA regular expressions, to be anchored."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -97,6 +100,9 @@ class Reader:
             if key.text in later:
                 what = f"`{key.text}` in {owner} is not in this version"
                 self.report(key, "unknown-key", what, f"{owner} without it")
+            elif key.text.startswith("-") and key.text[1:] not in known:
+                item = clip(key.text[1:])
+                self.report(key, "unknown-key", f"`-{item}` is a key, and no item of a list", f"`- {item}: ...`")
             elif key.text not in known:
                 what = f"unknown key `{clip(key.text)}` in {owner}"
                 self.report(key, "unknown-key", what, instead_of(key.text, known))
@@ -200,6 +206,18 @@ class Reader:
             closed = node.text.replace(" ", "")  # not `text`: that may hold a secret
             instead = f"`{closed}`" if _DURATION.fullmatch(closed) else "a number with ms, s, m, h or d"
             self.report(node, "unit", f"`{slot}: {clip(node.text)}` is no time", instead)
+        return None
+
+    def size(self, node: Node, slot: str) -> int | None:
+        """Bytes."""
+        text = node.text if isinstance(node, Scalar) and not node.broken else ""
+        match = _SIZE.fullmatch(text)
+        if match is not None:
+            return int(match.group(1)) * _BYTES[match.group(2)]
+        if isinstance(node, Scalar) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+            self.report(node, "unit", f"`{slot}: {clip(text)}` has no unit", f"`{clip(text)}B`, or KiB, or MiB")
+        else:
+            self.wrong(node, slot, "a size such as `16KiB`", "a whole number with B, KiB or MiB")
         return None
 
 

@@ -21,6 +21,7 @@ from bus.core.spec import (
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -37,6 +38,7 @@ _WORDS: dict[type, str] = {
     Text: "text",
     Integer: "whole number",
     Duration: "duration",
+    Size: "size",
     TargetShape: "target",
     FlowShape: "flow",
 }

@@ -26,7 +26,7 @@ from bus.core.message import Json
 from bus.rehearsal.matching import Matcher
 from bus.rehearsal.script import CHANNELS, Advance, Calls, Do, Expected, RouteTest, SeenKind, Send, Stub
 
-TEST_KEYS = ("test", "config", "controls", "start_time", "agents", "do", "expect", "order")
+TEST_KEYS = ("test", "config", "controls", "schedules", "start_time", "agents", "do", "expect", "order")
 STUB_KEYS = ("reply", "fail", "reason", "never", "after")
 LATER_STUB_KEYS = ("usage",)
 SEND_KEYS = ("type", "data", "file", "source", "conversation", "labels", "wait")
@@ -79,6 +79,7 @@ class RouteTestReader:
         expect = self._expectations(expect_node, slots)
         config = self._config(node.get("config"), integration)
         controls = self._controls(node.get("controls"))
+        schedules = self._schedules(node.get("schedules"), integration)
         stubs = self._agents(node.get("agents"))
         start_s = self._start(node.get("start_time"))
         order_node = node.get("order")
@@ -89,7 +90,7 @@ class RouteTestReader:
         more = {} if start_s is None else {"start_s": start_s}
         return RouteTest(
             name, integration.name, node.source.path, line, tuple(cast("list[Do]", do)), tuple(expect), stubs, config,
-            controls, exact=order == "exact", **more,
+            controls, schedules, exact=order == "exact", **more,
         )  # fmt: skip
 
     def _once(self, node: Node, name: str) -> None:
@@ -119,6 +120,17 @@ class RouteTestReader:
         body = None if node is None else self.reader.mapping(node, "controls", "`{extra_checks: true}`")
         found = {key.text: self.reader.boolean(value, key.text) for key, value in body.pairs} if body else {}
         return {name: each for name, each in found.items() if each is not None}
+
+    def _schedules(self, node: Node | None, integration: Integration) -> tuple[str, ...]:
+        known = {each.schedule.name for each in self.namespace.schedules}
+        own = [name.partition("/")[2] for name in known if name.startswith(f"{integration.name}/")]
+        found: list[str] = []
+        for each, text in self.reader.texts(node, "schedules") if node is not None else ():
+            if text not in own:
+                what = f"the integration has no schedule `{clip(text)}`"
+                self.reader.report(each, "unknown-schedule", what, instead_of(text, own, "one under `schedules`"))
+            found.append(f"{integration.name}/{text}")
+        return tuple(found)
 
     def _start(self, node: Node | None) -> float | None:
         text = None if node is None else self.reader.text(node, "start_time")

@@ -20,6 +20,7 @@ from bus.config.reader import Reader
 from bus.config.slots import Slots
 from bus.config.step_checks import check_labels
 from bus.config.targets import TargetReader
+from bus.config.waiting_checks import check_retry
 from bus.config.watch import Watch
 from bus.core.route import Match, Route
 from bus.core.spec import Spec
@@ -77,6 +78,7 @@ class RouteReader:
         deadline = None if deadline_node is None else self.reader.duration(deadline_node, "deadline")
         rules_node = node.get("on_error")
         rules = (() if rules_node is None else flows.rules(rules_node, names)) + self.defaults(integration)
+        check_retry(rules_node, flows.asked, self.namespace, self.reader)
         serial_node = node.get("serial_by")
         serial = None if serial_node is None else slots.expression(serial_node, "serial_by", names)
         if serial_node is not None and observe:

@@ -29,18 +29,14 @@ _EXAMPLE = '`cron: "0 6 * * 1-5"`, which is minute, hour, day, month, weekday'
 
 @dataclass(frozen=True, slots=True)
 class ScheduleReader:
-    """Reads the schedules of one integration into the namespace."""
+    """Reads schedules into the namespace."""
 
     reader: Reader
     secrets: Secrets
     namespace: Namespace
 
-    def read(self, node: Node, integration: Integration) -> None:
-        found = self.reader.mapping(node, "schedules", '`{nightly: {cron: "0 2 * * *", type: report.due}}`')
-        for key, value in found.pairs if found is not None else ():
-            self._schedule(key, value, integration)
-
-    def _schedule(self, key: Scalar, value: Node, integration: Integration) -> None:
+    def read(self, key: Scalar, value: Node, integration: Integration) -> None:
+        """Read one schedule."""
         name = self.reader.name(key, "a schedule")
         body = self.reader.mapping(value, key.text, '`{cron: "0 2 * * *", type: report.due}`')
         if body is None:

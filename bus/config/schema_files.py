@@ -111,6 +111,11 @@ class SchemaFiles:
         """Return a file that has been read; None when it has not."""
         return self._schemas.get(uri)
 
+    def contents(self) -> dict[str, Json]:
+        """All files that have been read, by their path below the folder, in the order of reading."""
+        paths = ((Path(unquote(urlsplit(uri).path)), schema) for uri, schema in self._schemas.items())
+        return {path.relative_to(self._root).as_posix(): schema for path, schema in paths}
+
     def locate(self, uri: str, path: Iterable[str | int]) -> int:
         """Return where a path of keys and indexes leads in a file's text: to its last key, or its last item."""
         documents = nodes.parse(uri, self._texts.get(uri, "").encode()).documents  # JSON is YAML

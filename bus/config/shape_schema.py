@@ -24,6 +24,7 @@ from bus.core.spec import (
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -41,6 +42,7 @@ _DEFINED: Mapping[type, str] = {
     TemplateFile: "templateFile",
     TableFile: "tableFile",
     Duration: "duration",
+    Size: "size",
 }
 """Shapes that stand under `$defs`, because many places use them."""
 
@@ -77,24 +79,29 @@ FLOW: Mapping[str, Json] = {
 """The keys of a flow."""
 
 
-def _named(doc: str) -> Schema:
-    return {"type": "string", "pattern": r"^[^{}]*$", "description": doc}
-
-
 TARGET_KINDS: Mapping[str, Json] = {
-    "agent": _named("An agent with exactly one capability."),
-    "capability": _named("Any agent that has the capability."),
-    "event": ref("typeName", "The route of this type, and all who subscribe to it."),
+    "agent": {"type": "string", "description": "An agent with exactly one capability."},
+    "capability": {"type": "string", "description": "Any agent that has the capability."},
+    "event": {"type": "string", "description": "The route of this type, and all who subscribe to it."},
     "reply": {"enum": ["ok", "error"], "description": "Whoever asked."},
 }
 TARGET: Mapping[str, Json] = {
     **TARGET_KINDS,
     "data": ref("value", "What is sent; without it, the data as it is."),
-    "version": {"type": "string", "description": "Which versions of an agent may have it: `^2`."},
-    "where": {"type": "object", "description": "Attributes that the agent must have: a value, or a list of them."},
-    "allow": {"type": "array", "items": {"type": "string"}, "description": "Names that the message may choose from."},
+    "version": {"type": ["string", "number"], "description": "Only agents of this version: `2.1`, or `^2`."},
+    "where": {"type": "object", "description": "Only agents with these attributes; of a list one will do."},
+    "allow": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "The names that the message may give, where the target is `{{ CEL }}`.",
+    },
 }
 """The keys of a target."""
+
+
+def known(described: Mapping[str, Json], keys: Iterable[str]) -> Schema:
+    """What a reader knows, as it is described; what nobody has described takes anything."""
+    return {key: described.get(key, True) for key in keys if key != "description"}
 
 
 def one_of(keys: Iterable[str]) -> Schema:

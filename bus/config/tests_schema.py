@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bus.config.shape_schema import Schema, closed, one_of, ref
+from bus.config.route_tests import DO_KINDS, EXPECT_KEYS, EXPECT_KINDS, SEND_KEYS, STUB_KEYS, TEST_KEYS
+from bus.config.shape_schema import Schema, closed, known, one_of, ref
 from bus.core.errors import FAILURE_CLASSES
 from bus.rehearsal.script import CHANNELS
 
@@ -16,51 +17,56 @@ def tests_document() -> Schema:
         "reason": {"type": "string", "description": "Why it fails, in words."},
         "after": ref("duration", "How long it takes."),
     }
-    stubbed: Schema = closed(stub) | one_of(("reply", "fail", "never"))
+    stubbed: Schema = closed(known(stub, STUB_KEYS)) | one_of(("reply", "fail", "never"))
     return {
         "testsDocument": closed({"tests": {"type": "array", "items": ref("test")}}, ("tests",)),
-        "test": closed(
-            {
-                "test": {"type": "string", "description": "What must hold, in words."},
-                "config": {"type": "object", "description": "Configuration values of this test."},
-                "controls": {
-                    "type": "object",
-                    "additionalProperties": {"type": "boolean"},
-                    "description": "Switches of the running bus.",
-                },
-                "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
-                "agents": {
-                    "type": "object",
-                    "additionalProperties": {"anyOf": [ref("stub"), {"type": "array", "items": ref("stub")}]},
-                    "description": "What agents and capabilities answer; a list call by call, and its last repeats.",
-                },
-                "do": {"type": "array", "items": ref("doing"), "description": "What happens, in this order."},
-                "expect": {"type": "array", "items": ref("expected"), "description": "What must have come of it."},
-                "order": {"enum": ["any", "exact"], "description": "Whether the order of `expect` matters."},
-            },
-            ("test", "do", "expect"),
-        ),
+        "test": closed(known(_test(), TEST_KEYS), ("test", "do", "expect")),
         "stub": stubbed,
         "doing": _doing(),
         "expected": _expected(),
     }
 
 
-def _doing() -> Schema:
-    send = closed(
-        {
-            "type": ref("typeName"),
-            "data": ref("value"),
-            "file": {"type": "string", "description": "A JSON file with the data, relative to the folder."},
-            "source": ref("name", "The agent that sends it."),
-            "conversation": {"type": "string", "description": "The conversation that it belongs to."},
-            "labels": {"type": "array", "items": {"type": "string"}, "description": "Labels that it comes with."},
-            "wait": {"type": "boolean", "description": "Whether the sender waits for the answer."},
+def _test() -> Schema:
+    return {
+        "test": {"type": "string", "description": "What must hold, in words."},
+        "config": {"type": "object", "description": "Configuration values of this test."},
+        "controls": {
+            "type": "object",
+            "additionalProperties": {"type": "boolean"},
+            "description": "Switches of detours.",
         },
-        ("type",),
-    )
-    keys: Schema = {"send": send, "advance": ref("duration", "Time goes on.")}
-    return closed(keys) | one_of(keys)
+        "schedules": {
+            "type": "array",
+            "items": ref("name"),
+            "description": "Schedules of the integration that send while time passes by `advance`.",
+        },
+        "start_time": {"type": "string", "description": "The time at its start, RFC 3339."},
+        "agents": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [ref("stub"), {"type": "array", "items": ref("stub")}]},
+            "description": "What agents and capabilities answer; a list call by call, and its last repeats.",
+        },
+        "do": {"type": "array", "items": ref("doing"), "description": "What happens, in this order."},
+        "expect": {"type": "array", "items": ref("expected"), "description": "What must have come of it."},
+        "order": {"enum": ["any", "exact"], "description": "Whether the order of `expect` matters."},
+    }
+
+
+def _doing() -> Schema:
+    send: Schema = {
+        "type": ref("typeName"),
+        "data": ref("value"),
+        "file": {"type": "string", "description": "A JSON file with the data, relative to the folder."},
+        "source": ref("name", "The agent that sends it."),
+        "conversation": {"type": "string"},
+        "labels": {"type": "array", "items": {"type": "string"}, "description": "Labels that it comes with."},
+        "wait": {"type": "boolean", "description": "Whether the sender waits for an answer."},
+    }
+    step = closed({"step": {"type": "string"}}, ("step",))
+    whole = closed(known(send, SEND_KEYS), ("type",))
+    kinds: Schema = {"send": whole, "advance": ref("duration", "Time goes on."), "approve": step, "reject": step}
+    return closed(known(kinds, DO_KINDS)) | one_of(DO_KINDS)
 
 
 def _expected() -> Schema:
@@ -81,4 +87,5 @@ def _expected() -> Schema:
         "at": ref("duration", "When, since the start."),
         "reason": ref("value", "Why it ended so."),
     }
-    return closed({**kinds, **more}) | one_of(kinds)
+    keys = (*EXPECT_KINDS, *EXPECT_KEYS)
+    return closed(known({**kinds, **more}, keys)) | one_of(EXPECT_KINDS)

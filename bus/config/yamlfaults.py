@@ -102,9 +102,27 @@ def explain(source: Source, base: int, error: yaml.YAMLError) -> ConfigFinding:
     inline = "expected ','" in problem and (source.text[at : at + 1] == ":" or " : " in line)
     if "mapping values are not allowed" in problem or inline:
         return _colon(source, start, line, at)
-    context = getattr(error, "context", None)
-    what = f"{problem} {context}" if context else problem
-    return source.finding(at, "yaml-syntax", what, _hint(problem))
+    context = str(getattr(error, "context", None) or "")
+    if "quoted scalar" in context and opened is not None:
+        first = opened.index + base
+        what = "the quoted text that begins here does not end"
+        return source.finding(first, "yaml-syntax", what, f"the missing `{source.text[first : first + 1]}`")
+    if "block mapping" in context and opened is not None:
+        col = source.position(opened.index + base)[1]
+        what = "this line does not stand in one column with the keys before it"
+        return source.finding(at, "yaml-syntax", what, f"it in column {col}")
+    if "cannot start any token" in problem:
+        return _start(source, at)
+    return source.finding(at, "yaml-syntax", f"{problem} {context}".strip(), _hint(problem))
+
+
+def _start(source: Source, at: int) -> ConfigFinding:
+    """A character with which YAML begins nothing."""
+    if source.text[at : at + 1] == "\t":
+        return source.finding(at, "yaml-syntax", "YAML is not indented by tabs", "spaces")
+    value = _uncommented(source.text[at : at + 400].partition("\n")[0])
+    what = f"a value cannot begin with `{value[:1]}`"
+    return source.finding(at, "yaml-syntax", what, f"`{quoted(value)}`")
 
 
 def _colon(source: Source, start: int, line: str, at: int) -> ConfigFinding:
@@ -118,8 +136,6 @@ def _colon(source: Source, start: int, line: str, at: int) -> ConfigFinding:
 
 
 def _hint(problem: str) -> str:
-    if "cannot start any token" in problem:
-        return "the value in quotes, and spaces for tabs"
     if "expected ','" in problem:
         return "the missing `,`, `]` or `}`, or the value in quotes"
     if "anchor" in problem or "alias" in problem:

@@ -103,7 +103,7 @@ class Change(NamedTuple):
     """What the bus remembers from now on under a key, in the partition where the decision is recorded.
 
     Args:
-        key: which memory: see bus.core.instance.
+        key: which memory: see bus.core.instance. A blob (bus.core.blobs) is remembered for all, and before the commit.
         body: JSON, or None to forget it.
         due_s: epoch seconds when it wants to go on by itself, or None.
     """

@@ -25,11 +25,18 @@ FAILURE_CLASSES: tuple[FailureClass, ...] = FailureClass.__args__  # type: ignor
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One field that breaks a contract: JSON pointer, what the contract expects, what was there."""
+    """One field that breaks a contract: JSON pointer, what the contract expects, what was there.
+
+    Args:
+        excerpt: the part of the contract that speaks of this place, cut to a few hundred bytes of JSON, or "".
+        alternatives: what may stand there, or names that may be meant; a few.
+    """
 
     pointer: str
     expected: str
     got: str
+    excerpt: str = ""
+    alternatives: tuple[str, ...] = ()
 
 
 class BusError(Exception):
@@ -107,6 +114,10 @@ class StoreDown(StoreFailed):
 
 class StoreRefused(StoreDown):
     """The operator's fault: the store turns us away (password, database); only who was let in before asks again."""
+
+
+class BlobsDown(BusError):
+    """The operator's fault: the blob store cannot be read or written for now; what needs it fails, and nothing else."""
 
 
 class Fenced(StoreFailed):

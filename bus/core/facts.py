@@ -52,7 +52,9 @@ class Facts:
         other messages.
     controls: switches of the running bus, by name; one that is not there is off.
     leased: the lease of the task that a claim names, if there is one for the claim's fence.
-    recall: reads what is remembered under a key in the partition of the delivery, or None; nothing else happens.
+    recall: reads what is remembered under a key in the partition of the delivery, or a blob, or None; nothing else
+        happens.
+    stores_blobs: whether the blob store can be written now; if not, a step that needs it fails.
     """
 
     now_s: float
@@ -65,3 +67,4 @@ class Facts:
     leased: Leased | None = None
     controls: Mapping[str, bool] = field(default_factory=dict)
     recall: Callable[[str], bytes | None] = nothing_remembered
+    stores_blobs: bool = True

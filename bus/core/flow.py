@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
+from bus.core import findings
 from bus.core.actions import Failure
 from bus.core.dispatch import dispatch, name_of
 from bus.core.errors import ExpressionFailed, StepFailed
@@ -235,5 +236,5 @@ def as_data(failure: Failure) -> dict[str, Json]:
         data["step"] = failure.step
     if failure.agent is not None:
         data["agent"] = failure.agent
-    data["findings"] = [{"pointer": f.pointer, "expected": f.expected, "got": f.got} for f in failure.findings]
+    data["findings"] = [findings.as_data(each) for each in failure.findings]
     return data

@@ -27,11 +27,13 @@ from bus.core.message import (
     SOURCE,
     SPECVERSION,
     TIME,
+    TRACEPARENT,
     TYPE,
     Attribute,
     Json,
     Message,
 )
+from bus.core.outputs import TRACE
 from bus.core.route import Entrance
 from bus.core.times import rfc3339
 
@@ -62,16 +64,19 @@ def keyed_id(entrance: Entrance, key: str) -> str:
     return blake2b(f"gateway\0{entrance.name}\0{key}".encode(), digest_size=16).hexdigest()
 
 
-def message_of(entrance: Entrance, data: Json, identity: str, now_s: float | None) -> Message:
+def message_of(entrance: Entrance, data: Json, identity: str, now_s: float | None, trace: str | None = None) -> Message:
     """Make the message of a request.
 
     Args:
         identity: id of the message, and of its conversation.
         now_s: epoch seconds; None for a request with a key, which is to be the same whenever it is made.
+        trace: W3C traceparent of the client, for a request without a key.
     """
     given: dict[str, Attribute] = {SPECVERSION: "1.0", ID: identity, SOURCE: GATEWAY, TYPE: entrance.type}
     if now_s is not None:
         given[TIME] = rfc3339(now_s)
+        if trace is not None and TRACE.fullmatch(trace):
+            given[TRACEPARENT] = trace
         if entrance.wait_s is not None and entrance.on_timeout == "fail":
             given[EXPIRY] = rfc3339(now_s + entrance.wait_s)
     if entrance.wait_s is not None:

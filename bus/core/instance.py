@@ -24,9 +24,9 @@ from typing import Any
 
 import orjson
 
+from bus.core import findings
 from bus.core.actions import Failure
 from bus.core.address import ReturnAddress
-from bus.core.errors import Finding
 from bus.core.message import CONVERSATION, ID, SOURCE, Json, Message
 
 FORMAT = 1
@@ -150,12 +150,12 @@ def event_of(message: Message) -> dict[str, Any]:
 
 def failed(failure: Failure, at_s: float) -> dict[str, Json]:
     """A failure as the result of what was awaited."""
-    findings: list[Json] = [[each.pointer, each.expected, each.got] for each in failure.findings]
+    found: list[Json] = [findings.row(each) for each in failure.findings]
     said: dict[str, Json] = {"class": failure.failure, "code": failure.code, "reason": failure.reason}
-    return {"no": {**said, "agent": failure.agent, "findings": findings}, "at": at_s}
+    return {"no": {**said, "agent": failure.agent, "findings": found}, "at": at_s}
 
 
 def failure_of(said: dict[str, Any]) -> Failure:
     """Read the failure that `failed` wrote."""
-    findings = tuple([Finding(*each) for each in said["findings"]])
-    return Failure(said["class"], said["code"], said["reason"], None, said["agent"], findings)
+    found = tuple([findings.read(each) for each in said["findings"]])
+    return Failure(said["class"], said["code"], said["reason"], None, said["agent"], found)

@@ -42,7 +42,8 @@ STRUCTURED = "application/cloudevents+json"
 BUS = "bus"
 """Source of the messages that the bus makes itself: requests, events of routes, `bus.failed`."""
 
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""A W3C traceparent of version 00."""
 
 _CARRIED = frozenset(CARRIED)
 _NO_HEADERS: Mapping[str, Attribute] = MappingProxyType({})
@@ -65,7 +66,7 @@ def child_trace(message: Message, output_id: str) -> str:
 
 
 def _child(parent: Attribute | None, conversation: str, output_id: str) -> str:
-    if parent is not None and isinstance(parent, str) and _TRACEPARENT.fullmatch(parent):
+    if parent is not None and isinstance(parent, str) and TRACE.fullmatch(parent):
         return f"{parent[:36]}{output_id[:16]}{parent[52:]}"
     return f"00-{_trace_of(conversation)}-{output_id[:16]}-01"
 

@@ -20,7 +20,6 @@ from bus.core.address import ReturnAddress
 from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
 from bus.core.errors import ExpressionFailed, Refused, StepFailed
-from bus.core.expression import Contract
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import check_sender, return_address
@@ -44,15 +43,8 @@ from bus.core.message import (
     Json,
     Message,
 )
-from bus.core.outputs import (
-    BUS,
-    NOBODY,
-    STRUCTURED,
-    Outbox,
-    carried_headers,
-    hops_left,
-    set_aside,
-)
+from bus.core.normalizer import normalized
+from bus.core.outputs import BUS, NOBODY, STRUCTURED, Outbox, carried_headers, hops_left, set_aside
 from bus.core.posting import put, tell_asker
 from bus.core.redriven import asked_again
 from bus.core.replies import Answered, answer, asker, checked
@@ -99,6 +91,7 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
     source, type_ = message.source, message.type
     found = table.find(type_, source)
     back: ReturnAddress | None = None
+    version = ""
     try:
         check_sender(message, delivery, table, facts, found)
         if type_ in _ABOUT_TASKS:
@@ -117,11 +110,12 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
             return asked_again(message, facts, table, back)
         if found.contract is not None:
-            _check_contract(message, found.contract)
+            message, version = normalized(message, found.contract, found.older)
     except Refused as refused:
         failure = Failure("contract", refused.code, refused.reason, agent=message.source, findings=refused.findings)
         return rejected(delivery, message, facts, table, "invalid", failure, back)
-    return _matched(found, delivery, message, facts, table, back, None)
+    decision = _matched(found, delivery, message, facts, table, back, None)
+    return decision._replace(steps=(f"upcast from {version}", *decision.steps)) if version else decision
 
 
 def who_waits(
@@ -198,18 +192,6 @@ def _rekeyed(delivery: Delivery, message: Message) -> Decision:
     return Decision("routed", message, why=REKEYED, reason=reason, outputs=(again,))
 
 
-def _check_contract(message: Message, contract: Contract) -> None:
-    findings = contract.check(message.data)
-    if findings:
-        first = findings[0]
-        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
-        raise Refused(
-            "contract",
-            f"breaks {contract.name}: {first.pointer or '/'} expected {first.expected}, got {first.got}{more}",
-            findings,
-        )
-
-
 def _too_late(message: Message, facts: Facts, asked: ReturnAddress | None) -> Failure | None:
     given = message.attributes
     expiry = expiry_s(message) if EXPIRY in given else None
@@ -258,9 +240,7 @@ def _matched(
             return _with(running.begin(owner, delivery, message, names, facts, table, back), outputs, notes, changes)
         names["config"] = cast("dict[str, Json]", owner[0].config)
         asker = back.address if back is not None else ""
-        work = Work(
-            message, names, owner[0].on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls
-        )
+        work = _work(message, names, owner[0], facts, notes, asker)
         if changes:
             return _with(_routed(owner, delivery, work, facts, table, back, outputs), [], [], changes)
         return _routed(owner, delivery, work, facts, table, back, outputs)
@@ -285,6 +265,15 @@ def _names(message: Message) -> dict[str, Json]:
     """What expressions read. Steps replace values in it and never change one, so routes may share them."""
     attributes = cast("dict[str, Json]", message.attributes)
     return {"data": message.data, "request": message.data, "msg": attributes, "vars": {}}
+
+
+def _work(
+    message: Message, names: dict[str, Json], route: Route, facts: Facts, notes: list[str], asker: str = ""
+) -> Work:
+    return Work(
+        message, names, route.on_error, [], notes, asker=asker, secret=facts.seal, controls=facts.controls,
+        recall=facts.recall, stores_blobs=facts.stores_blobs,
+    )  # fmt: skip
 
 
 def _with_config(names: dict[str, Json], route: Route) -> dict[str, Json]:
@@ -348,9 +337,10 @@ def _observe(
             changes += seen.changes
             notes += [*seen.steps, f"observed by {route.name}"]
             continue
-        work = Work(message, _with_config(names, route), route.on_error, secret=facts.seal, controls=facts.controls)
+        work = _work(message, _with_config(names, route), route, facts, [])
         try:
             run_flow(route.flow, work)
+            changes += work.changes
             outbox = Outbox(message, facts, route.name, _deadline(route, facts))
             for dispatched in work.sent:
                 put(dispatched, outbox, None)
@@ -389,7 +379,7 @@ def _routed(
     notes = tuple(work.notes)
     # Half the time of the constructor's, and every message needs one.
     return tuple.__new__(
-        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), ())
+        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), tuple(work.changes))
     )
 
 
@@ -410,12 +400,12 @@ def _route_failed(
         told = tuple(tell_asker(message, facts, failure, back, table))
         reason = f"{failure.reason} (told to the asker)" if told else failure.reason
         return Decision("routed" if told else "filtered", message, route.name, route.where, why, reason, failure,
-                        tuple(work.notes), (*outputs, *told))  # fmt: skip
+                        tuple(work.notes), (*outputs, *told), tuple(work.changes))  # fmt: skip
     end: End = "invalid" if failed.then == "invalid" else "dead_letter"
     aside = set_aside(delivery, message, facts, end, failure, route.name)
     told = tuple(tell_asker(message, facts, failure, back, table))
     return Decision(end, message, route.name, route.where, why, failure.reason, failure, tuple(work.notes),
-                    (*outputs, aside, *told))  # fmt: skip
+                    (*outputs, aside, *told), tuple(work.changes))  # fmt: skip
 
 
 def _deadline(route: Route, facts: Facts) -> float | None:

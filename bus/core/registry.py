@@ -8,6 +8,7 @@ from bus.core.spec import Spec
 from bus.core.steps import (
     call,
     choose,
+    claim_check,
     contract,
     delay,
     detour,
@@ -44,6 +45,7 @@ STEPS: Mapping[str, Spec] = {
         redact.SPEC,
         enrich.SPEC,
         render.SPEC,
+        claim_check.SPEC,
         contract.SPEC,
         label.SPEC,
         wrap.SPEC,

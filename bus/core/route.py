@@ -94,12 +94,29 @@ class Capability:
 
 
 @dataclass(frozen=True, slots=True)
+class Older:
+    """An older version of a type's contract.
+
+    Args:
+        upcast: makes the data of the next version; None when that takes it as it is.
+    """
+
+    contract: Contract
+    upcast: Leaf | None
+
+
+@dataclass(frozen=True, slots=True)
 class MessageType:
-    """A declared type. `contract` is None for `contract: any`; `unrouted` permits having nobody to go to."""
+    """A declared type. `contract` is None for `contract: any`; `unrouted` permits having nobody to go to.
+
+    Args:
+        older: versions of the contract before, oldest first.
+    """
 
     name: str
     contract: Contract | None
     unrouted: bool = False
+    older: tuple[Older, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +193,4 @@ class Catalog:
         return sha256(json.dumps(subscribed, sort_keys=True).encode()).hexdigest()[:8]
 
 
-__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Route", "Schedule"]
+__all__ = ["Agent", "Capability", "Catalog", "Entrance", "Leaf", "Match", "MessageType", "Older", "Route", "Schedule"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -65,6 +65,7 @@ class _Turn:
         cause: the message that the log names as the input.
         why: why it came to this run.
         first: nothing is remembered of the run yet.
+        blobs: what its flow leaves in the blob store.
     """
 
     instance: Instance
@@ -75,6 +76,7 @@ class _Turn:
     cause: Message
     why: str
     first: bool
+    blobs: list[Change] = field(default_factory=list)
 
 
 # --- begin --------------------------------------------------------------------------------------------------------
@@ -289,6 +291,7 @@ def _run(turn: _Turn, names: dict[str, Json]) -> Decision:
         instance.message, names, route.on_error, memory=turn.memory, run=instance.id,
         asker=instance.back.address if instance.back is not None else "",
         secret=turn.facts.seal, controls=turn.facts.controls,
+        recall=turn.facts.recall, stores_blobs=turn.facts.stores_blobs, changes=turn.blobs,
     )  # fmt: skip
     try:
         ended = run_flow(route.flow, work)
@@ -353,7 +356,16 @@ def _decision(
 ) -> Decision:
     route = turn.route
     return Decision(
-        end, turn.cause, route.name, route.where, turn.why, reason, failure, notes, tuple(outputs), tuple(changes)
+        end,
+        turn.cause,
+        route.name,
+        route.where,
+        turn.why,
+        reason,
+        failure,
+        notes,
+        tuple(outputs),
+        (*turn.blobs, *changes),
     )
 
 

@@ -13,6 +13,7 @@ YAML by the shape, reports what does not fit with its position, and hands `build
     Text, Integer, Choice   str, int, str
     Number      float
     Duration    float, seconds (`8s`, `500ms`, `7d`)
+    Size        int, bytes (`512B`, `16KiB`, `1MiB`)
     TargetShape Target
     FlowShape   Flow
     MapOf, ListOf           dict[str, parsed] (in file order), tuple[parsed, ...]
@@ -91,6 +92,11 @@ class Duration:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """A number with a unit: B, KiB, MiB."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetShape:
     """`agent: A | capability: C | event: TYPE | reply: ok|error`, with optional `data`.
 
@@ -136,8 +142,8 @@ class Record:
 
 
 Shape: TypeAlias = Union[
-    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, TargetShape,
-    FlowShape, MapOf, ListOf, Record,
+    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Size,
+    TargetShape, FlowShape, MapOf, ListOf, Record,
 ]  # fmt: skip
 
 JOIN = Record(

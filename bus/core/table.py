@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bus.core.expression import Contract
 from bus.core.message import TASK_CLAIM
-from bus.core.route import Catalog, Route
+from bus.core.route import Catalog, Older, Route
 
 _ANSWERS = (".replied", ".failed")
 _REMEMBERED = 4096  # distinct (type, source) pairs of one generation; two are kept, so what is in use stays
@@ -31,6 +31,7 @@ class Found(NamedTuple):
             or may claim tasks.
         answers: the capability that such a message answers for, or None.
         contract: what the type's payload must keep, or None.
+        older: versions of the contract before, oldest first.
         serial: an owner has a `serial_by`.
     """
 
@@ -40,6 +41,7 @@ class Found(NamedTuple):
     declared: bool
     answers: str | None
     contract: Contract | None
+    older: tuple[Older, ...]
     serial: bool = False
 
 
@@ -225,6 +227,7 @@ class RouteTable:
             self._declared(type_, source, answers),
             answers,
             declared.contract if declared is not None else None,
+            declared.older if declared is not None else (),
             any(route.serial_by is not None for route, _ in owners),
         )
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from bus.core.actions import Change
 from bus.core.audience import Audience
 from bus.core.errors import FailureClass, StepFailed
 from bus.core.expression import Contract, Expression, Leaf
+from bus.core.facts import nothing_remembered
 from bus.core.labels import names_of, text_of
 from bus.core.message import LABELS, Attribute, Json, Message
 
@@ -148,6 +150,9 @@ class Work:
         secret: key of this namespace, for keyed hashes; nothing that leaves may be made of it in another way.
         controls: the running bus's switches; one that is not there is off.
         asker: address of who waits for an answer, or "".
+        recall: reads what the bus remembers under a key, blobs included.
+        stores_blobs: whether the blob store can be written.
+        changes: blobs to be written; what a flow with memory remembers is not among them.
     """
 
     message: Message
@@ -165,6 +170,9 @@ class Work:
     asker: str = ""
     secret: bytes = b""
     controls: Mapping[str, bool] = field(default_factory=dict)
+    recall: Callable[[str], bytes | None] = nothing_remembered
+    stores_blobs: bool = True
+    changes: list[Change] = field(default_factory=list)
     _sends: int = 0
 
     def begin(self, step: str) -> None:

@@ -49,5 +49,8 @@ def causes(stage: Stage, where: Where) -> Causes:
 
 
 def _waits(run: Instance) -> str:
-    awaited = [f"{path} (`{each['call']}`)" if "call" in each else path for path, each in run.open.items()]
+    awaited = [
+        f"{path.rstrip('/')} (`{each['call']}`)" if "call" in each else path.rstrip("/")
+        for path, each in run.open.items()
+    ]
     return f"route {run.route} still waits for {', '.join(awaited)}"

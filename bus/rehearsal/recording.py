@@ -99,16 +99,18 @@ def recording(entries: Sequence[Entry]) -> Recording:
     Args:
         entries: all of it, in the order of commits; at least one.
     """
-    counted = tuple(each for each in entries if counts(each.record))
+    counted = tuple(each for each in entries if counts(each.record) and not _by_the_clock(each))
     first = entries[0].record
     start_s = min(each.record.received_s for each in entries)
     requests = {output.id: output for each in counted for output in each.outputs if is_request(output)}
     answered = {decoded(output).text(CORRELATION) for each in counted for output in filter(_is_word, each.outputs)}
+    # What a schedule sends comes round to be decided: that is its arrival, and what is compared.
+    planned = {one.id for each in entries if _by_the_clock(each) for one in each.outputs if one.kind == "ingress"}
     came_round = {output.id for each in counted for output in each.outputs if output.kind == "ingress"}
     arrived = tuple(
         Arrived(message, each.record.received_s - start_s)
         for each in counted
-        if each.record.source != BUS
+        if (each.record.source != BUS or each.record.id in planned)
         and not (each.record.id in came_round and each.record.why != REHOMED)
         and not _answers(each.record, requests)
         and (message := _anew(each, waits=each.record.id in answered)) is not None
@@ -130,6 +132,10 @@ def counts(record: Record) -> bool:
 
 def is_request(output: Output) -> bool:
     return output.kind in ("capability", "agent") and output.type.endswith(REQUESTED)
+
+
+def _by_the_clock(entry: Entry) -> bool:
+    return any(output.kind == "schedule" for output in entry.outputs)
 
 
 def _is_word(output: Output) -> bool:
@@ -231,7 +237,7 @@ def said(found: Recording) -> Iterator[Said]:
                     continue
                 round_.add(output.id)
                 yield Said("event", output.type, decoded(output).data)
-            elif output.kind == "event" and record.id not in round_:
+            elif output.kind == "event" and not (record.id in round_ and record.type == output.type):
                 yield Said("event", output.type, decoded(output).data)
             elif is_request(output):
                 yield Said("agent" if output.kind == "agent" else "capability", output.name, decoded(output).data)

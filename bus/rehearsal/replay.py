@@ -17,7 +17,7 @@ from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.rehearsal.matching import Line, Mark, changes, clipped, compare, exactly, shown
 from bus.rehearsal.recording import Entry, Recording
-from bus.rehearsal.stage import MOST_DECISIONS, Hop, NoRest, Stage, decoded
+from bus.rehearsal.stage import MOST_DECISIONS, NOT_SENT, Hop, NoRest, Stage, decoded
 from bus.rehearsal.stand_ins import StandIns, spoken_in
 
 
@@ -181,7 +181,7 @@ def _sent(outputs: Iterable[Output]) -> tuple[tuple[str, str, Json], ...]:
             None if each.kind in ("dead", "invalid") or each.type == FLOW_TOLD else _payload(each),
         )
         for each in outputs
-        if each.kind != "lease"
+        if each.kind not in NOT_SENT
     )
 
 

@@ -104,6 +104,7 @@ class RouteTest:
         path, line: where it stands.
         config: values of the integration's `config` that it changes.
         controls: switches of the running bus that are on, or off, by name.
+        schedules: those that send while time passes, `integration/schedule`.
         start_s: epoch seconds at which it starts.
         stubs: answers of each agent or capability, call by call; the last one repeats.
         exact: nothing but what is expected is seen, in this order.
@@ -118,6 +119,7 @@ class RouteTest:
     stubs: Mapping[str, tuple[Stub, ...]] = field(default_factory=dict)
     config: Mapping[str, Json] = field(default_factory=dict)
     controls: Mapping[str, bool] = field(default_factory=dict)
+    schedules: tuple[str, ...] = ()
     start_s: float = 1_767_225_600.0  # 2026-01-01T00:00:00Z: any fixed instant
     exact: bool = False
 

@@ -37,9 +37,11 @@ from bus.core.message import (
     Json,
     Message,
 )
-from bus.core.outputs import STRUCTURED
+from bus.core.outputs import BUS, STRUCTURED
 from bus.core.pipeline import decide
+from bus.core.route import Schedule
 from bus.core.running import REHOMED, due
+from bus.core.schedules import following, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
 from bus.rehearsal.script import Advance, Do, SeenKind, Send
@@ -47,6 +49,9 @@ from bus.rehearsal.stand_ins import StandIns
 
 MOST_DECISIONS = 10_000
 """Decisions of one rehearsal; whatever needs more goes round in a loop."""
+
+NOT_SENT = ("lease", "schedule")
+"""Kinds of outputs that are rows of the bus's own, not messages."""
 
 _NEVER_S = float("inf")
 _SEAL = b"a rehearsal has nothing to hide."
@@ -117,6 +122,7 @@ class Stage:
     table: the routes.
     facts: limits and identity; the stage sets the time, and a seal of its own.
     start_s: epoch seconds at which the clock starts.
+    schedules: those that send while time passes by `advance`; they would never let it rest.
     aside: takes what watched expressions have noted down since it was last called.
 
     Attributes:
@@ -131,6 +137,7 @@ class Stage:
     hops: list[Hop] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     memory: dict[str, tuple[bytes, float | None]] = field(default_factory=dict)
+    schedules: tuple[Schedule, ...] = ()
     most_decisions: int = MOST_DECISIONS
     aside: Callable[[], tuple[Any, ...]] = tuple
     now_s: float = field(init=False)
@@ -168,7 +175,7 @@ class Stage:
             TIME: rfc3339(self.now_s),
             CONVERSATION: send.conversation or identity,
         }
-        if send.wait:
+        if send.wait and send.source != BUS:
             attributes[REPLYTO] = "client:rehearsal" if send.source == CLIENT else f"agent:{send.source}"
         if send.labels:
             attributes[LABELS] = ",".join(send.labels)
@@ -177,14 +184,30 @@ class Stage:
     def bring(self, message: Message) -> None:
         """Have a message come in as it is, and decide all that follows at this instant."""
         self._sent.add(message.id)
-        self._arrive(0.0, encode(message.attributes, message.data), message.source, message, message.conversation)
+        user = self.facts.bus_user if message.source == BUS else message.source
+        self._arrive(0.0, encode(message.attributes, message.data), user, message, message.conversation)
         self._run(self.now_s)
 
     def advance(self, seconds: float) -> None:
         """Let so much time pass."""
         until = self.now_s + seconds
+        for planned_s, schedule in self._planned(until):
+            self._run(planned_s)
+            self.now_s = planned_s
+            self._perform(*sent(schedule, planned_s, self._facts()))
         self._run(until)
         self.now_s = until
+
+    def _planned(self, until_s: float) -> list[tuple[float, Schedule]]:
+        """What schedules send until then, in order."""
+        found: list[tuple[float, Schedule]] = []
+        for schedule in self.schedules:
+            planned_s = following(schedule, self.now_s)
+            while planned_s is not None and planned_s <= until_s:
+                found.append((planned_s, schedule))
+                self._bounded(len(found))
+                planned_s = following(schedule, planned_s)
+        return sorted(found, key=lambda each: each[0])
 
     def rest(self) -> None:
         """Go on until nothing is due any more."""
@@ -201,17 +224,18 @@ class Stage:
             arrival_s, (time_s, key) = self._next_arrival_s(), self._next_time()
             if min(arrival_s, time_s) > until_s:
                 return
-            if len(self.hops) >= self.most_decisions:
-                what = (
-                    f"it does not come to rest: {self.most_decisions} messages were decided; look for a loop of routes"
-                )
-                raise NoRest(what)
+            self._bounded(len(self.hops))
             self.now_s = max(self.now_s, min(arrival_s, time_s))
             if arrival_s <= time_s:
                 delivery = heapq.heappop(self._due)[2]
                 self._perform(delivery, decide(delivery, self.table, self._facts()))
             else:
                 self._time_came(key)
+
+    def _bounded(self, decisions: int) -> None:
+        if decisions >= self.most_decisions:
+            what = f"it does not come to rest: {self.most_decisions} messages were decided; look for a loop of routes"
+            raise NoRest(what)
 
     def _next_arrival_s(self) -> float:
         return self._due[0][0] if self._due else _NEVER_S
@@ -257,7 +281,7 @@ class Stage:
         for output in decision.outputs:
             if output.kind in ("dead", "invalid"):
                 self._see(hop, "channel", output.kind, decision.message)
-            elif output.kind != "lease":
+            elif output.kind not in NOT_SENT:
                 self._deliver(hop, output)
 
     def _deliver(self, hop: Hop, output: Output) -> None:
@@ -270,8 +294,8 @@ class Stage:
                 self._round.add(output.id)
             self._arrive(0.0, output.body, self.facts.bus_user, message, output.conversation)
         elif output.kind == "event":
-            # What came round as an event of a route and has subscribers besides is one event, not two.
-            if hop.message is None or hop.message.id not in self._round:
+            # What came round as an event of a route and is passed on to subscribers now is one event, not two.
+            if hop.message is None or hop.message.type != output.type or hop.message.id not in self._round:
                 self._see(hop, "event", output.type, message)
         elif output.kind in ("capability", "agent") and output.type.endswith(REQUESTED):
             self._ask(hop, output, message)

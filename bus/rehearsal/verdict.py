@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from bus.core.facts import Facts
+from bus.core.message import Json
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.rehearsal.causes import Causes, Where, causes
@@ -78,10 +80,19 @@ def rehearse(
         aside: see `Stage`.
     """
     stand_ins = StandIns(catalog.agents, test.stubs)
-    stage = Stage(_table(test, catalog), replace(facts, controls=test.controls), stand_ins, test.start_s, aside=aside)
+    schedules = tuple(each for each in catalog.schedules if each.name in test.schedules)
+    stage = Stage(
+        RouteTable(catalog),
+        replace(facts, controls=test.controls),
+        stand_ins,
+        test.start_s,
+        schedules=schedules,
+        aside=aside,
+    )
     misses: list[Miss] = []
     try:
-        stage.play(test.do)
+        with _configured(test, catalog):
+            stage.play(test.do)
     except NoRest as error:
         misses.append(Miss(test.line, "the messages come to rest", str(error)))
     misses += _unstubbed(test, stand_ins)
@@ -92,16 +103,21 @@ def rehearse(
     return Outcome(test, tuple(misses), tuple(stage.hops), tuple(stage.seen), calls, took_s, found.waiting)
 
 
-def _table(test: RouteTest, catalog: Catalog) -> RouteTable:
-    if not test.config:
-        return RouteTable(catalog)
-    routes = tuple(
-        replace(route, config={**route.config, **test.config})
-        if route.name.partition("/")[0] == test.integration
-        else route
-        for route in catalog.routes
-    )
-    return RouteTable(replace(catalog, routes=routes))
+@contextmanager
+def _configured(test: RouteTest, catalog: Catalog) -> Iterator[None]:
+    """Have the integration configured as the test wants it.
+
+    Its routes and the fragments that they use share one dictionary of values; so it is changed and changed back, rather
+    than everything compiled anew for each test.
+    """
+    own = (each.config for each in catalog.routes if each.name.partition("/")[0] == test.integration)
+    values = cast("dict[str, Json]", next(own, {}))
+    before = dict(values)
+    values.update(test.config)
+    try:
+        yield
+    finally:
+        values.update(before)
 
 
 def _unstubbed(test: RouteTest, stand_ins: StandIns) -> list[Miss]:
@@ -120,7 +136,7 @@ def judge(test: RouteTest, stage: Stage, why: Causes) -> list[Miss]:
     """Compare; every expectation that is not met is a miss."""
     seen = stage.seen
     wanted = [each for each in test.expect if isinstance(each, Expected) and not each.never]
-    taken = _exact(wanted, seen) if test.exact else _assigned(wanted, seen)
+    taken = _assigned(wanted, seen)
     misses: list[Miss] = []
     for each in test.expect:
         if isinstance(each, Calls):
@@ -160,12 +176,6 @@ def _assigned(wanted: Sequence[Expected], seen: Sequence[Seen]) -> dict[int, See
     for one in range(len(wanted)):
         place(one, set())
     return {id(wanted[one]): seen[number] for number, one in holder.items()}
-
-
-def _exact(wanted: Sequence[Expected], seen: Sequence[Seen]) -> dict[int, Seen]:
-    """With `order: exact` the first expectation is for the first message, and so on; see `_order` for the rest."""
-    taken = _assigned(wanted, seen)
-    return taken if len(taken) < len(wanted) else {id(one): each for one, each in zip(wanted, seen, strict=False)}
 
 
 def _order(test: RouteTest, wanted: Sequence[Expected], seen: Sequence[Seen]) -> list[Miss]:

@@ -7,7 +7,7 @@ index. Where the log lies, in a file or a database, is behind the port `history_
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -23,6 +23,7 @@ from bus.shell.store_rules import entries_of
 
 PREFIX_MIN = 4  # shorter beginnings of an id fit too many conversations to be of use
 _LISTED = 5
+_NEAR = 16  # segments kept unpacked: conversations of one time stand in the same ones
 
 
 class History:
@@ -35,6 +36,7 @@ class History:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._index: HistoryIndex | None = None
+        self._near: OrderedDict[tuple[int, int], Sequence[Entry]] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -89,7 +91,11 @@ class History:
         row = self._log.holding(partition, seq)
         if row is None:
             raise KeyError((partition, seq))
-        return entries_of(partition, row.first_seq, row.blob)[seq - row.first_seq]
+        near = self._near.pop((partition, row.first_seq), None) or entries_of(partition, row.first_seq, row.blob)
+        self._near[partition, row.first_seq] = near
+        if len(self._near) > _NEAR:
+            self._near.popitem(last=False)
+        return near[seq - row.first_seq]
 
     def entries(self, found: Iterable[Record]) -> list[tuple[Record, Entry]]:
         """Read the bodies that belong to these records."""

@@ -41,7 +41,9 @@ from bus.core.running import due
 from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
-from bus.ports import Claim, Entry, Held, InboxKey, Received, Store
+from bus.ports import Blobs, Claim, Entry, Held, InboxKey, Received, Store
+from bus.shell.blobs.folder import NoBlobs
+from bus.shell.blobs.luggage import Luggage
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
@@ -83,6 +85,7 @@ class Judge:
     window: identities remembered per partition.
     clock: epoch seconds.
     apart: where suspects are decided; None decides them like all others.
+    blobs: where large values wait; None is nowhere.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Judge:
         window: int,
         clock: Callable[[], float],
         apart: Place | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         self._store = store
         self.table = table
@@ -103,6 +107,7 @@ class Judge:
         self._clock = clock
         self._here = Here(table)
         self._apart = apart or self._here
+        self._luggage = Luggage(blobs or NoBlobs())
         self.leases = Leases(used=False)
         self.schedules = Schedules()
         self.remembered = Remembered(store)
@@ -226,7 +231,10 @@ class Judge:
             if type_ in (TASK_CLAIM, TASK_MOVE):
                 facts = self._of_its_task(understood, partition, facts)
             facts = self._recalling(partition, facts)
-            decision = self._place(delivery).decide(came, understood, facts)
+            place = self._place(delivery)
+            decision = place.decide(came, understood, facts)
+            if decision.changes:
+                decision = self._kept(decision, partial(place.decide, came, understood), facts)
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
             if type_ == TASK_MOVE and decision.end == "filtered":
@@ -241,11 +249,16 @@ class Judge:
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
 
+    def _kept(self, decision: Decision, again: Callable[[Facts], Decision], facts: Facts) -> Decision:
+        """Keep the large values that a decision leaves behind; if they cannot be kept, decide that they cannot."""
+        kept = self._luggage.keep(decision)
+        return again(replace(facts, stores_blobs=False)) if kept is None else kept
+
     def _recalling(self, partition: int, facts: Facts) -> Facts:
         """The facts for a decision in this partition."""
         made = self._facts_of.get(partition)
         if made is None or made[0] is not facts:
-            recall = partial(self.remembered.recall, partition)
+            recall = self._luggage.reading(partial(self.remembered.recall, partition))
             made = self._facts_of[partition] = (facts, replace(facts, recall=recall))
         return made[1]
 
@@ -254,9 +267,14 @@ class Judge:
         now = self._clock()
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
         for partition, key in self.remembered.due(now, most):
-            found = due(key, self._recalling(partition, facts), self.table)
+            knowing = self._recalling(partition, facts)
+            found = due(key, knowing, self.table)
             if found is not None:
-                delivery, decision = found
+                delivery, made = found
+                decision = self._luggage.keep(made)
+                if decision is None:
+                    again = due(key, replace(knowing, stores_blobs=False), self.table)
+                    decision = made if again is None else again[1]
                 case = self._numbered(partition, decision, None, None)
                 self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 

@@ -29,7 +29,7 @@ from bus.core.errors import Fenced, StoreDown, StoreFailed
 from bus.core.facts import Facts
 from bus.core.ingress import Ingress
 from bus.core.table import RouteTable
-from bus.ports import Meter, Outcome, Received, Store, Transport
+from bus.ports import Blobs, Meter, Outcome, Received, Store, Transport
 from bus.shell.committer import CommitQueue, Committer
 from bus.shell.entry import way_of
 from bus.shell.failpoints import Reach, nothing
@@ -85,6 +85,7 @@ class Worker:
     committer: makes what runs the store's work; a thread, unless a test wants it inline.
     reach: told of each failpoint that is passed.
     apart: where suspects are decided; None decides them like all others.
+    blobs: where large values wait for their claim check; None is nowhere.
     layout: shared with whoever declares the topology at each connect, and takes from it what partitions there are.
     refusals: when a connection is made anew because a target goes on refusing.
     vitals: its pulses, for a watchdog.
@@ -106,6 +107,7 @@ class Worker:
         committer: Callable[[Callable[[Callable[[], None]], None]], CommitQueue] = Committer,
         reach: Reach = nothing,
         apart: Apart | None = None,
+        blobs: Blobs | None = None,
         layout: Layout | None = None,
         refusals: Refusals | None = None,
         vitals: Vitals | None = None,
@@ -123,7 +125,7 @@ class Worker:
         self._vitals = vitals or Vitals()
         alive = self._vitals.store.beat
         self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, self._layout, alive)
-        self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart)
+        self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart, blobs)
         if apart is not None:
             apart.meanwhile = self._tenancy.keep
         self._committer = committer(transport.call_threadsafe)

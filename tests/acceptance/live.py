@@ -64,11 +64,11 @@ class LiveBus:
         self.begin(**environment)
         self.hear("ready")
 
-    def begin(self, **environment: str) -> None:
-        """Start it."""
+    def begin(self, *words: str, **environment: str) -> None:
+        """Start it, with more words on its command line."""
         self.home.mkdir(exist_ok=True)
         log = (self.home / "bus.log").open("a")
-        command = [sys.executable, "-m", "bus", "run", str(self.folder), "--output", "json"]
+        command = [sys.executable, "-m", "bus", "run", str(self.folder), *words, "--output", "json"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env={**self.environment, **environment}
         )

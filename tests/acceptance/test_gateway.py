@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from adapters import Agent
 from bus.core.message import Json, Message
 from tests.acceptance.live import LiveBus, playing
 from tests.conftest import TestBroker
+from tests.postgres_server import PostgresServer
 
 GATE = Path(__file__).parent / "gate"
 
@@ -38,8 +40,8 @@ class Gate:
         self.greeted: list[str] = []
         self.may_answer = asyncio.Event()
 
-    def start(self) -> None:
-        self.live.begin(BUS_HTTP="127.0.0.1:0")
+    def start(self, *words: str) -> None:
+        self.live.begin(*words, BUS_HTTP="127.0.0.1:0")
         self.port = self.live.hear("ready")["http_port"]
 
     def ask(self, verb: str, path: str, data: Any = None, port: int = 0, **headers: str) -> Answer:
@@ -94,7 +96,10 @@ def another_gateway(live: LiveBus) -> Iterator[int]:
     )
     try:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["http_port"]
+        said = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"http://127.0.0.1:{said['metrics_port']}/readyz", timeout=5) as page:
+            assert page.status == 200
+        yield said["http_port"]
     finally:
         process.terminate()
         assert process.wait(30) == 0
@@ -125,6 +130,7 @@ def test_a_request_is_checked_answered_or_failed_in_the_words_of_the_bus(gate: G
     assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")
     assert gate.ask("POST", "/greet", {"name": "x"}, Content_Type="text/plain").status == 415
     assert gate.ask("POST", "/greet", {"name": "x" * 300_000}).status == 413
+    assert gate.live.metric("agentbus_gateway_requests_total") == 8  # the last never was one
 
 
 def test_an_answer_that_comes_later_is_fetched_from_whatever_gateway_runs_then(gate: Gate) -> None:
@@ -177,3 +183,34 @@ def test_two_gateways_share_an_inbox_and_each_answers_its_own_clients(gate: Gate
         assert [each.data for each in answers] == [{"text": f"Hello {name}"} for name in names]
 
     gate.play(act)
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    made = PostgresServer()
+    yield made
+    made.close()
+
+
+def test_beside_several_workers_it_is_a_process_of_its_own_and_reads_the_log_of_all(
+    broker: TestBroker, namespace: str, server: PostgresServer, tmp_path: Path
+) -> None:
+    live = LiveBus(GATE, tmp_path / "home", namespace, broker.bus_url, broker.agent_url, server.url)
+    gate = Gate(live)
+    gate.start("--workers", "2")
+
+    async def act() -> None:
+        gate.may_answer.set()
+        names = [f"n{number}" for number in range(6)]
+        asked = [gate.asked("POST", "/greetings", {"name": name}, Idempotency_Key=name) for name in names]
+        places = [each.headers["Location"] for each in await asyncio.gather(*asked)]
+        fetched = await asyncio.gather(*(gate.fetched(place) for place in places))
+        assert [each.data["data"] for each in fetched] == [{"text": f"Hello {name}"} for name in names]
+        again = await gate.asked("POST", "/greetings", {"name": "n0"}, Idempotency_Key="n0")
+        assert (again.status, again.data) == (200, {"text": "Hello n0"})
+        assert sorted(gate.greeted) == names
+
+    try:
+        gate.play(act)
+    finally:
+        live.stop()

@@ -84,7 +84,9 @@ def test_the_first_five_minutes(dev: Dev, hello: Path) -> None:
     assert (code, answer["data"]) == (0, {"text": "Hello Ada"})
     code, refused = dev.ask("{}")
     assert (code, refused["type"]) == (1, "bus.failed")
-    assert refused["data"]["findings"] == [{"pointer": "/name", "expected": "string", "got": "nothing"}]
+    (finding,) = refused["data"]["findings"]
+    assert [finding[each] for each in ("pointer", "expected", "got")] == ["/name", "string", "nothing"]
+    assert (finding["excerpt"], finding["alternatives"]) == ({"type": "string"}, ["name"])
 
     route = hello / "hello.yaml"
     good = route.read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 from tests.cli.conftest import Bus
@@ -46,3 +48,29 @@ def test_run_refuses_what_lint_finds(bus: Bus, broken: Path, tmp_path: Path) -> 
     assert ran.code == 1
     assert "error[unknown-field]" in ran.err
     assert not (tmp_path / "home").exists()
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+def test_against_a_commit_or_a_folder(bus: Bus, hello: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "published")
+    shutil.copytree(hello, tmp_path / "published" / "hello")
+    assert bus("lint", hello, "--against", "main").code == 0
+    schema = hello / "schemas" / "hello.v1.json"
+    schema.write_text(schema.read_text().replace('"string"', '"integer"'))
+    for ref in ("main", tmp_path / "published"):
+        ran = bus("lint", hello.parent, "--against", ref)
+        assert ran.code == 1
+        assert [row["code"] for row in ran.rows if row["code"] == "edited-version"] == ["edited-version"]
+    (hello.parent / "new").mkdir()
+    (hello.parent / "new" / "integration.yaml").write_text("integration: new\n")
+    assert bus("lint", hello.parent / "new", "--against", "main").code == 0
+    for ref in ("nowhere", "--upload-pack=x"):
+        assert bus("lint", hello, f"--against={ref}").code != 0
+    unknown = bus("lint", hello, "--against", "nowhere")
+    assert "there is no such commit" in unknown.err

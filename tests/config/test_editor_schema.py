@@ -163,6 +163,7 @@ def test_every_shape_has_a_schema_and_words() -> None:
         spec.ListOf: spec.ListOf(spec.Text()),
         spec.MapOf: spec.MapOf(spec.Text()),
         spec.Record: spec.Record({}),
+        spec.Number: spec.Number(0, 1),
     }
     for kind in get_args(spec.Shape):
         shape = made.get(kind) or kind()

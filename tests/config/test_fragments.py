@@ -109,7 +109,8 @@ steps:
          "routes.yaml:4:40: error[wrong-type]: `times` wants an integer, got a string; write an integer"),
         ("{fragment: greet, with: {time: 1, times: 1}}",
          "routes.yaml:4:33: error[unknown-key]: unknown key `time` in the parameters of `greet`; write `times`"),
-        ("greet", "routes.yaml:4:8: error[wrong-type]: `use` wants a mapping, got the text \"greet\""),
+        ("greet", "routes.yaml:4:8: error[wrong-type]: `use` wants a mapping, got the text \"greet\"; "
+             "write `{fragment: ...}`"),
     ],
 )  # fmt: skip
 def test_what_a_use_gives_is_checked(tmp_path: Path, use: str, finding: str) -> None:

@@ -65,7 +65,7 @@ def test_the_first_readme_shows_what_bus_new_writes() -> None:
     """Each block of the first five minutes that is a file is one of those files, but for its first and last lines."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").partition("bus new integration hello")[2]
     blocks = ["\n".join(re.sub("^    ", "", line) for line in block.splitlines()) for block in re.findall(
-        r"(?:^(?:    .*)?\n)+", text.partition("Check it, test it")[0], re.MULTILINE) if block.strip()]  # fmt: skip
+        r"(?:^(?:    .*)?\n)+", text.partition("Check it, run it")[0], re.MULTILINE) if block.strip()]  # fmt: skip
     files = integration_files("hello", "greeter", "greeting").values()
     squeezed = [re.sub(r"\n+", "\n", re.sub(r" *#.*", "", file)) for file in files]
     assert len(blocks) == 5

@@ -26,9 +26,9 @@ agents:
   other: {adapter: external, capabilities: [other], attributes: {cleared: true}}
   third: {adapter: external, capabilities: [third]}
 capabilities:
-  grade: {request: schemas/any.v1.json, reply: schemas/text.v1.json}
-  other: {request: schemas/any.v1.json, reply: schemas/any.v1.json}
-  third: {request: schemas/any.v1.json, reply: schemas/any.v1.json}
+  grade: {request: schemas/any.v1.json, reply: schemas/text.v1.json, idempotent: true}
+  other: {request: schemas/any.v1.json, reply: schemas/any.v1.json, idempotent: true}
+  third: {request: schemas/any.v1.json, reply: schemas/any.v1.json, idempotent: true}
 """
 OF = {"grade": "grader", "other": "other", "third": "third"}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bus.core.codec import encode
 from bus.core.gateway import ADDRESS, PENDING, Result, answers, found_in, keyed_id, message_of
 from bus.core.identity import GATEWAY
-from bus.core.message import EXPIRY, REPLYTO, Json, Message
+from bus.core.message import EXPIRY, REPLYTO, TRACEPARENT, Json, Message
 from bus.core.route import Agent, Entrance
 from tests.core.world import FACTS, catalog, flow, raw, route, run, to_capability
 
@@ -36,6 +36,10 @@ def test_with_a_key_the_message_is_the_same_whenever_it_is_made() -> None:
     assert fresh.text(EXPIRY) == "2027-01-15T08:00:02.000Z"
     assert message_of(replace(ASK, on_timeout="accepted"), {}, "f" * 32, 0.0).text(EXPIRY) is None
     assert message_of(replace(ASK, wait_s=None), {}, "f" * 32, 0.0).text(REPLYTO) is None
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    assert message_of(ASK, {}, "f" * 32, 0.0, trace).text(TRACEPARENT) == trace
+    assert message_of(ASK, {}, "f" * 32, 0.0, "nonsense").text(TRACEPARENT) is None
+    assert message_of(ASK, {}, one, None, trace).text(TRACEPARENT) is None
 
 
 def told(type_: str, data: Json, correlation: str = "m") -> Message:

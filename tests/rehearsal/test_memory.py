@@ -47,6 +47,10 @@ class Desk:
 
     def run(self, routes: str, *tests: str) -> list[Outcome]:
         catalog(self.folder, routes)
+        return self.rerun(*tests)
+
+    def rerun(self, *tests: str) -> list[Outcome]:
+        """Run with the folder as it is."""
         blocks = ["\n  ".join([f"- test: number {n}", *each.strip().splitlines()]) for n, each in enumerate(tests)]
         (self.folder / "t" / "own.test.yaml").write_text("tests:\n" + "\n".join(blocks) + "\n")
         loaded = load([self.folder / "t"], {}, STEPS, tests=True, coverage=self.coverage)
@@ -154,7 +158,7 @@ steps:
 to: {agent: grader}
 """
     send = "do: [{send: {type: asked, labels: [personal], data: {}}}]"
-    both = "agents: {other: {reply: {}}, grade: {reply: {text: x}}}"
+    both = "agents: {other: {reply: {}}, grader: {reply: {text: x}}}"
     desk.check(
         routes,
         f"""
@@ -165,6 +169,51 @@ expect: [{{sent: {{agent: grader}}}}, {{sent: {{capability: other}}}}, {{calls: 
 """,
         f"{both}\n{send}\nexpect: [{{sent: {{capability: grade}}}}, {{never: {{capability: other}}}}]",
     )
+
+
+def test_configuration_of_one_test_reaches_fragments_and_no_other_test(desk: Desk) -> None:
+    catalog(desk.folder, "route: ask\nmatch: {type: asked}\nto: {reply: ok}\n")
+    with (desk.folder / "t" / "integration.yaml").open("a") as file:
+        file.write("config: {limit: {type: integer, default: 5}}\n")
+    (desk.folder / "t" / "routes.yaml").write_text("""\
+fragment: sized
+steps:
+- filter: data.n > config.limit
+---
+route: ask
+match: {type: asked}
+steps: [{use: {fragment: sized}}]
+to: {reply: ok, data: {limit: "{{ config.limit }}"}}
+""")
+    send = "do: [{send: {type: asked, data: {n: 3}}}]"
+    outcomes = desk.rerun(
+        f"config: {{limit: 2}}\n{send}\nexpect: [{{reply: ok, data: {{limit: 2}}}}]",
+        f"{send}\nexpect: [{{channel: filtered}}, {{never: {{reply: ok}}}}]",
+    )
+    assert [(each.expected, each.got, each.lines) for one in outcomes for each in one.misses] == []
+
+
+def test_schedules_that_are_named_send_while_time_passes(desk: Desk) -> None:
+    catalog(desk.folder, "route: daily\nmatch: {type: asked}\nto: {capability: grade}\n")
+    nightly = '{cron: "0 6 * * MON-FRI", zone: Europe/Berlin, type: asked, data: {text: night}}'
+    with (desk.folder / "t" / "integration.yaml").open("a") as file:
+        file.write(f"schedules: {{nightly: {nightly}, hourly: {{cron: '0 * * * *', type: item}}}}\n")
+    outcomes = desk.rerun(
+        """
+schedules: [nightly]
+start_time: 2026-03-27T03:00:00Z        # a Friday; Berlin's clock goes forward on Sunday
+agents: {grade: {never: true}}
+do: [{advance: 4d}]
+order: exact
+expect:
+- {sent: {event: asked}, at: 2h, data: {text: night}}
+- {sent: {capability: grade}, at: 2h}
+- {sent: {event: asked}, at: 73h}
+- {sent: {capability: grade}, at: 73h}
+""",
+        "do: [{advance: 4d}]\nexpect: [{never: {event: asked}}]",
+    )
+    assert [(each.expected, each.got, each.lines) for one in outcomes for each in one.misses] == []
 
 
 def test_what_a_run_still_waits_for_is_why_nothing_came(desk: Desk) -> None:

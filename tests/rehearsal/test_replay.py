@@ -11,8 +11,10 @@ import pytest
 
 from bus.audit.record import Record, decode, encode
 from bus.config import load
+from bus.core.actions import Output
 from bus.core.message import Json
 from bus.core.registry import STEPS
+from bus.core.route import Schedule
 from bus.core.table import RouteTable
 from bus.rehearsal.recording import Entry, recording
 from bus.rehearsal.replay import Replayed, replay
@@ -37,7 +39,7 @@ to: {event: item}
 ---
 route: items
 match: {type: item}
-steps: [{filter: data.text != "quiet"}]
+steps: [{filter: data.text != "quiet"}, {wire_tap: {event: seen}}]
 to: {capability: other}
 """
 GATHER = """\
@@ -70,6 +72,11 @@ def record(table: RouteTable, script: tuple[Do, ...]) -> list[Entry]:
     """The log of a bus with these routes on which this happened."""
     stage = Stage(table, FACTS, StandIns(table.catalog.agents, STUBS), 1_800_000_000.0)
     stage.play(script)
+    return logged(stage)
+
+
+def logged(stage: Stage) -> list[Entry]:
+    """The log of a bus on which this happened."""
     entries: list[Entry] = []
     for seq, hop in enumerate(stage.hops, 1):
         at_s = stage.start_s + hop.at_s
@@ -97,6 +104,8 @@ def test_the_same_routes_decide_the_same(tmp_path: Path, routes: str, script: tu
 @pytest.mark.parametrize("routes", [PLAIN, GATHER], ids=["plain", "memory"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=["one", "two", "nobody waits", "refused"])
 def test_a_recording_is_a_test_that_passes(tmp_path: Path, routes: str, script: tuple[Do, ...]) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "ear.yaml").write_text("agents: {ear: {adapter: external, subscribes: [item, seen]}}\n")
     table = catalog(tmp_path, routes)
     (tmp_path / "t" / "own.test.yaml").write_text(as_yaml(recording(record(table, script))))
     loaded = load([tmp_path / "t"], {}, STEPS, tests=True)
@@ -176,6 +185,52 @@ def test_repeats_hops_and_questions_are_left_out(tmp_path: Path) -> None:
     noisy = [*(Entry(each, entries[0].body, ()) for each in noise), *entries]
     assert len(recording(noisy).arrived) == 1
     assert anew(noisy, table).same
+
+
+def test_what_only_the_bus_may_set_is_not_sent_again(tmp_path: Path) -> None:
+    first, *_ = record(catalog(tmp_path, PLAIN), SCRIPTS[0])
+    event = orjson.loads(first.body)
+    event |= {
+        "replyto": "agent:x!q!!seal",
+        "correlationid": "t",
+        "causationid": "t",
+        "fence": 1,
+        "attempt": 2,
+        "homekey": "h",
+    }
+    (arrived,) = recording([Entry(first.record, orjson.dumps(event), first.outputs)]).arrived
+    assert arrived.message.attributes.keys() == {"specversion", "id", "source", "type", "conversationid"}
+
+
+def test_when_runs_were_told_something_makes_no_difference(tmp_path: Path) -> None:
+    table = catalog(tmp_path, GATHER)
+    entries = record(table, SCRIPTS[0])
+
+    def later(output: Output) -> Output:
+        return output._replace(body=output.body.replace(b'"at":18', b'"at":19'))
+
+    told = [replace(each, outputs=tuple(map(later, each.outputs))) for each in entries]
+    assert told != entries
+    assert anew(told, table).same
+
+
+def test_what_a_schedule_sent_is_replayed_from_where_it_came_round(tmp_path: Path) -> None:
+    table = catalog(tmp_path, PLAIN)
+    stage = Stage(table, FACTS, StandIns(table.catalog.agents, STUBS), 1_800_000_000.0)
+    stage.schedules = (Schedule("t/hourly", "0 * * * *", "UTC", "asked", {"text": "hi"}),)
+    stage.advance(3600)
+    stage.rest()
+    entries = logged(stage)
+    assert entries[0].record.why.startswith("schedule t/hourly")
+    (arrived,) = recording(entries).arrived
+    assert (arrived.message.source, arrived.message.data) == ("bus", {"text": "hi"})
+    found = anew(entries, table)
+    assert (found.same, found.decisions) == (True, len(entries) - 1)
+
+
+def test_data_that_looks_like_a_matcher_is_written_as_data(tmp_path: Path) -> None:
+    entries = record(catalog(tmp_path, PLAIN), (Send("asked", {"text": "$any", "$has": 1}),))
+    assert '{"$exactly": "$any"}' in as_yaml(recording(entries))
 
 
 def test_a_binary_event_has_its_attributes_from_the_record(tmp_path: Path) -> None:

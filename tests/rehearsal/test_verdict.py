@@ -141,6 +141,33 @@ def test_each_expectation_wants_a_message_of_its_own(shop: Shop) -> None:
     assert "there is none left" in miss
 
 
+def test_expectations_share_messages_out_so_that_as_many_as_possible_are_met(shop: Shop) -> None:
+    two = f"{SENT[:-1]}, {VIP.removeprefix('do: [')}"
+    (outcome,) = shop.run(
+        f"{two}\nexpect: [{{sent: {{event: order.placed}}}}, {{sent: {{event: order.placed}}, data: {{amount: 5.0}}}}]"
+    )
+    assert outcome.misses == ()
+
+
+def test_an_event_that_comes_round_and_has_subscribers_is_one(shop: Shop) -> None:
+    shop.write("round.yaml", "route: round\nmatch: {type: mail.in}\nto: {event: order.changed}\n---\nroute: changed\n"
+               "match: {type: order.changed}\nto: {event: mail.out}\n")  # fmt: skip
+    (outcome,) = shop.run(
+        f"""
+do: [{{send: {{type: mail.in, source: clerk, data: {ORDER}}}}}]
+order: exact
+expect: [{{sent: {{event: mail.in}}}}, {{sent: {{event: order.changed}}}}, {{sent: {{event: mail.out}}}}]
+"""
+    )
+    assert [(each.expected, each.lines) for each in outcome.misses] == []
+
+
+def test_the_wrong_time_is_a_difference(shop: Shop) -> None:
+    (outcome,) = shop.run(f"{VIP}\nexpect: [{{sent: {{event: order.accepted}}, at: 10ms}}]")
+    (miss,) = outcome.misses
+    assert [f"{each.mark} {each.text}" for each in miss.lines] == ["- at: 10ms", "+ at: 0s"]
+
+
 def test_what_must_never_happen_and_numbers_of_calls(shop: Shop) -> None:
     never, calls = shop.misses(f"{VIP}\nexpect: [{{never: {{event: order.accepted}}}}, {{calls: {{check: 1}}}}]")
     assert never.startswith("never sent event:order.accepted | sent event:order.accepted at 0s: {")

@@ -79,6 +79,14 @@ async def test_requests_of_one_connection_are_answered_in_turn() -> None:
         assert answer.endswith(b'{"path":"/two","size":0}')
 
 
+async def test_a_head_is_answered_without_a_body_and_the_next_request_too() -> None:
+    async with served() as (_, port):
+        answer = await said(port, b"HEAD /one HTTP/1.1\r\nHost: x\r\n\r\n" + post(b"12", path=b"/two"))
+        assert answer.count(b"HTTP/1.1 200 ") == 2
+        assert b'"/one"' not in answer
+        assert answer.endswith(b'{"path":"/two","size":2}')
+
+
 async def test_who_asks_before_sending_a_body_is_told_to_go_on() -> None:
     async with served() as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -140,9 +140,9 @@ def test_whatever_fails_each_run_ends_once_and_keys_in_order(made: Catalog, scri
     finish(world)
     seen = world.seen()
     assert Counter(each["n"] for each in seen) == Counter(range(len(sent)))
-    for each in seen:
-        if "found" in each:
-            assert {name: got["n"] for name, got in each["found"].items()} == dict.fromkeys(OF, each["n"])
+    for line in seen:
+        if "found" in line:
+            assert {name: got["n"] for name, got in line["found"].items()} == dict.fromkeys(OF, line["n"])
     for key in range(3):
         for conversation in range(5):  # what comes from two conversations has no order before it meets
             order = [each["n"] for each in seen if each.get("key") == key and each["n"] % 5 == conversation]

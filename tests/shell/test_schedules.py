@@ -7,10 +7,12 @@ from dataclasses import replace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bus.core.ingress import grown
 from bus.core.route import Agent, Catalog, MessageType, Schedule
 from bus.core.times import rfc3339
+from bus.shell.topology import plan
 from tests.core.world import FACTS, catalog
-from tests.shell.test_worker import World
+from tests.shell.test_worker import NS, World
 
 MINUTE = Schedule("shop/minute", "* * * * *", "UTC", "tick", {"n": 1})
 CLOCK = Agent("clock", "external", subscribes=("tick", "tock"))
@@ -75,6 +77,20 @@ def test_another_plan_begins_anew_and_what_is_gone_leaves_no_row() -> None:
     world.rest(300)
     assert world.came() == ["tick 08:15:00"]
     assert len(world.store.reopen().claim(2)[0].held) == 1
+
+
+def test_they_go_on_while_a_namespace_grows_and_after_it() -> None:
+    world = Clocked(MINUTE)
+    world.rest(70)
+    before = world.store.ingress()
+    after = grown(before, 3)
+    world.broker.declare(plan(NS, after, world.catalog))
+    assert world.store.set_ingress(before, after)
+    world.rest(120)
+    assert not world.store.ingress().growing
+    world.restart(0.0, MINUTE)
+    world.rest(60)
+    assert [each.split()[1][:5] for each in world.came()] == ["08:01", "08:02", "08:03", "08:04"]
 
 
 @settings(max_examples=40)

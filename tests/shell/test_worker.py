@@ -18,6 +18,7 @@ from bus.core.outputs import REPLAY
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.core.work import Target
+from bus.ports import Blobs
 from bus.shell.memory_broker import MemoryBroker
 from bus.shell.memory_store import MemoryStore
 from bus.shell.memory_transport import MemoryTransport
@@ -62,6 +63,7 @@ class World:
         self.broker = MemoryBroker(plan(NS, Ingress((2,)), made), limits)
         self.store = MemoryStore()
         self.published: list[str] = []
+        self.blobs: Blobs | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -75,6 +77,7 @@ class World:
             Plan(NS, 2, prefetch=20, window=1000),
             clock=lambda: 1_800_000_000.0 + self.broker.now_s,
             committer=Inline,
+            blobs=self.blobs,
         )
         self.transport.start(self.worker)
 

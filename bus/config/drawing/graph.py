@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bus.config.drawing.sketch import Arrow, RouteSketch
+from bus.core.identity import GATEWAY
 from bus.core.route import Agent, Catalog
 from bus.core.table import fits
 
@@ -22,7 +23,7 @@ NodeKind = Literal["sender", "type", "route", "capability", "receiver"]
 class GraphNode:
     """Args:
     key: kind and name, unique.
-    note: the agents that offer a capability, or the name of a type's contract; or "".
+    note: the agents that offer a capability, the name of a type's contract, when a schedule sends; or "".
     """
 
     key: str
@@ -73,9 +74,8 @@ def graph_of(catalog: Catalog, routes: Sequence[RouteSketch]) -> Graph:
     matched = [each for route in routes for each in route.types]
     subscribed = [each for agent in catalog.agents.values() for each in agent.subscribes]
     wanted = _Wanted(catalog, (*matched, *subscribed))
-    for agent in catalog.agents.values():
-        for type_ in agent.publishes:
-            graph.join(graph.add("sender", agent.name), _type(graph, catalog, type_), "publishes")
+    for sender, note, type_ in _senders(catalog):
+        graph.join(graph.add("sender", sender, note), _type(graph, catalog, type_), "publishes")
     for name in catalog.types:
         _type(graph, catalog, name)
     for route in routes:
@@ -92,6 +92,17 @@ def graph_of(catalog: Catalog, routes: Sequence[RouteSketch]) -> Graph:
     for agent in catalog.agents.values():
         _subscriptions(graph, catalog, agent, wanted)
     return graph
+
+
+def _senders(catalog: Catalog) -> Iterable[tuple[str, str, str]]:
+    """Who brings messages in, with a word about it, and their types: agents, HTTP requests, the clock."""
+    for agent in catalog.agents.values():
+        if agent.name != GATEWAY:
+            yield from ((agent.name, "", type_) for type_ in agent.publishes)
+    for entrance in catalog.entrances:
+        yield f"{entrance.method} {entrance.path}", "over HTTP", entrance.type
+    for schedule in catalog.schedules:
+        yield schedule.name, f"{schedule.cron} {schedule.zone}", schedule.type
 
 
 @dataclass(slots=True)

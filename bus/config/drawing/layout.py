@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 GAP_X, GAP_Y, PART_GAP = 90.0, 22.0, 40.0
+TURN = 24.0  # how far beside a box a line that goes back turns
 _SWEEPS, _PASSES = 12, 8
 
 
@@ -255,6 +256,7 @@ class _Part:
                 lane = self._below(line) + GAP_Y / 2 * lanes
                 placed.points[number] = self._loop(placed.at, line, lane)
                 placed.height = max(placed.height, lane)
+                placed.width = max(placed.width, placed.points[number][0][0] + TURN)
             else:
                 placed.points[number] = self._points(placed.at, number, line, x)
         last = x[-1]
@@ -296,12 +298,7 @@ class _Part:
     def _loop(self, at: Mapping[str, tuple[float, float]], line: Line, bottom: float) -> list[tuple[float, float]]:
         source, target = at[line.source], at[line.target]
         right, left = source[0] + self.boxes[line.source].width, target[0]
-        return [
-            (right, source[1] + line.leaves),
-            (right + GAP_X / 3, bottom),
-            (left - GAP_X / 3, bottom),
-            (left, target[1] + line.enters),
-        ]
+        return [(right, source[1] + line.leaves), (right, bottom), (left, bottom), (left, target[1] + line.enters)]
 
 
 def _monotone(wanted: Iterable[float]) -> list[float]:

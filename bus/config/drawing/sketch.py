@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from bus.config.nodes import MAX_BYTES, Node, parse, to_json
-from bus.config.nodes import Mapping as MappingNode
+from bus.config.nodes import MAX_BYTES, parse, to_json
 from bus.core.message import Json
 from bus.core.spec import (
     Choice,
@@ -29,6 +28,7 @@ from bus.core.spec import (
     Record,
     SchemaFile,
     Shape,
+    Size,
     Spec,
     TableFile,
     TargetShape,
@@ -37,16 +37,26 @@ from bus.core.spec import (
 )
 
 TARGET_KINDS = ("agent", "capability", "event", "reply")
-_WORDS = (Expr, PathTo, SchemaFile, TemplateFile, Text, Integer, Choice, Duration)
+_WORDS = (Expr, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Size)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A target: its kind and name, and the name of the branch that it belongs to, or ""."""
+    """A target.
+
+    Args:
+        label: the branch that it belongs to, or "".
+        choice: which of the agents may have it, or "".
+    """
 
     kind: str
     name: str
     label: str = ""
+    choice: str = ""
+
+    def __str__(self) -> str:
+        label = f"{self.label}: " if self.label else ""
+        return f"{label}{self.kind} {self.name}" + (f" with {self.choice}" if self.choice else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +121,31 @@ def sketches(files: Iterable[Path], steps: Mapping[str, Spec]) -> tuple[RouteSke
     Args:
         files: its files; those that are no YAML are passed over.
     """
-    found: list[RouteSketch] = []
+    routes: list[tuple[str, dict[str, Json]]] = []
+    fragments: dict[str, dict[str, Json]] = {}
     for path in files:
         if path.suffix != ".yaml":
             continue
         with path.open("rb") as file:
             documents = parse(str(path), file.read(MAX_BYTES + 1)).documents
-        integration = path.resolve().parent.name
-        found += [_route(_mapping(to_json(node)), integration, steps) for node in documents if _is_route(node)]
-    return tuple(found)
+        for document in (_mapping(to_json(node)) for node in documents):
+            kind = next(iter(document), "")
+            if kind in ("route", "process"):
+                routes.append((path.resolve().parent.name, document))
+            elif kind == "fragment":
+                fragments[str(document["fragment"])] = document
+    known = _Known(steps, fragments)
+    return tuple(_route(document, integration, known) for integration, document in routes)
 
 
-def _is_route(node: Node) -> bool:
-    return isinstance(node, MappingNode) and bool(node.pairs) and node.pairs[0][0].text in ("route", "process")
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Args:
+    fragments: their documents, by name; they are drawn where they are used.
+    """
+
+    steps: Mapping[str, Spec]
+    fragments: Mapping[str, dict[str, Json]]
 
 
 def _mapping(value: Json) -> dict[str, Json]:
@@ -134,12 +156,12 @@ def _list(value: Json) -> list[Json]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _route(document: dict[str, Json], integration: str, steps: Mapping[str, Spec]) -> RouteSketch:
+def _route(document: dict[str, Json], integration: str, known: _Known) -> RouteSketch:
     match = _mapping(document.get("match"))
     conditions = [f"source {match['source']}"] if "source" in match else []
     conditions += [_line(match["when"])] if "when" in match else []
-    flow = _flow(document, steps)
-    rules = tuple(_rules(document.get("on_error"), steps))
+    flow = _flow(document, known)
+    rules = tuple(_rules(document.get("on_error"), known))
     if rules:
         flow = Sketch((*flow.steps, Block("on_error", "", "", rules)), flow.to)
     return RouteSketch(
@@ -152,29 +174,36 @@ def _route(document: dict[str, Json], integration: str, steps: Mapping[str, Spec
     )
 
 
-def _flow(document: dict[str, Json], steps: Mapping[str, Spec]) -> Sketch:
-    blocks = tuple(_block(_mapping(each), steps) for each in _list(document.get("steps")))
+def _flow(document: dict[str, Json], known: _Known) -> Sketch:
+    blocks = tuple(_block(_mapping(each), known) for each in _list(document.get("steps")))
     return Sketch(blocks, tuple(arrow for each in _list(document.get("to")) for arrow in _arrow(each, "")))
 
 
 def _arrow(value: Json, label: str) -> list[Arrow]:
+    """The arrows of a target: one, or one for each name that the message may give."""
     body = _mapping(value)
-    return [Arrow(kind, str(body[kind]), label) for kind in TARGET_KINDS if kind in body][:1]
+    kind = next((kind for kind in TARGET_KINDS if kind in body), None)
+    names = [] if kind is None else _list(body["allow"] if "allow" in body else body[kind])
+    chosen = [f"version {body['version']}"] if "version" in body else []
+    chosen += [f"{key} {' or '.join(map(_line, _list(value)))}" for key, value in _mapping(body.get("where")).items()]
+    return [Arrow(str(kind), str(name), label, ", ".join(chosen)) for name in names]
 
 
-def _block(body: dict[str, Json], steps: Mapping[str, Spec]) -> Block:
-    kind = next((key for key in body if key in steps), next(iter(body), ""))
+def _block(body: dict[str, Json], known: _Known) -> Block:
+    kind = next((key for key in body if key in known.steps), next(iter(body), ""))
     value = body.get(kind)
-    walk = _Walk(steps)
-    if kind in steps:
-        walk.visit(steps[kind].shape, value, "")
-    for rule in _rules(body.get("on_error"), steps):
-        walk.branches.append(rule)
-    text = ", ".join(_words(steps[kind].shape, value)) if kind in steps else ""
+    walk = _Walk(known)
+    if kind in known.steps:
+        walk.visit(known.steps[kind].shape, value, "")
+    if kind == "use":
+        fragment = str(_mapping(value).get("fragment", ""))
+        walk.branches.append(Branch(fragment, _flow(known.fragments.get(fragment, {}), known)))
+    walk.branches += _rules(body.get("on_error"), known)
+    text = ", ".join(_words(known.steps[kind].shape, value)) if kind in known.steps else ""
     return Block(kind, _line(text), _line(body.get("when", "")), tuple(walk.branches), tuple(walk.arrows))
 
 
-def _rules(value: Json, steps: Mapping[str, Spec]) -> Iterable[Branch]:
+def _rules(value: Json, known: _Known) -> Iterable[Branch]:
     """Error rules as branches: what follows after which failure."""
     for each in _list(value):
         rule = _mapping(each)
@@ -182,7 +211,7 @@ def _rules(value: Json, steps: Mapping[str, Spec]) -> Iterable[Branch]:
         then = rule.get("then")
         label = f"on {classes}" + (f" when {_line(rule['when'])}" if "when" in rule else "")
         if isinstance(then, dict):
-            yield Branch(label, _flow(then, steps))
+            yield Branch(label, _flow(then, known))
         else:
             yield Branch(f"{label}: {then}", Sketch())
 
@@ -190,8 +219,8 @@ def _rules(value: Json, steps: Mapping[str, Spec]) -> Iterable[Branch]:
 class _Walk:
     """Finds the branches and arrows under a step's key, along its shape."""
 
-    def __init__(self, steps: Mapping[str, Spec]) -> None:
-        self.steps = steps
+    def __init__(self, known: _Known) -> None:
+        self.known = known
         self.branches: list[Branch] = []
         self.arrows: list[Arrow] = []
 
@@ -207,30 +236,20 @@ class _Walk:
             case TargetShape(flow=flow):
                 self._target(_mapping(value), label, flow)
             case FlowShape():
-                self.branches.append(Branch(label, _flow(_mapping(value), self.steps)))
+                self.branches.append(Branch(label, _flow(_mapping(value), self.known)))
             case Record():
                 self._record(shape, _mapping(value), label)
-            case (
-                Leaves()
-                | Expr()
-                | PathTo()
-                | SchemaFile()
-                | TemplateFile()
-                | TableFile()
-                | Number()
-                | Text()
-                | Integer()
-                | Choice()
-                | Duration()
-            ):
+            case Expr() | Leaves() | PathTo() | SchemaFile() | TemplateFile() | TableFile():
                 return  # no way through the step
+            case Text() | Integer() | Number() | Choice() | Duration() | Size():
+                return
             case _:
                 assert_never(shape)
 
     def _target(self, value: dict[str, Json], label: str, flow: bool) -> None:
         condition = f" when {_line(value['when'])}" if "when" in value else ""
         if flow and "steps" in value:
-            self.branches.append(Branch(f"{label}{condition}", _flow(value, self.steps)))
+            self.branches.append(Branch(f"{label}{condition}", _flow(value, self.known)))
         else:
             self.arrows += _arrow(value, f"{label}{condition}".strip())
 
@@ -239,7 +258,7 @@ class _Walk:
             condition = next((name for name, each in shape.fields.items() if isinstance(each.shape, Expr)), None)
             said = _line(value[condition]) if condition in value else ""
             words = f"{condition} {said}" if said else ""
-            self.branches.append(Branch(": ".join(filter(None, (label, words))), _flow(value, self.steps)))
+            self.branches.append(Branch(": ".join(filter(None, (label, words))), _flow(value, self.known)))
         for name, field in shape.fields.items():
             if name in value:
                 # A list of cases is told apart by its conditions, a flow by its key.

@@ -12,7 +12,7 @@ from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
 from bus.config.drawing.graph import Edge, Graph, GraphNode
-from bus.config.drawing.layout import Box, Line, Placed, lay_out
+from bus.config.drawing.layout import TURN, Box, Line, Placed, lay_out
 from bus.config.drawing.sketch import Arrow, Block, RouteSketch, Sketch
 
 _CHAR, _ROW, _PAD, _MARGIN, _LEGEND = 7.25, 17.0, 9.0, 24.0, 34.0
@@ -33,8 +33,8 @@ svg.agentbus path.observes,svg.agentbus path.answers{stroke-dasharray:5 4}
 svg.agentbus g:hover>path.edge{stroke-width:2.6}
 """
 _KINDS = {
-    "sender": "agent that sends", "type": "message type", "route": "route", "capability": "capability",
-    "receiver": "agent that subscribes",
+    "sender": "agent, request or clock that sends", "type": "message type", "route": "route",
+    "capability": "capability", "receiver": "agent that subscribes",
 }  # fmt: skip
 
 
@@ -139,8 +139,7 @@ def _step(step: Block, indent: str, counter: _Counter) -> Iterable[_Row]:
 
 
 def _arrow(arrow: Arrow, indent: str, counter: _Counter) -> _Row:
-    label = f"{arrow.label}: " if arrow.label else ""
-    return _Row(f"{indent}→ {label}{arrow.kind} {arrow.name}", "", counter())
+    return _Row(f"{indent}→ {arrow}", "", counter())
 
 
 def _width(rows: list[_Row]) -> float:
@@ -193,6 +192,10 @@ def _curve(points: list[tuple[float, float]]) -> str:
     """A smooth way through the points that leaves and enters boxes level."""
     found = [f"M{points[0][0]:.1f},{points[0][1]:.1f}"]
     for (x1, y1), (x2, y2) in pairwise(points):
+        if x1 == x2 and y1 != y2:  # a line that goes back: it turns to the right, and at its end to the left
+            turn = x1 + (TURN if (x1, y1) == points[0] else -TURN) * 4 / 3
+            found.append(f"C{turn:.1f},{y1:.1f} {turn:.1f},{y2:.1f} {x2:.1f},{y2:.1f}")
+            continue
         reach = (x2 - x1) * _CURVE if x2 >= x1 else 0.0
         if abs(y2 - y1) < 0.5 or not reach:
             found.append(f"L{x2:.1f},{y2:.1f}")

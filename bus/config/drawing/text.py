@@ -51,7 +51,6 @@ def _flow(graph: Graph, flow: Sketch, indent: str) -> Iterable[str]:
 
 
 def _arrow(graph: Graph, arrow: Arrow) -> str:
-    label = f"{arrow.label}: " if arrow.label else ""
     node = graph.nodes.get(f"capability:{arrow.name}") if arrow.kind == "capability" else None
     served = f" ({node.note})" if node is not None and node.note else ""
-    return f"-> {label}{arrow.kind} {arrow.name}{served}"
+    return f"-> {arrow}{served}"

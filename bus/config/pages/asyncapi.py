@@ -15,7 +15,9 @@ from bus.config.pages.gather import Book, file_of
 from bus.config.pages.schemas import SchemaParts
 from bus.core import message, naming
 from bus.core.expression import Contract
+from bus.core.identity import GATEWAY
 from bus.core.message import FAILED, Json
+from bus.core.route import Agent
 from bus.core.table import fits
 
 _IN = "in"
@@ -76,7 +78,9 @@ class _Writer:
         for chapter in self.book.chapters:
             for agent, description in chapter.agents:
                 self._published(agent.name, agent.publishes)
-                self._inbox(agent.name, agent.publishes, agent.subscribes, description)
+                self._inbox(agent, description)
+        if GATEWAY in self.book.catalog.agents:
+            self._published(GATEWAY, self.book.catalog.agents[GATEWAY].publishes)
         return {
             "asyncapi": "3.0.0",
             "info": {
@@ -164,14 +168,14 @@ class _Writer:
         if types:
             self._operation(f"receive-from-{agent}", "receive", _IN, self._carry(_IN, types), f"What {agent} may send.")
 
-    def _inbox(self, agent: str, publishes: tuple[str, ...], subscribes: tuple[str, ...], description: str) -> None:
-        if not publishes and not subscribes:
-            return  # it is only asked, which its capabilities say
-        channel = f"agent.{agent}"
-        wanted = [type_ for type_ in self.messages if any(fits(pattern, type_) for pattern in subscribes)]
-        self._queue(channel, naming.agent_queue(self.namespace, agent), description or f"The inbox of {agent}.")
-        carried = self._carry(channel, [*wanted, *([] if FAILED in wanted else [FAILED])])
-        self._operation(f"deliver-to-{agent}", "send", channel, carried, f"What {agent} is told.")
+    def _inbox(self, agent: Agent, description: str) -> None:
+        """What an agent's own queue brings: events, requests that are for it alone, and word of what was refused."""
+        channel = f"agent.{agent.name}"
+        asked = [f"{name}.requested" for name in agent.capabilities]
+        wanted = [type_ for type_ in self.messages if any(fits(pattern, type_) for pattern in agent.subscribes)]
+        self._queue(channel, naming.agent_queue(self.namespace, agent.name), description or f"Inbox of {agent.name}.")
+        carried = self._carry(channel, dict.fromkeys([*asked, *wanted, FAILED]))
+        self._operation(f"deliver-to-{agent.name}", "send", channel, carried, f"What {agent.name} gets.")
 
 
 def _cloudevent() -> Json:

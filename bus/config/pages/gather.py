@@ -61,7 +61,9 @@ def gather(catalog: Catalog, files: Iterable[Path], steps: Mapping[str, Spec]) -
             documents = parse(str(path), file.read(MAX_BYTES + 1)).documents
         for node in documents:
             _read(catalog, chapter, _mapping(to_json(node)))
-        chapter.routes += sketches([path], steps)
+    by_name = {chapter.name: chapter for chapter in chapters.values()}
+    for route in sketches(paths, steps):
+        by_name[route.name.partition("/")[0]].routes.append(route)
     return Book(catalog.version, tuple(chapters.values()), catalog)
 
 

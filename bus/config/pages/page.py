@@ -100,6 +100,7 @@ class _Page:
         if chapter.routes:
             parts.append("<h3>Routes</h3>")
             parts += [self._route(route, graph) for route in chapter.routes]
+        parts += self._brought(chapter)
         if chapter.agents:
             rows = [
                 [
@@ -140,6 +141,28 @@ class _Page:
             ]
             parts += ["<h3>Message types</h3>", _table(["type", "contract", ""], rows)]
         return "\n".join(parts)
+
+    def _brought(self, chapter: Chapter) -> Iterable[str]:
+        """What comes in over HTTP, and by the clock."""
+        catalog, prefix = self.book.catalog, f"{chapter.name}/"
+        requests = [
+            [
+                f"<code>{escape(f'{each.method} {each.path}')}</code>",
+                f"<code>{escape(each.type)}</code>",
+                "" if each.wait_s is None else f"waits {each.wait_s:g} s for the answer, then {each.on_timeout}",
+            ]
+            for each in catalog.entrances
+            if each.name.startswith(prefix)
+        ]
+        planned = [
+            [f"<code>{escape(each.cron)}</code>", escape(each.zone), f"<code>{escape(each.type)}</code>"]
+            for each in catalog.schedules
+            if each.name.startswith(prefix)
+        ]
+        if requests:
+            yield "<h3>Gateway</h3>" + _table(["HTTP", "type", ""], requests)
+        if planned:
+            yield "<h3>Schedules</h3>" + _table(["cron", "zone", "type"], planned)
 
     def _route(self, route: RouteSketch, graph: Graph) -> str:
         key = f"route:{route.name}"

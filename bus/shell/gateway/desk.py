@@ -40,6 +40,7 @@ from bus.core.route import Catalog, Entrance
 from bus.ports import AgentLink, Inbound
 from bus.shell.gateway.http import Request, Response
 from bus.shell.gateway.results import Results, Seen
+from bus.shell.telemetry.gateway import NONE, GatewayMeter
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Desk:
     link: open, or opening.
     results: what the log knows.
     limits: what a message may be.
+    meter: told of every answer.
     clock: epoch seconds.
     """
 
@@ -83,19 +85,27 @@ class Desk:
         link: AgentLink,
         results: Results,
         limits: Limits,
+        meter: GatewayMeter,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._catalog, self._link, self._results = catalog, link, results
-        self._limits, self._clock = limits, clock
+        self._limits, self._meter, self._clock = limits, meter, clock
         self._entrances = {(each.method, each.path): each for each in catalog.entrances}
         self._held: dict[str, list[_Held]] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._closing = asyncio.Event()
+        meter.held = lambda: sum(map(len, self._held.values()))
 
     # --- requests -------------------------------------------------------------------------------------------------
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; never raises."""
+        response = await self._answer(request)
+        entrance = self._entrances.get((request.method, request.path))
+        self._meter.answered(NONE if entrance is None else entrance.name, response.status)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         try:
             if request.path.startswith(REQUESTS):
                 return await self._status(request)
@@ -111,15 +121,15 @@ class Desk:
         data = self._data(request, entrance)
         key = _key(request)
         identity = secrets.token_hex(16) if key is None else keyed_id(entrance, key)
-        message = message_of(entrance, data, identity, self._clock() if key is None else None)
+        now_s = self._clock() if key is None else None
+        message = message_of(entrance, data, identity, now_s, request.headers.get("traceparent"))
         held = _Held(encode(message.attributes, message.data))
-        earlier = self._held.get(identity, ())
-        if any(each.body != held.body for each in earlier):
+        if any(each.body != held.body for each in self._held.get(identity, ())):
             return _reused()
         self._held.setdefault(identity, []).append(held)  # before it is sent: the answer may be quick
         try:
-            if key is None or not (earlier or await self._known(identity, held)):
-                await self._publish(message)
+            if key is None or not await self._known(identity, held):
+                await self._publish(message)  # though another client may just do the same: the bus takes it once
             return await self._await(entrance, identity, held)
         finally:
             self._held[identity].remove(held)

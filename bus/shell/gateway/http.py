@@ -145,6 +145,7 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body_bytes: int) -> None:
         self._reader, self._writer = reader, writer
         self._body_bytes = body_bytes
+        self._bodiless = False  # it was a HEAD: the answer tells of a body and has none
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
 
     def cut(self) -> None:
@@ -173,6 +174,7 @@ class _Connection:
             if len(head.target) + sum(len(name) + len(value) for name, value in head.headers) > HEAD_BYTES:
                 # h11 bounds what is not complete yet; a head that comes in one piece is complete at once.
                 raise h11.RemoteProtocolError("its head is too long", error_status_hint=431)
+            self._bodiless = head.method == b"HEAD"
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
             length = headers.get("content-length", "")
             if length.isdecimal() and int(length) > self._body_bytes:
@@ -215,7 +217,7 @@ class _Connection:
                 *response.headers,
             ],
         )
-        await self._write(head, h11.Data(data=body), h11.EndOfMessage())
+        await self._write(head, *(() if self._bodiless else (h11.Data(data=body),)), h11.EndOfMessage())
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()

@@ -19,6 +19,9 @@ from bus.shell.history import History, Tail
 
 T = TypeVar("T")
 
+LOOK_S = 5.0
+"""How long a client waits for the log to answer."""
+
 
 class Seen(NamedTuple):
     """A request that the log has.
@@ -40,6 +43,7 @@ class Results:
         self._open = history
         self._history: History | None = None
         self._tail: Tail | None = None
+        self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gateway-log")
 
     async def of(self, identity: str) -> Seen | None:
@@ -60,12 +64,22 @@ class Results:
         return await self._on_thread(partial(self._news, frozenset(identities)))
 
     async def close(self) -> None:
-        """Let go of the log."""
-        await self._on_thread(self._close)
+        """Let go of the log, whatever is being read."""
+        self._closing = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except TimeoutError:
+            # A long log is indexed when it is first looked into; the thread goes on with that.
+            raise StoreFailed(f"the log has not answered within {LOOK_S:g} s") from None
+
+    def _go_on(self, position: int, last: int) -> None:
+        if self._closing:
+            raise StoreFailed("the gateway stops")
 
     def _close(self) -> None:
         if self._history is not None:
@@ -82,7 +96,7 @@ class Results:
             raise
 
     def _of(self, identity: str) -> Seen | None:
-        return self._reading(partial(_seen, identity))
+        return self._reading(partial(self._seen, identity))
 
     def _news(self, identities: frozenset[str]) -> Mapping[str, Result]:
         return self._reading(partial(self._read, identities))
@@ -95,7 +109,7 @@ class Results:
         if self._tail is None:
             self._tail = history.tail()
             for identity in identities:
-                seen = _seen(identity, history)
+                seen = self._seen(identity, history)
                 if seen is not None and seen.result is not PENDING:
                     found[identity] = seen.result
             return found
@@ -107,13 +121,13 @@ class Results:
                         found[record.conversation] = result
         return found
 
-
-def _seen(identity: str, history: History) -> Seen | None:
-    first = next((each for each in history.message(identity) if _is_request(each, identity)), None)
-    if first is None:
-        return None
-    body = history.entry(first.partition, first.seq).input
-    return Seen(body, found_in(_to_gateway(history, history.conversation(identity)), identity))
+    def _seen(self, identity: str, history: History) -> Seen | None:
+        found = history.message(identity, self._go_on)
+        first = next((each for each in found if _is_request(each, identity)), None)
+        if first is None:
+            return None
+        body = history.entry(first.partition, first.seq).input
+        return Seen(body, found_in(_to_gateway(history, history.conversation(identity, self._go_on)), identity))
 
 
 def _is_request(record: Record, identity: str) -> bool:

@@ -19,6 +19,7 @@ from bus.ports import AgentLink
 from bus.shell.gateway.desk import Desk
 from bus.shell.gateway.http import HttpServer
 from bus.shell.gateway.results import Results
+from bus.shell.telemetry.gateway import GatewayMeter
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Gateway:
         link: the gateway's link, not yet open.
         results: what the log knows.
         limits: what a message may be.
+        meter: told of every answer.
         namespace: of the bus.
         host, port: where it listens; port 0 picks a free one.
 
@@ -46,12 +48,21 @@ class Gateway:
     """
 
     def __init__(
-        self, catalog: Catalog, link: AgentLink, results: Results, limits: Limits, namespace: str, host: str, port: int
+        self,
+        catalog: Catalog,
+        link: AgentLink,
+        results: Results,
+        limits: Limits,
+        meter: GatewayMeter,
+        namespace: str,
+        host: str,
+        port: int,
     ) -> None:
         self.port = 0
         self.ready = threading.Event()
         self._queue = agent_queue(namespace, GATEWAY)
-        self._catalog, self._link, self._results, self._limits = catalog, link, results, limits
+        self._catalog, self._link, self._results = catalog, link, results
+        self._limits, self._meter = limits, meter
         self._listening = threading.Event()
         self._error: OSError | None = None
         self._stop: Callable[[], object] = lambda: None
@@ -70,7 +81,7 @@ class Gateway:
         self._thread.join()
 
     async def _main(self, host: str, port: int) -> None:
-        desk = Desk(self._catalog, self._link, self._results, self._limits)
+        desk = Desk(self._catalog, self._link, self._results, self._limits, self._meter)
         server = HttpServer(desk.handle, self._limits.body_bytes)
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stopping.set)

@@ -40,11 +40,11 @@ INVALID_CODES: tuple[str, ...] = (
     "too-deep", "bad-attribute", "missing-attribute", "too-many-attributes", "property-mismatch",
     "unsupported-content-type", "unknown-agent", "not-you", "not-published", "reserved-attribute",
     "bad-return-address", "unsolicited-reply",
-    "unknown-capability", "id-reused",
+    "unknown-capability", "id-reused", "label",
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
-    "poison", "bus-fault", "lease", "join", "configuration", *FAILURE_CLASSES,
+    "poison", "bus-fault", "lease", "label", "join", "configuration", *FAILURE_CLASSES,
 )  # fmt: skip
 """Reason codes of each channel that have a series from the start; a test keeps them in step with the core."""
 TOLD_CODES: tuple[str, ...] = ("superseded",)

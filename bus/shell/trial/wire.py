@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
+from bus.core import findings
 from bus.core.actions import Change, Decision, Delivery, End, Failure, Output, TargetKind
-from bus.core.errors import FAILURE_CLASSES, BusError, FailureClass, Finding
+from bus.core.errors import FAILURE_CLASSES, BusError, FailureClass
 from bus.core.facts import Facts, nothing_remembered
 from bus.core.message import ID, SOURCE, TYPE, Attribute, Message
 
@@ -102,10 +103,10 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _failure(failure: Failure) -> dict[str, Any]:
-    findings = [[each.pointer, each.expected, each.got] for each in failure.findings]
+    found = [findings.row(each) for each in failure.findings]
     return {
         "failure": failure.failure, "code": failure.code, "reason": failure.reason, "step": failure.step,
-        "agent": failure.agent, "findings": findings,
+        "agent": failure.agent, "findings": found,
     }  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def _read_failure(given: Any) -> Failure:
         _text(given["reason"]),
         _maybe(_text, given["step"]),
         _maybe(_text, given["agent"]),
-        tuple(Finding(_text(pointer), _text(expected), _text(got)) for pointer, expected, got in given["findings"]),
+        tuple(findings.read(each) for each in given["findings"]),
     )
 
 

@@ -22,6 +22,8 @@ types:
   order.small: {contract: any, unrouted: ok}
   order.failed: {contract: any, unrouted: ok}
   audit.seen: {contract: any, unrouted: ok}
+gateway: {order: {http: POST /orders, type: order.placed}}
+schedules: {nightly: {cron: "0 3 * * *", zone: Europe/Berlin, type: order.placed, data: {}}}
 ---
 agents:
   desk: {adapter: external, publishes: [order.placed]}
@@ -73,6 +75,8 @@ def test_every_edge_is_there_and_no_other(graph: Graph) -> None:
     fits = ["type:order.placed", "type:order.large", "type:order.small", "type:order.failed"]
     assert set(graph.edges) == {
         Edge("sender:desk", "type:order.placed", "publishes"),
+        Edge("sender:POST /orders", "type:order.placed", "publishes"),
+        Edge("sender:shop/nightly", "type:order.placed", "publishes"),
         Edge("type:order.placed", intake, "matches"),
         *(Edge(type_, watch, "observes") for type_ in fits),
         *(Edge(type_, "receiver:watcher", "subscribes") for type_ in [*fits, "type:check.replied"]),
@@ -99,10 +103,31 @@ def test_a_sketch_has_every_branch_with_its_condition(graph: Graph) -> None:
     assert choose.branches[3].flow == Sketch()
 
 
+def test_a_fragment_is_drawn_where_it_is_used_and_a_name_from_the_message_with_all_it_may_be(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(
+        """\
+route: outer
+match: {type: a}
+steps: [{use: {fragment: inner}}]
+to: [{event: "{{ data.to }}", allow: [b, c]}, {capability: d, version: ^2, where: {region: [eu, uk], fast: true}}]
+---
+fragment: inner
+steps: [{wire_tap: {event: seen}}]
+"""
+    )
+    (route,) = sketches([file], STEPS)
+    assert [(arrow.kind, arrow.name) for arrow in route.arrows()] == [
+        ("event", "seen"), ("event", "b"), ("event", "c"), ("capability", "d"),
+    ]  # fmt: skip
+    assert str(route.flow.to[-1]) == "capability d with version ^2, region eu or uk, fast true"
+    assert route.flow.steps[0].branches[0].label == "inner"
+
+
 def test_as_text(graph: Graph) -> None:
     lines = text(graph).splitlines()
     assert lines[:6] == [
-        "order.placed   from desk",
+        "order.placed   from desk, POST /orders, shop/nightly",
         "  route shop/intake   when source desk, data.n < 3 && data.x > 1",
         "    wire_tap",
         "      -> event audit.seen",

@@ -20,6 +20,8 @@ description: "Takes <b>orders</b> & more."
 types:
   order.placed: {contract: schemas/order.v1.json, description: "An order; see `order.v1`."}
   order.seen: {contract: any, unrouted: ok}
+gateway: {order: {http: POST /orders, type: order.placed, wait: 5s, on_timeout: fail}}
+schedules: {nightly: {cron: "0 3 * * *", zone: Europe/Berlin, type: order.seen}}
 ---
 agents:
   front: {adapter: external, publishes: [order.placed], subscribes: ["check.*"]}

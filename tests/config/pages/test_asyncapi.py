@@ -85,11 +85,14 @@ def test_what_is_taken_and_sent_over_which_queue(desk: Book) -> None:
     channels, operations = document["channels"], document["operations"]
     assert {name: each["address"] for name, each in channels.items()} == {
         "in": "acme.in", "capability.check": "acme.capability.check", "agent.front": "acme.agent.front",
+        "agent.checker": "acme.agent.checker",
     }  # fmt: skip
     assert {name: (each["action"], each["channel"]["$ref"]) for name, each in operations.items()} == {
         "ask-check": ("send", "#/channels/capability.check"),
         "receive-from-front": ("receive", "#/channels/in"),
+        "receive-from-gateway": ("receive", "#/channels/in"),
         "deliver-to-front": ("send", "#/channels/agent.front"),
+        "deliver-to-checker": ("send", "#/channels/agent.checker"),
     }
     assert [each["$ref"].rpartition("/")[2] for each in operations["ask-check"]["reply"]["messages"]] == [
         "check.replied", "check.failed"
@@ -97,6 +100,7 @@ def test_what_is_taken_and_sent_over_which_queue(desk: Book) -> None:
     assert set(channels["agent.front"]["messages"]) == {
         "check.requested", "check.replied", "check.failed", "bus.failed"
     }  # fmt: skip
+    assert set(channels["agent.checker"]["messages"]) == {"check.requested", "bus.failed"}
     assert document["components"]["messages"]["order.placed"]["summary"] == "An order; see `order.v1`."
 
 

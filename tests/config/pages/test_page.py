@@ -64,6 +64,7 @@ def test_it_tells_everything_but_secrets(desk: Book) -> None:
     for said in (
         "Our <bus>", "Takes <b>orders</b> & more.", "An order; see `order.v1`.", "Has it checked.", "front", "checker",
         "order.seen", "idempotent, lease 60 s", "lines[].id", "at least 1 items", "wire_tap",
+        "POST /orders", "waits 5 s for the answer, then fail", "0 3 * * *", "Europe/Berlin",
     ):  # fmt: skip
         assert said in words, said
     assert "s3cret" not in text

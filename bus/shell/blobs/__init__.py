@@ -1,0 +1,1 @@
+"""Where large values wait for their claim check: see `bus.ports.Blobs`."""
