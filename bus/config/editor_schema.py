@@ -77,6 +77,7 @@ _WORDS: Schema = {
     "typeGlob": _text(PATTERNS["glob"], "A message type; `*` is one segment, `**` at the end the rest."),
     "size": _text(PATTERNS["size"], "A size with its unit: `512B`, `16KiB`, `1MiB`."),
     "duration": _text(PATTERNS["duration"], "A time with its unit: `500ms`, `8s`, `2m`, `1h`, `7d`."),
+    "rate": _text(PATTERNS["rate"], "So many in a time: `20/s`, `100/m`, `5/h`."),
     "path": _text(r"(data|vars)(\.[A-Za-z_][A-Za-z0-9_]*)*", "A place in `data` or `vars`, e.g. `vars.found`."),
     "schemaFile": _text(r".+", "A JSON Schema file, relative to the integration's folder."),
     "templateFile": _text(r".+\.j2", "A `*.j2` file, relative to the integration's folder."),

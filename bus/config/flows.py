@@ -12,9 +12,9 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.observer import UNOBSERVED, Observer
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, COPIES, WITHIN, Names, TypeOf, merged, unknown, unsure, with_error, written
+from bus.config.places import AFTER, COPIES, WITHIN, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
-from bus.config.step_checks import CHECKS, Checked
+from bus.config.step_checks import CHECKS, Checked, RunPlace
 from bus.config.suggest import instead_of, nearest
 from bus.config.targets import TargetReader
 from bus.config.types import ANY
@@ -27,8 +27,7 @@ from bus.core.work import Flow, OnError, Placed, Retry, Step
 STEP_KEYS = ("id", "when", "on_error", "description")
 LATER_STEP_KEYS = ("compensate", "pivot")
 LATER_STEPS = (
-    "aggregate", "resequence", "idempotent", "loop", "routing_slip", "dynamic_router", "throttle",
-    "circuit_breaker", "wait", "approve", "process", "plan",
+    "wait", "approve", "process", "plan",
 )  # fmt: skip
 USE = "use"
 RULE_KEYS = ("class", "when", "retry", "then")
@@ -47,8 +46,10 @@ class FlowReader:
     Args:
         steps: the table of steps.
         inside: the fragments that this flow is in, outermost first.
+        place: what the route says of where its runs live; None when that is not known, as in a fragment by itself.
         memory: whether something was read that waits or remembers.
         asked: the capabilities that are asked by steps without rules of their own.
+        homed: whether something was read that must see all runs of the route.
     """
 
     slots: Slots
@@ -56,8 +57,10 @@ class FlowReader:
     targets: TargetReader
     inside: tuple[str, ...] = ()
     observer: Observer = UNOBSERVED
+    place: RunPlace | None = None
     memory: bool = False
     asked: list[str] = field(default_factory=list)
+    homed: bool = False
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -103,9 +106,8 @@ class FlowReader:
         if when is not None and when_node is not None:
             when = self.observer.condition(when_node, when, f"{id_} `when`")
         spec = self.steps[kind.text]
-        shape = ShapeReader(
-            self.slots, names, self._nested, self.targets.read, WITHIN.get(spec.kind, _as_it_is), self.observer
-        )
+        within = WITHIN.get(spec.kind, {})
+        shape = ShapeReader(self.slots, names, self._nested, self.targets.read, within, self.observer)
         if spec.kind in COPIES:
             self._copies.append(spec.kind)
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
@@ -122,8 +124,9 @@ class FlowReader:
                 return None, {**names, "data": ANY}
         if spec.kind in CHECKS:
             node = cast(Node, body.get(kind.text))
-            CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader))
-        self.memory = self.memory or spec.memory
+            CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader, self.place))
+        self.memory = self.memory or spec.remembers(parsed)
+        self.homed = self.homed or spec.homed
         check_join(body.get(kind.text), self.slots.reader)
         capabilities = tuple(asked(parsed)) if spec.memory else ()
         self.asked += capabilities if rules_node is None else ()
@@ -155,10 +158,11 @@ class FlowReader:
             return BAD
         slots = Slots(reader, assets, fragment.document.folder, self.slots.watch)
         targets = replace(self.targets, slots=slots)
-        inner = FlowReader(slots, self.steps, targets, (*self.inside, name), self.observer)
+        inner = FlowReader(slots, self.steps, targets, (*self.inside, name), self.observer, self.place)
         inner._copies.extend(self._copies)
         flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
         self.memory = self.memory or inner.memory
+        self.homed = self.homed or inner.homed
         return shape.typed({**given, "flow": flow}, read.after["data"])
 
     def _build(self, spec: Spec, kind: Scalar, parsed: Any) -> Step | None:
@@ -302,10 +306,6 @@ def _falls_through(spec: Spec, parsed: Any) -> bool:
     """Whether a step has a flow for what none of its cases fits, and it is not written."""
     fields = spec.shape.fields if isinstance(spec.shape, Record) else {}
     return any(isinstance(each.shape, FlowShape) and name not in parsed for name, each in fields.items())
-
-
-def _as_it_is(names: Names, parsed: Any, type_of: TypeOf) -> Names:
-    return names
 
 
 def _together(names: Names, flows: list[FlowRead]) -> Names:

@@ -44,7 +44,7 @@ class Observer:
         """A step, with its parsed `join` if it has one."""
         if self.coverage is None:
             return placed
-        joined = None if join is None else made(join)
+        joined = None if join is None else made({"policy": "all", **join})
         return self.coverage.step(self._place(node), placed, falls_through=falls_through, join=joined)
 
     def condition(self, node: Node, expression: Expression, what: str) -> Expression:

@@ -7,7 +7,7 @@ adding findings. It knows shapes only; what a step does with them, and what else
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,7 +47,8 @@ class ShapeReader:
         slots: compiles expressions, values and files.
         names: the scope; within a map of paths, each value also sees what those before it wrote.
         flow, target: read a nested flow (of a mapping's `steps` and `to`) and a target.
-        within: the scope of a nested flow, by this one and the fields that stand beside the flow.
+        within: scopes of fields that are not read in this one, by this one and the fields before; `flow` is that of
+            nested steps.
         flows: the nested flows, as they are read.
     """
 
@@ -55,7 +56,7 @@ class ShapeReader:
     names: Names
     flow: Callable[[MappingNode, Names], tuple[Flow, FlowRead]]
     target: Callable[[Node, Names, tuple[str, ...]], Target | None]
-    within: Callable[[Names, Any, TypeOf], Names]
+    within: Mapping[str, Callable[[Names, Any, TypeOf], Names]]
     observer: Observer = UNOBSERVED
     flows: list[FlowRead] = field(default_factory=list)
     _types: dict[int, Type] = field(default_factory=dict)
@@ -107,6 +108,8 @@ class ShapeReader:
         reader = self.slots.reader
         if isinstance(shape, spec.Duration):
             return reader.duration(node, slot)
+        if isinstance(shape, spec.Rate):
+            return reader.rate(node, slot)
         if isinstance(shape, spec.Size):
             return reader.size(node, slot)
         if isinstance(shape, spec.Integer):
@@ -202,17 +205,19 @@ class ShapeReader:
         for name, each in shape.fields.items():
             value = node.get(name)
             if value is not None:
+                before, self.names = self.names, self._scope(name, found)
                 if shape.flow and isinstance(each.shape, spec.Expr):  # guards the flow, which is a branch by itself
-                    guard = self.slots.expression(value, name, self.names, each.shape.type)
-                    found[name] = BAD if guard is None else guard
+                    guard = self.slots.compiled(value, name, self.names, each.shape.type)
+                    found[name] = BAD if guard is None else self.typed(guard.expression, guard.type)
                 else:
                     found[name] = self.read(each.shape, value, name)
+                self.names = before
                 good = good and found[name] is not BAD
             elif each.required:
                 good = False
                 self._missing(node, name, owner)
         if shape.flow:
-            found["flow"] = self._nested(node, self.within(self.names, found, self.type_of))
+            found["flow"] = self._nested(node, self._scope("flow", found))
         return found if good else BAD
 
     def _missing(self, node: MappingNode, name: str, owner: str) -> None:
@@ -222,9 +227,14 @@ class ShapeReader:
         else:
             self.slots.reader.required(node, name, owner)
 
+    def _scope(self, name: str, found: Mapping[str, Any]) -> Names:
+        change = self.within.get(name)
+        return self.names if change is None else change(self.names, found, self.type_of)
+
     def _nested(self, node: MappingNode, names: Names) -> Flow:
         flow, read = self.flow(node, names)
         self.flows.append(read)
+        self.typed(flow, read.after["data"])
         return flow
 
     def path(self, node: Node, slot: str) -> Path | None:

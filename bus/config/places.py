@@ -42,7 +42,7 @@ _COUNT_ATTRIBUTES = (message.HOPS, message.ATTEMPT, message.FENCE, message.REDRI
 
 MSG = Object(
     {**dict.fromkeys(_TEXT_ATTRIBUTES, STRING), **dict.fromkeys(_COUNT_ATTRIBUTES, INT)},
-    frozenset((message.ID, message.SOURCE, message.TYPE, message.SPECVERSION)),
+    frozenset((message.ID, message.SOURCE, message.TYPE, message.SPECVERSION, message.CONVERSATION)),
     rest=ANY,
     name="msg",
 )
@@ -247,17 +247,45 @@ def _after_call(names: Names, parsed: Any, type_of: TypeOf) -> Names:
 def _after_scatter(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     if "compose" in parsed:
         return written(names, parsed["into"], type_of(parsed["compose"]))
+    return written(names, parsed["into"], joined(results_of(parsed, type_of), STRING))
+
+
+def results_of(parsed: Mapping[str, Any], type_of: TypeOf) -> Type:
+    """The type of the results of branches; those that the join does not need may be missing."""
+    branches, join = parsed["branches"], parsed["join"]
     results = {
-        name: ANY if branch.get("target") is None else type_of(branch["target"].reply)
-        for name, branch in parsed["branches"].items()
+        name: type_of(branch["flow"] if branch.get("target") is None else branch["target"].reply)
+        for name, branch in branches.items()
     }
-    return written(names, parsed["into"], joined(Object(results, frozenset(), None, True, "results")))
+    all_ = {name for name, branch in branches.items() if _is_whole(join) and "when" not in branch}
+    return Object(results, frozenset(all_.union(join.get("require", ()))), None, True, "results")
 
 
-def joined(results: Type) -> Type:
+def _is_whole(join: Mapping[str, Any]) -> bool:
+    """Whether a join goes on only with all results."""
+    return join["policy"] == "all" and join.get("on_deadline") != "partial"
+
+
+def joined(results: Type, missing: Type) -> Type:
     """The type of what a join gives."""
-    fields = {"results": results, "completeness": DOUBLE, "missing": List(STRING), "degraded": BOOL}
+    fields = {"results": results, "completeness": DOUBLE, "missing": List(missing), "degraded": BOOL}
     return Object(fields, frozenset(fields), None, True, "the outcome")
+
+
+def _after_split(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    if "into" not in parsed or "join" not in parsed:
+        return names
+    item = type_of(parsed["flow"]) if _is_whole(parsed["join"]) else ANY  # null in the place of one that is missing
+    return written(names, parsed["into"], joined(List(item), INT))
+
+
+def _after_aggregate(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return written(names, parsed["into"], joined(List(names["data"]), INT))
+
+
+def _after_slip(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    replies = [type_of(each["target"].reply) for each in parsed["allow"]]
+    return {**names, "data": union((names["data"], *replies))}
 
 
 AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
@@ -267,7 +295,13 @@ AFTER: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {
     "remove": _after_remove,
     "contract": _after_contract,
     "render": _after_render,
-    "split": _as_before,
+    "split": _after_split,
+    "aggregate": _after_aggregate,
+    "routing_slip": _after_slip,
+    "dynamic_router": _after_slip,
+    "resequence": _as_before,
+    "idempotent": _as_before,
+    "throttle": _as_before,
     "label": _after_label,
     "use": _after_use,
     "redact": _after_redact,
@@ -288,8 +322,33 @@ def _within_split(names: Names, parsed: Any, type_of: TypeOf) -> Names:
     return {**names, "data": item, "index": INT}
 
 
-WITHIN: Mapping[str, Callable[[Names, Any, TypeOf], Names]] = {"split": _within_split}
-"""The scope of a flow inside a step, for the kinds in which it is not the step's own."""
+def _with_results(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return {**names, "results": results_of(parsed, type_of)}
+
+
+def _later(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    """Not read when the step begins: the data is then what an agent has answered."""
+    return {**names, "data": ANY, "index": INT}
+
+
+def _in_rounds(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    """What an earlier round has written may be there or not."""
+    return {**unknown(names), "index": INT}
+
+
+def _counted(names: Names, parsed: Any, type_of: TypeOf) -> Names:
+    return {**names, "index": INT}
+
+
+WITHIN: Mapping[str, Mapping[str, Callable[[Names, Any, TypeOf], Names]]] = {
+    "split": {"flow": _within_split},
+    "scatter_gather": {"compose": _with_results},
+    "loop": {"while": _in_rounds, "flow": _in_rounds},
+    "routing_slip": {"allow": _later},
+    "dynamic_router": {"ask": _later, "allow": _later},
+    "aggregate": {"complete": _counted},
+}
+"""The scopes of a step's fields, for those in which it is not the step's own; `flow` is that of its nested steps."""
 
 COPIES = frozenset(("split",))
 """Kinds whose flows run on copies of the message, which carry no return address."""

@@ -24,6 +24,7 @@ _GLOB = re.compile(r"(\*|[A-Za-z0-9][A-Za-z0-9_-]*)(\.(\*|[A-Za-z0-9][A-Za-z0-9_
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB)")
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024 * 1024}
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h|d)")
 PATTERNS: Mapping[str, str] = {
     "name": NAME.pattern,
     "expression": _EXPRESSION_NAME.pattern,
@@ -31,8 +32,9 @@ PATTERNS: Mapping[str, str] = {
     "glob": _GLOB.pattern,
     "duration": _DURATION.pattern,
     "size": _SIZE.pattern,
+    "rate": _RATE.pattern,
 }
-"""What names and durations look like, for the editor schema: ECMA regular expressions, to be anchored."""
+"""What names, durations and rates look like, for the editor schema: ECMA regular expressions, to be anchored."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_DURATION_S = 3650 * 86400.0  # ten years; beyond it times overflow somewhere
 
@@ -196,6 +198,22 @@ class Reader:
             if seconds is None or seconds <= _MAX_DURATION_S:
                 return seconds
         self.wrong(node, slot, "a time such as `8s`, at most ten years", "a number with ms, s, m, h or d")
+        return None
+
+    def rate(self, node: Node, slot: str) -> float | None:
+        """So many in a second."""
+        text = node.text if isinstance(node, Scalar) and not isinstance(node.value, bool) else ""
+        match = _RATE.fullmatch(text) if len(text) <= 32 else None
+        if match is not None and float(match.group(1)) > 0:
+            return float(match.group(1)) / _SECONDS[match.group(2)]
+        if isinstance(node, Scalar) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+            what = f"`{slot}: {clip(node.text)}` has no unit"
+            self.report(node, "unit", what, f"`{clip(node.text)}/s`")
+        elif isinstance(node, Scalar) and text and not node.broken:
+            what = f"`{slot}: {clip(node.text)}` is no rate"
+            self.report(node, "unit", what, "a number above 0 for each s, m, h or d: `20/s`")
+        else:
+            self.wrong(node, slot, "a rate such as `20/s`", "a number with /s, /m, /h or /d")
         return None
 
     def _seconds(self, node: Scalar, slot: str, text: str) -> float | None:

@@ -18,6 +18,7 @@ from bus.core.spec import (
     MapOf,
     Number,
     PathTo,
+    Rate,
     Record,
     SchemaFile,
     Shape,
@@ -39,6 +40,7 @@ _WORDS: dict[type, str] = {
     Integer: "whole number",
     Duration: "duration",
     Size: "size",
+    Rate: "rate",
     TargetShape: "target",
     FlowShape: "flow",
 }

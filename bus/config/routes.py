@@ -18,7 +18,7 @@ from bus.config.patterns import TypeNames
 from bus.config.places import Names, of_match, with_vars
 from bus.config.reader import Reader
 from bus.config.slots import Slots
-from bus.config.step_checks import check_labels
+from bus.config.step_checks import RunPlace, check_labels
 from bus.config.targets import TargetReader
 from bus.config.waiting_checks import check_retry
 from bus.config.watch import Watch
@@ -72,14 +72,15 @@ class RouteReader:
         observe = self._observe(node)
         exact = tuple(text for _, text in types if not is_glob(text))
         targets = TargetReader(slots, self.namespace, self.known, exact, self.published, observer)
-        flows = FlowReader(slots, self.steps, targets, observer=observer)
+        serial_node = node.get("serial_by")
+        place = RunPlace(serial_node is not None, observe)
+        flows = FlowReader(slots, self.steps, targets, observer=observer, place=place)
         flow, _ = flows.flow(node, with_vars(names))
         deadline_node = node.get("deadline")
         deadline = None if deadline_node is None else self.reader.duration(deadline_node, "deadline")
         rules_node = node.get("on_error")
         rules = (() if rules_node is None else flows.rules(rules_node, names)) + self.defaults(integration)
         check_retry(rules_node, flows.asked, self.namespace, self.reader)
-        serial_node = node.get("serial_by")
         serial = None if serial_node is None else slots.expression(serial_node, "serial_by", names)
         if serial_node is not None and observe:
             what = "a route that observes gets copies, and cannot hold up others by `serial_by`"
@@ -95,7 +96,8 @@ class RouteReader:
             return None
         flow = observer.whole(name_node, flow)
         memory = flows.memory or serial is not None or any(rule.retry is not None for rule in rules)
-        return Route(full, where, match, flow, observe, deadline, rules, config_values(integration), memory, serial)
+        config = config_values(integration)
+        return Route(full, where, match, flow, observe, deadline, rules, config, memory, serial, flows.homed)
 
     def _first(self, full: str, node: Scalar) -> bool:
         other = self._names.setdefault(full, node)

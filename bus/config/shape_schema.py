@@ -21,6 +21,7 @@ from bus.core.spec import (
     MapOf,
     Number,
     PathTo,
+    Rate,
     Record,
     SchemaFile,
     Shape,
@@ -43,6 +44,7 @@ _DEFINED: Mapping[type, str] = {
     TableFile: "tableFile",
     Duration: "duration",
     Size: "size",
+    Rate: "rate",
 }
 """Shapes that stand under `$defs`, because many places use them."""
 

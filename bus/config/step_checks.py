@@ -13,6 +13,19 @@ from bus.config.reader import Reader
 from bus.config.suggest import instead_of, nearest
 from bus.config.types import ANY, List, Object, Type
 from bus.config.yamlfaults import clip
+from bus.core.message import CONVERSATION
+
+
+class RunPlace(NamedTuple):
+    """Where the runs of a route live.
+
+    Args:
+        serial: where its `serial_by` says.
+        observe: where the copies come.
+    """
+
+    serial: bool
+    observe: bool
 
 
 class Checked(NamedTuple):
@@ -21,6 +34,7 @@ class Checked(NamedTuple):
     Args:
         node: what stands under its key; `parsed` is the same, read by its shape.
         names: its scope.
+        place: where the runs of its route live, or None when that is not known.
     """
 
     node: Node
@@ -28,6 +42,7 @@ class Checked(NamedTuple):
     names: Names
     namespace: Namespace
     reader: Reader
+    place: RunPlace | None
 
 
 def check_labels(node: Node | None, namespace: Namespace, reader: Reader) -> None:
@@ -68,4 +83,34 @@ def _redact(step: Checked) -> None:
             type_ = type_.fields.get(name, ANY)
 
 
-CHECKS: Mapping[str, Callable[[Checked], None]] = {"label": _label, "redact": _redact}
+_OF_THE_CONVERSATION = f"msg.{CONVERSATION}"
+
+
+def _by(step: Checked) -> None:
+    """A step that brings messages together by a key: those of a key must come to one place."""
+    node = step.node.get("by") if isinstance(step.node, MappingNode) else None
+    if step.place is None or not isinstance(node, Scalar) or _OF_THE_CONVERSATION in node.text:
+        return
+    if step.place.observe:
+        what = "a route that observes gets its copies where they come, not together by a key"
+        step.reader.report(node, "needs-serial-by", what, f"`{_OF_THE_CONVERSATION}`, or the route without `observe`")
+    elif not step.place.serial:
+        what = "messages with one key come to several partitions, and this step sees one"
+        instead = f"`serial_by: {clip(node.text)}` in the route, or `by: {_OF_THE_CONVERSATION}`"
+        step.reader.report(node, "needs-serial-by", what, instead)
+
+
+def _throttle(step: Checked) -> None:
+    if step.place is not None and step.place.observe:
+        what = "a route that observes gets its copies where they come, and no step sees all of them"
+        step.reader.report(step.node, "bad-step", what, "the route without `observe`")
+
+
+CHECKS: Mapping[str, Callable[[Checked], None]] = {
+    "label": _label,
+    "redact": _redact,
+    "throttle": _throttle,
+    "idempotent": _by,
+    "aggregate": _by,
+    "resequence": _by,
+}

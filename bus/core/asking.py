@@ -8,13 +8,16 @@ answers by a model can show the model its mistake.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, cast
 
 from bus.core.dispatch import dispatch
 from bus.core.errors import StepFailed
+from bus.core.memory import BEGAN
 from bus.core.message import REPAIR, Attribute, Json
 from bus.core.work import Target, Work
 
+_ATTEMPT = re.compile(r"@[0-9]+$")
 _SAID_LETTERS = 2000  # of the answer, and a dozen findings: together below the 4 KiB that an attribute may have
 _MOST_FINDINGS = 12
 _MOST_LETTERS = 60
@@ -36,7 +39,7 @@ def ask(
     """
     memory, at = work.remembering, work.at
     if deadline_s is not None:
-        began = cast("float", memory.once(f"began:{at.partition('@')[0]}", lambda: memory.now_s))
+        began = cast("float", memory.once(BEGAN + _ATTEMPT.sub("", at), lambda: memory.now_s))
         left = max(0.0, began + deadline_s - memory.now_s)
         timeout_s = left if timeout_s is None else min(timeout_s, left)
     path = at

@@ -114,6 +114,7 @@ def _run_with_memory(flow: Flow, work: Work) -> Ended | None:
 def _try(placed: Placed, work: Work) -> Ended | None:
     """Run a step, and again while a rule says so."""
     attempt = 1
+    before = dict(work.names), work.labels
     while True:
         work.begin(placed.id if attempt == 1 else f"{placed.id}@{attempt}")
         at, mark = work.at, len(work.sent)
@@ -129,6 +130,7 @@ def _try(placed: Placed, work: Work) -> Ended | None:
                 failure = _failure(placed.id, error)
                 work.remembering.close(at)
                 work.remembering.keep(f"{at}#failed", failed(failure, work.remembering.now_s))
+                work.names, work.labels = dict(before[0]), before[1]  # as they are when the flow comes by here again
         if not _again(placed, failure, attempt, at, work):
             work.at = f"{at}!"  # what a handler's flow does is no part of what has failed
             return _recover(placed, failure, work)

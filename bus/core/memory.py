@@ -4,13 +4,16 @@ Results stand in the instance by path (bus.core.instance). `RunMemory` lives ins
 changes the instance, and collects what follows from that: questions to send, cells and other instances that changed.
 
 Cells are small JSON maps that instances of one partition share: the place of a circuit breaker, a group that is being
-aggregated, whose turn it is. A cell that becomes empty is forgotten.
+aggregated, whose turn it is. A cell that becomes empty is forgotten, and so is one when the time comes that it names
+under `until` (epoch seconds), by whoever keeps the memory; in its own time, after all that was due before.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, cast
 
 import orjson
@@ -19,10 +22,18 @@ from bus.core.actions import Change
 from bus.core.errors import StepFailed
 from bus.core.facts import Facts
 from bus.core.instance import MOST_BYTES, Instance, failure_of, memory_key, read
-from bus.core.message import Attribute, Json
+from bus.core.message import CONVERSATION, ID, Attribute, Json
 from bus.core.work import Dispatch, Suspended
 
+CELL = "cell:"
+"""How the keys of cells begin."""
+
 _SEPARATORS = "/.@[#>!"
+_REPEATS = re.compile(r"\[[0-9]+\]|@[0-9]+")  # in a path: which item, round or attempt it is
+_MOST_LETTERS = 180  # of a cell's key before its hash: a key has at most 255 bytes
+_CLAIM = "claim:"
+BEGAN = "began:"
+"""Before the path of a step: when its first attempt began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +64,16 @@ class RunMemory:
         self.instance = instance
         self.now_s = facts.now_s
         self.asked: list[Asked] = []
+        self.rests = False
         self._facts = facts
-        self._cells: dict[str, dict[str, Any]] = {}
+        self._cells: dict[str, tuple[dict[str, Any], bytes | None]] = {}
         self._others: dict[str, Instance] = {}
+        self._told: dict[str, None] = {}  # in order
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Epoch seconds by which the run must be done, or None."""
+        return self.instance.deadline_s
 
     # --- results ---------------------------------------------------------------------------------------------------
 
@@ -91,6 +109,9 @@ class RunMemory:
         for path in [each for each in instance.open if _below(each, prefix)]:
             del instance.open[path]
         for path in [each for each in instance.memo if _below(each, prefix)]:
+            del instance.memo[path]
+        began = BEGAN + prefix  # of the step itself it stays, for its other attempts
+        for path in [each for each in instance.memo if each != began and _below(each, began)]:
             del instance.memo[path]
         self.asked = [each for each in self.asked if not _below(each.path, prefix)]
 
@@ -151,6 +172,17 @@ class RunMemory:
                 self.instance.open[path] = {"due": self._until(due_s)}
         return self._result(path)
 
+    def rest(self, path: str, due_s: float | None) -> Json:
+        """Like `wait` for what only other runs of the same home can bring: meanwhile they may go, `serial_by` or not.
+
+        The deadline of the run ends it, like the time.
+        """
+        if path not in self.instance.memo:
+            if path not in self.instance.open:
+                self.instance.open[path] = {"due": self._until(due_s), "rests": True}
+            self.rests = True
+        return self._result(path)
+
     def passed(self, path: str, seconds: float | None) -> bool:
         """Whether so many seconds have passed since the flow came here first; it goes on when they have."""
         if path in self.instance.memo:
@@ -175,30 +207,84 @@ class RunMemory:
 
     # --- others ----------------------------------------------------------------------------------------------------
 
+    def key(self, path: str, by: Json = None, *, everyone: bool = False) -> str:
+        """Key of the cell that a step has for a value, at most 255 bytes with what memory puts before it.
+
+        Args:
+            path: of the step; all its items, rounds and attempts share the cell.
+            by: tells the cells of one step from each other.
+            everyone: runs of other homes in this partition have the same one.
+        """
+        instance = self.instance
+        place = _REPEATS.sub("", path)
+        home = "" if everyone else instance.home or str(instance.event.get(CONVERSATION) or instance.event[ID])
+        whole = orjson.dumps([instance.route, place, home, by], option=orjson.OPT_SORT_KEYS)
+        return f"{f'{instance.route}:{place}'[:_MOST_LETTERS]}:{blake2b(whole, digest_size=16).hexdigest()}"
+
     def cell(self, key: str) -> dict[str, Any]:
         """A map that runs of this partition share; change it in place, empty it to have it forgotten."""
         if key not in self._cells:
-            body = self._facts.recall(f"cell:{key}")
-            self._cells[key] = {} if body is None else orjson.loads(body)
-        return self._cells[key]
+            body = self._facts.recall(CELL + key)
+            self._cells[key] = ({} if body is None else orjson.loads(body), body)
+        return self._cells[key][0]
+
+    def claim(self, key: str) -> None:
+        """Have a cell emptied when this run fails; its `run` must be this one then."""
+        self.instance.memo[_CLAIM + key] = True
+
+    def unclaim(self) -> None:
+        """The run has failed: empty the cells that it has claimed."""
+        for path in self.instance.memo:
+            if path.startswith(_CLAIM):
+                cell = self.cell(path.removeprefix(_CLAIM))
+                if cell.get("run") == self.instance.id:
+                    cell.clear()
+
+    def waits(self, instance: str, path: str) -> bool:
+        """Whether a run waits at a path, or has waited there and not gone on yet."""
+        other = self._other(instance)
+        return other is not None and (path in other.open or path in other.memo)
 
     def tell(self, instance: str, path: str, value: Json) -> bool:
         """Give another run what it waits for at a path; returns whether it does."""
-        other = self._others.get(instance)
-        if other is None:
+        other = self._other(instance)
+        if other is None or path not in other.open:
+            return False
+        line = self.cell(line_of(self.instance.home)) if "rests" in other.open[path] else {}
+        if line.get("run") == self.instance.id:
+            line["back"].append(instance)
+        other.settle(path, {"ok": value, "at": self.now_s})
+        other.wake_s = self.now_s
+        self._told[instance] = None
+        return True
+
+    def lives(self, instance: str) -> bool:
+        """Whether another run is not over."""
+        return self._other(instance) is not None
+
+    def _other(self, instance: str) -> Instance | None:
+        if instance == self.instance.id:
+            return None
+        if instance not in self._others:
             body = self._facts.recall(memory_key(instance))
             if body is None:
-                return False
-            other = self._others[instance] = read(body)
-        told = other.settle(path, {"ok": value, "at": self.now_s})
-        if told:
-            other.wake_s = self.now_s
-        return told
+                return None
+            self._others[instance] = read(body)
+        return self._others[instance]
 
     def changes(self) -> list[Change]:
         """What has to be remembered of cells and other runs."""
-        cells = [Change(f"cell:{key}", orjson.dumps(cell) if cell else None) for key, cell in self._cells.items()]
-        return cells + [stored(each) for each in self._others.values()]
+        found = []
+        for key, (cell, before) in self._cells.items():
+            body = orjson.dumps(cell) if cell else None
+            if body != before:
+                found.append(Change(CELL + key, body, cell.get("until")))
+        return found + [stored(self._others[each]) for each in self._told]
+
+
+def line_of(home: str) -> str:
+    """Key of the cell in which runs of a `serial_by` key stand in line: see bus.core.turns."""
+    return f"serial:{home}"
 
 
 def stored(instance: Instance) -> Change:

@@ -264,6 +264,8 @@ def _matched(
 def _names(message: Message) -> dict[str, Json]:
     """What expressions read. Steps replace values in it and never change one, so routes may share them."""
     attributes = cast("dict[str, Json]", message.attributes)
+    if CONVERSATION not in attributes:
+        attributes = {**attributes, CONVERSATION: message.conversation}
     return {"data": message.data, "request": message.data, "msg": attributes, "vars": {}}
 
 
@@ -305,12 +307,10 @@ def _wanted(route: Route, message: Message, names: dict[str, Json], notes: list[
 
 
 def _home(found: Found, message: Message, names: dict[str, Json], notes: list[str]) -> str | None:
-    """The partition's key that the owner's `serial_by` gives, or None."""
+    """The key of the partition in which the owner serves the message, or None."""
     owner = _owner(found, message, names, [])
-    if owner is None or owner[0].serial_by is None:
-        return None
     try:
-        return running.home_of(owner[0], names)
+        return None if owner is None else running.home_of(owner[0], names)
     except StepFailed as error:
         notes.append(str(error))  # the run itself fails by it
         return None
@@ -421,7 +421,7 @@ def _came_late(
     back: ReturnAddress | None,
     answers: bool,
 ) -> Decision:
-    """Set it aside; when it is an answer, not only the asker must know, but also the agent that gave it."""
+    """Set it aside; when it is an answer, the agent that gave it must know, too."""
     end: End = "expired" if late.code == "expired" else "dead_letter"
     decision = rejected(delivery, message, facts, table, end, late, back)
     agent = ReturnAddress(f"agent:{message.source}", message.id)

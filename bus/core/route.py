@@ -41,6 +41,7 @@ class Route:
     observe: gets a copy; its failure touches nobody.
     deadline_s: seconds until what it sends expires, or None.
     memory: a step of it waits or remembers: each message begins a run, see bus.core.instance.
+    homed: without `serial_by` all its runs live in one partition, since a step of it must see them all.
     serial_by: one message per key of this runs at a time, start to end, in the key's partition; None for all at once.
     """
 
@@ -54,6 +55,7 @@ class Route:
     config: Mapping[str, Json] = field(default_factory=dict)
     memory: bool = False
     serial_by: Expression | None = None
+    homed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

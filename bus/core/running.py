@@ -24,7 +24,7 @@ from bus.core.errors import ExpressionFailed, StepFailed
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.instance import Instance, event_of, failed, instance_id, memory_key, read
-from bus.core.memory import Asked, RunMemory, stored
+from bus.core.memory import CELL, Asked, RunMemory, stored
 from bus.core.message import (
     CAUSATION,
     CONVERSATION,
@@ -44,14 +44,14 @@ from bus.core.posting import put, tell_asker
 from bus.core.route import Match, Route
 from bus.core.table import RouteTable
 from bus.core.telling import FLOW, tell, tell_flow
+from bus.core.turns import TURN, give, take
 from bus.core.work import Ended, Flow, Suspended, Work
 
 REHOMED = "re-homed"
-"""`why` of the hop that takes a message to the partition of its `serial_by` key."""
+"""`why` of the hop that takes a message to the partition in which its route serves it."""
 FLOW_DUE = "bus.flow.due"
 """Type of what the log calls a time that was reached; it is never sent."""
 
-_TURN = "#turn"
 _UNTIL = "#deadline"  # of a join: not what is awaited, but how long
 _MOST_NOTES = 400  # of one run, kept so that no turn tells the trace again what an earlier one has told
 _NOTE_LETTERS = 300
@@ -83,20 +83,26 @@ class _Turn:
 
 
 def home_of(route: Route, names: dict[str, Json]) -> str | None:
-    """The key of the partition that serves the route's `serial_by` key, 32 hex digits, or None without one.
+    """The key of the partition that serves the route's `serial_by` key, 32 hex digits; None for the conversation's.
+
+    A route of which all runs live in one partition has one such key.
 
     Raises:
         StepFailed: the key has no value.
     """
     if route.serial_by is None:
-        return None
+        return _home(route, "") if route.homed else None
     try:
         key = route.serial_by({**names, "config": cast("Json", route.config)})
     except ExpressionFailed as error:
         raise StepFailed("internal", f"serial_by: {error}") from error
     if key is None or isinstance(key, (dict, list)):
         raise StepFailed("internal", f"serial_by gives {'nothing' if key is None else 'no plain value'}")
-    text = f"{route.name}\0{key!s}"
+    return _home(route, str(key))
+
+
+def _home(route: Route, key: str) -> str:
+    text = f"{route.name}\0{key}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -104,7 +110,7 @@ def rehomed(message: Message, home: str) -> Decision:
     """Take a message to the partition of its key, by one recorded hop."""
     body = encode({**message.attributes, HOME: home}, message.data)
     again = Output("ingress", message.type, message.id, message.type, home, body, STRUCTURED, {})
-    reason = "its route's `serial_by` has it decided in the partition of its key"
+    reason = "its route has it decided in the partition of its `serial_by` key, or in one for all"
     return Decision("routed", message, why=REHOMED, reason=reason, outputs=(again,))
 
 
@@ -135,33 +141,14 @@ def begin(
         user=delivery.user_id,
     )
     turn = _Turn(instance, RunMemory(instance, facts), route, table, facts, message, why, first=True)
-    if route.serial_by is not None and not _its_turn(instance, turn.memory):
-        instance.open[_TURN] = {"due": instance.deadline_s}
+    if route.serial_by is not None and not instance.home:
+        try:
+            home_of(route, names)
+        except StepFailed as error:
+            return _failed(turn, RouteFailed(Failure(error.failure, error.code, error.reason), "dead_letter"), [], [])
+    if route.serial_by is not None and not take(instance, turn.memory):
         return _waits(turn, (), ["serial_by: behind an earlier message of its key"])
     return _run(turn, names)
-
-
-def _its_turn(instance: Instance, memory: RunMemory) -> bool:
-    """Whether no other run of its key is under way; if one is, this one waits behind it."""
-    line = memory.cell(f"serial:{instance.home}")
-    if not line or line["run"] == instance.id:
-        line.update({"run": instance.id, "next": line.get("next", [])})
-        return True
-    line["next"].append(instance.id)
-    return False
-
-
-def _next_one(instance: Instance, memory: RunMemory) -> None:
-    """The run is over: the next of its key may begin."""
-    line = memory.cell(f"serial:{instance.home}")
-    while line and line["run"] == instance.id:
-        waiting: list[str] = line["next"]
-        if not waiting:
-            line.clear()
-            return
-        following = waiting.pop(0)
-        if memory.tell(following, _TURN, True):
-            line["run"] = following
 
 
 def _deadline(route: Route, facts: Facts) -> float | None:
@@ -217,7 +204,8 @@ def due(key: str, facts: Facts, table: RouteTable) -> tuple[Delivery, Decision] 
         key: under which it is remembered.
 
     Returns:
-        None when there is nothing to do: it is remembered no more, or not due yet.
+        None when there is nothing to do: it is remembered no more, or not due yet, or it is a cell, whose time says
+        when it is to be forgotten.
     """
     came = _came(key, facts)
     if came is None:
@@ -270,7 +258,7 @@ def given_up(
 def _came(key: str, facts: Facts) -> tuple[Instance, list[str], Message] | None:
     """A run whose time has come, having been told so; at which of its paths; and what the log has as the cause."""
     body = facts.recall(key)
-    instance = None if body is None else read(body)
+    instance = None if body is None or key.startswith(CELL) else read(body)
     if instance is None or instance.due_s is None or instance.due_s > facts.now_s:
         return None
     late = [path for path, each in instance.open.items() if each["due"] is not None and each["due"] <= facts.now_s]
@@ -311,15 +299,15 @@ def _resumed(instance: Instance, cause: Message, why: str, facts: Facts, table: 
         what = f"configuration {instance.config}, under which it began, is not known here"
         return _failed(turn, RouteFailed(Failure("internal", "configuration", what), "dead_letter"), [], [])
     turn = _Turn(instance, memory, route, own, facts, cause, why, first=False)
-    if _TURN in instance.open:
-        return _waits(turn, (), [])
-    late = cast("dict[str, Any] | None", instance.memo.get(_TURN))
+    late = cast("dict[str, Any] | None", instance.memo.get(TURN))
     if late is not None and late["ok"] is None:
         failure = Failure("timeout", "timeout", "its turn did not come before its deadline")
         return _failed(turn, RouteFailed(failure, "dead_letter"), [], [])
+    if TURN in instance.open or (route.serial_by is not None and not take(instance, memory, again=True)):
+        return _waits(turn, (), [])
     message = instance.message
-    data = cast("Json", message.attributes)
-    return _run(turn, {"data": message.data, "request": message.data, "msg": data, "vars": {}})
+    msg: dict[str, Json] = {**cast("dict[str, Json]", message.attributes), CONVERSATION: message.conversation}
+    return _run(turn, {"data": message.data, "request": message.data, "msg": msg, "vars": {}})
 
 
 def _lost_route(instance: Instance) -> Route:
@@ -341,6 +329,8 @@ def _run(turn: _Turn, names: dict[str, Json]) -> Decision:
     try:
         ended = run_flow(route.flow, work)
     except Suspended:
+        if turn.memory.rests and route.serial_by is not None:
+            give(instance, turn.memory)
         try:
             return _waits(turn, _outputs(turn, work), work.notes)
         except StepFailed as error:
@@ -429,8 +419,8 @@ def _awaited(path: str, each: dict[str, Any]) -> str:
 def _over(turn: _Turn) -> list[Change]:
     """What is remembered of a run that is over: nothing, and that it is the next one's turn."""
     instance = turn.instance
-    if turn.route.serial_by is not None or _TURN in instance.memo:
-        _next_one(instance, turn.memory)
+    if instance.home:
+        give(instance, turn.memory)
     own = [] if turn.first else [Change(memory_key(instance.id), None)]
     return own + turn.memory.changes()
 
@@ -451,6 +441,7 @@ def _failed(turn: _Turn, error: RouteFailed, outputs: list[Output], notes: list[
     """Set the message that the run began with aside, and tell who waits; an observing run's failure is only told."""
     instance, failure, facts = turn.instance, error.failure, turn.facts
     news = _news(turn, notes)
+    turn.memory.unclaim()
     if not instance.owner:
         what = f"observer {turn.route.name} failed: {failure.reason}"
         return _decision(turn, "routed" if outputs else "filtered", outputs, (*news, what), _over(turn), what)

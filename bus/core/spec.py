@@ -14,6 +14,7 @@ YAML by the shape, reports what does not fit with its position, and hands `build
     Number      float
     Duration    float, seconds (`8s`, `500ms`, `7d`)
     Size        int, bytes (`512B`, `16KiB`, `1MiB`)
+    Rate        float, so many in a second (`20/s`, `100/m`, `5/h`)
     TargetShape Target
     FlowShape   Flow
     MapOf, ListOf           dict[str, parsed] (in file order), tuple[parsed, ...]
@@ -97,6 +98,11 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """A number for each s, m, h or d."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetShape:
     """`agent: A | capability: C | event: TYPE | reply: ok|error`, with optional `data`.
 
@@ -142,7 +148,7 @@ class Record:
 
 
 Shape: TypeAlias = Union[
-    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Size,
+    Expr, Leaves, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Rate, Size,
     TargetShape, FlowShape, MapOf, ListOf, Record,
 ]  # fmt: skip
 
@@ -173,7 +179,10 @@ class Spec:
         build: turns the parsed value into the step; it may raise ValueError(what, instead) for what the shape
             cannot say, which the loader reports at the step's position.
         example: a YAML step; the tests lint and run it.
-        memory: it waits or remembers, so that its route has memory: see bus.core.instance.
+        memory: it waits or remembers, so that its route has memory: see bus.core.instance. A function says so by the
+            parsed value.
+        homed: it must see all runs of its route, or of their `serial_by` key: without `serial_by` they live in one
+            partition.
     """
 
     kind: str
@@ -182,6 +191,11 @@ class Spec:
     shape: Shape
     build: Callable[[Any], Step]
     example: str
-    memory: bool = False
+    memory: bool | Callable[[Any], bool] = False
+    homed: bool = False
     writes: Callable[[Any], tuple[tuple[str, ...], ...]] = field(default=lambda parsed: ())
     """Paths under `vars` or `data` that the step makes from the parsed value, so that lint knows them."""
+
+    def remembers(self, parsed: Any) -> bool:
+        """Whether a step with this parsed value waits or remembers."""
+        return self.memory(parsed) if callable(self.memory) else self.memory

@@ -32,7 +32,7 @@ class Found(NamedTuple):
         answers: the capability that such a message answers for, or None.
         contract: what the type's payload must keep, or None.
         older: versions of the contract before, oldest first.
-        serial: an owner has a `serial_by`.
+        serial: an owner has a `serial_by`, or all its runs live in one partition.
     """
 
     owners: tuple[tuple[Route, str], ...]
@@ -228,7 +228,7 @@ class RouteTable:
             answers,
             declared.contract if declared is not None else None,
             declared.older if declared is not None else (),
-            any(route.serial_by is not None for route, _ in owners),
+            any(route.serial_by is not None or route.homed for route, _ in owners),
         )
 
     def _fitting(self, type_: str, source: str) -> list[_Entry]:

@@ -129,7 +129,8 @@ class Coverage:
                 failed()
                 raise
             outcome = work.remembering.known(f"{at}#joined")
-            (lacking if isinstance(outcome, dict) and outcome.get("missing") else whole)()
+            if isinstance(outcome, dict):
+                (lacking if outcome.get("degraded") else whole)()
             return ended
 
         return step

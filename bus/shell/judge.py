@@ -17,12 +17,13 @@ from typing import Any, NamedTuple, cast
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
 from bus.core import naming
-from bus.core.actions import Decision, Delivery, Output
+from bus.core.actions import Change, Decision, Delivery, Output
 from bus.core.address import brought_back
 from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
 from bus.core.leases import lapsed, lease_of, moved
+from bus.core.memory import CELL
 from bus.core.message import (
     CORRELATION,
     FENCE,
@@ -264,10 +265,13 @@ class Judge:
         return made[1]
 
     def due(self, judged: Judged, most: int) -> None:
-        """Record what follows where routes with memory have waited long enough."""
+        """Record what follows where routes with memory have waited long enough, and forget cells that are outlived."""
         now = self._clock()
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
         for (partition, key), since_s in self.remembered.due(now, most).items():
+            if key.startswith(CELL):
+                self.remembered.apply(partition, [Change(key, None)])
+                continue
             knowing = self._recalling(partition, facts)
             # What was due when this worker claimed may be what has ended the one before: no broker counts how often.
             place = self._apart if since_s <= self._claimed_s else self._here

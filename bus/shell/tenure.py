@@ -310,7 +310,7 @@ class Tenure:
             began = time.perf_counter()
             states = self._judge.remembered.changes()
             commit = Commit(judged.entries, done, [*rows, *hold], [*release, *free], excepted, states)
-            if judged.opens or done or commit.hold or commit.release or excepted:
+            if judged.opens or done or commit.hold or commit.release or excepted or states:
                 self._kit.store.commit(commit)
             judged.next_due_s = self._judge.remembered.next_s()
             commit_s = time.perf_counter() - began

@@ -12,11 +12,16 @@ from bus.config import load
 from bus.core.message import Json
 from bus.core.pipeline import decide
 from bus.core.registry import STEPS
+from bus.core.running import REHOMED
 from bus.core.spec import Spec
 from bus.core.table import RouteTable
 from tests.core.world import FACTS, structured
 
-ENDS = {"fail": "dead_letter", "call": "routed", "scatter_gather": "routed", "delay": "waiting", "unwrap": "invalid"}
+ENDS = {
+    "fail": "dead_letter", "call": "routed", "scatter_gather": "routed", "delay": "waiting", "unwrap": "invalid",
+    "routing_slip": "routed", "dynamic_router": "routed", "loop": "routed",
+    "circuit_breaker": "routed", "aggregate": "waiting", "resequence": "waiting",
+}  # fmt: skip
 EVENTS = ("payment.large", "payment.small", "payment.seen", "notice.mail", "notice.sms", "done")
 ANY_SCHEMA = "{request: schemas/any.v1.json, reply: schemas/any.v1.json}"
 AGENTS = f"""\
@@ -52,6 +57,9 @@ def test_an_example_is_linted_and_runs(spec: Spec, tmp_path: Path) -> None:
     assert [str(finding) for finding in loaded.findings] == []
     assert loaded.catalog is not None
     decision = decide(structured("asked", DATA), RouteTable(loaded.catalog), FACTS)
+    if spec.homed:  # all messages of the route come together first
+        assert decision.why == REHOMED
+        return
     # Nobody subscribes here, which is allowed.
     expected = ENDS.get(spec.kind, "filtered")
     assert (decision.end, decision.route) == (expected, "shown/shown"), decision

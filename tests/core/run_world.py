@@ -11,6 +11,7 @@ import orjson
 
 from bus.config import load
 from bus.core.actions import Decision, Delivery, Output
+from bus.core.memory import CELL
 from bus.core.message import Json
 from bus.core.pipeline import decide
 from bus.core.registry import STEPS
@@ -103,6 +104,9 @@ class RunWorld:
             if not times:
                 break
             self.now_s = max(self.now_s, min(times)[0])
+            if min(times)[1].startswith(CELL):
+                del self.memory[min(times)[1]]
+                continue
             found = due(min(times)[1], self._facts(), self.table)
             assert found is not None
             self._take(found[1])

@@ -25,6 +25,7 @@ from bus.core.spec import (
     MapOf,
     Number,
     PathTo,
+    Rate,
     Record,
     SchemaFile,
     Shape,
@@ -37,7 +38,7 @@ from bus.core.spec import (
 )
 
 TARGET_KINDS = ("agent", "capability", "event", "reply")
-_WORDS = (Expr, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Size)
+_WORDS = (Expr, PathTo, SchemaFile, TemplateFile, TableFile, Text, Integer, Number, Choice, Duration, Rate, Size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class _Walk:
                 self._record(shape, _mapping(value), label)
             case Expr() | Leaves() | PathTo() | SchemaFile() | TemplateFile() | TableFile():
                 return  # no way through the step
-            case Text() | Integer() | Number() | Choice() | Duration() | Size():
+            case Text() | Integer() | Number() | Choice() | Duration() | Rate() | Size():
                 return
             case _:
                 assert_never(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from bus.core.actions import Failure
@@ -9,9 +10,9 @@ from bus.core.asking import ask
 from bus.core.errors import ExpressionFailed, StepFailed
 from bus.core.expression import Expression, Leaf
 from bus.core.flow import RouteFailed, run_flow
-from bus.core.instance import failed, failure_of
 from bus.core.joins import Join, closed, made, outcome
 from bus.core.message import Json
+from bus.core.parts import as_failure, part
 from bus.core.paths import put
 from bus.core.spec import JOIN, Duration, Expr, Field, Leaves, MapOf, PathTo, Record, Spec, TargetShape
 from bus.core.work import Ended, Flow, Step, Suspended, Target, Work
@@ -69,34 +70,17 @@ def _gather(branches: dict[str, dict[str, Any]], join: Join, work: Work, at: str
         total += 1
         work.at = at
         try:
-            results[name], labels = _branch(branch, work.branch(f".{name}", work.names["data"]), f"{at}.{name}#done")
+            begin = partial(work.branch, f".{name}", work.names["data"])
+            results[name], labels = part(work, f".{name}", begin, partial(_run, branch))
             work.gain(labels)
         except Suspended:
             waiting.append(name)
         except (StepFailed, ExpressionFailed, RouteFailed) as error:
-            failures[name] = _as_failure(error)
+            failures[name] = as_failure(error)
     work.at = at
     if not closed(join, results, failures, waiting, late=late):
         raise Suspended
     return outcome(results, [*failures, *waiting], total)
-
-
-def _branch(branch: dict[str, Any], work: Work, done: str) -> tuple[Json, str]:
-    """The result of one branch, with its labels; once it is there, the way to it is forgotten."""
-    memory = work.remembering
-    known = cast("dict[str, Any] | None", memory.known(done))
-    if known is None:
-        result: dict[str, Json]
-        try:
-            result = {"ok": _run(branch, work), "labels": work.label_text}
-        except (StepFailed, ExpressionFailed, RouteFailed) as error:
-            result = failed(_as_failure(error), memory.now_s)
-        memory.close(work.prefix.removesuffix("/"))
-        memory.keep(done, result)
-        known = cast("dict[str, Any]", result)
-    if "no" in known:
-        raise RouteFailed(failure_of(known["no"]), "dead_letter")
-    return cast("Json", known["ok"]), str(known["labels"])
 
 
 def _run(branch: dict[str, Any], work: Work) -> Json:
@@ -106,14 +90,6 @@ def _run(branch: dict[str, Any], work: Work) -> Json:
     flow: Flow = branch["flow"]
     run_flow(flow, work)
     return work.names["data"]
-
-
-def _as_failure(error: Exception) -> Failure:
-    if isinstance(error, RouteFailed):
-        return error.failure
-    if isinstance(error, StepFailed):
-        return Failure(error.failure, error.code, error.reason, agent=error.agent, findings=error.findings)
-    return Failure("internal", "expression", str(error))
 
 
 def _composed(compose: Leaf, work: Work, found: dict[str, Json]) -> Json:
