@@ -10,6 +10,7 @@ from typing import Any
 import rich_click as click
 
 from bus.cli.common import Printer, folders_of, output_option, settings_of, settings_options
+from bus.core.errors import BusError
 from bus.shell.watching import POLL_S, snapshot
 
 _TESTS = ".test.yaml"
@@ -55,10 +56,10 @@ def test(
     from bus.cli.suite import run_suite
     from bus.cli.test_report import report
 
-    folders, files = _places(paths)
+    folders, named = _places(paths)
 
     def once() -> int:
-        suite = run_suite(folders, files, wanted, lenient=watch, watched=verbose)
+        suite = run_suite(folders, named, wanted, lenient=watch, watched=verbose)
         return report(suite, printer, listed=listed, least=least, verbose=verbose)
 
     if not watch:
@@ -79,13 +80,15 @@ def _record(conversation: str, flags: Mapping[str, Any]) -> int:
     from bus.cli.replay import recorded
     from bus.rehearsal.writing import as_yaml
 
-    click.echo(as_yaml(recorded(bootstrap.history(settings_of(flags)), conversation)), nl=False)
+    found = recorded(bootstrap.history(settings_of(flags)), conversation)
+    if not found.arrived:
+        raise BusError(f"nothing of {found.conversation} could be understood, so there is nothing to send again")
+    click.echo(as_yaml(found), nl=False)
     return 0
 
 
 def _places(paths: tuple[Path, ...]) -> tuple[tuple[Path, ...], frozenset[Path]]:
-    """The folders to load, and the test files that were named; none for all."""
-    files = [each for each in paths if each.name.endswith(_TESTS)]
+    """The folders to load, and what was named: the tests of files, and of all files in folders."""
     chosen = folders_of(paths)
-    folders = tuple(dict.fromkeys(each.parent if each in files else each for each in chosen))
-    return folders, frozenset(each.resolve() for each in files)
+    folders = tuple(dict.fromkeys(each.parent if each.name.endswith(_TESTS) else each for each in chosen))
+    return folders, frozenset(each.resolve() for each in chosen)

@@ -41,7 +41,6 @@ from bus.core.parking import WHY as PARKED
 from bus.core.parking import released, remembered
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
-from bus.core.running import due
 from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
@@ -105,6 +104,7 @@ class Judge:
         self.arriving: set[int] = set()  # partitions that something remembered may be on its way to
         self._told = False  # whether a control message is in what is to be committed
         self._retired: set[int] = set()
+        self._claimed_s = 0.0
         self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
         self._inboxes: dict[int, Inbox] = {}
         self._facts_of: dict[int, tuple[Facts, Facts]] = {}
@@ -133,6 +133,7 @@ class Judge:
             grown: partitions of a generation that has followed on another.
         """
         self.versions.begin()
+        self._claimed_s = self._clock()
         self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
@@ -335,17 +336,19 @@ class Judge:
     def due(self, judged: Judged, most: int) -> None:
         """Record what follows where routes with memory have waited long enough, and forget cells that are outlived."""
         facts = self.facts_now()
-        for partition, key in self.remembered.due(facts.now_s, most):
+        for (partition, key), since_s in self.remembered.due(facts.now_s, most).items():
             if key.startswith(CELL):
                 self.remembered.apply(partition, [Change(key, None)])
                 continue
             knowing = self._recalling(partition, facts)
-            found = due(key, knowing, self.table)
+            # What was due when this worker claimed may be what has ended the one before: no broker counts how often.
+            place = self._apart if since_s <= self._claimed_s else self._here
+            found = place.due(key, knowing)
             if found is not None:
                 delivery, made = found
                 decision = self._luggage.keep(made)
                 if decision is None:
-                    again = due(key, replace(knowing, stores_blobs=False), self.table)
+                    again = place.due(key, replace(knowing, stores_blobs=False))
                     decision = made if again is None else again[1]
                 self.record(partition, delivery, decision, facts, judged)
 

@@ -77,7 +77,7 @@ def test_no_secret_is_in_it_and_one_that_is_gone_does_not_matter(shop: Path) -> 
     bundle = unpack(found.bundle.pack())
     assert "hush-hush" not in repr(bundle)
     assert found.catalog is not None
-    assert compile_again(found.catalog.version, bundle.pack(), {}, STEPS).routes[0].config["key"] == ""
+    assert compile_again(found.catalog.version, bundle.pack(), {}, STEPS).routes[0].config["key"] == "${KEY}"
 
 
 def test_another_environment_is_another_version_and_leaves_the_one_before_alone(shop: Path) -> None:

@@ -20,8 +20,9 @@ from bus.core.facts import Facts
 from bus.core.message import Message
 from bus.core.pipeline import decide, understand
 from bus.core.redelivery import bounced
+from bus.core.running import due
 from bus.core.table import RouteTable
-from bus.shell.trial.place import fault
+from bus.shell.trial.place import fault, fault_of_run
 from bus.shell.trial.wire import CONFIGURATION, LENGTH, Needs, Question, Word, answer, asked
 from bus.shell.versions import Compiler, cannot
 
@@ -86,8 +87,10 @@ def _taken_up(question: Question, tables: dict[str, RouteTable], compiler: Compi
 def _answer(question: Question, table: RouteTable | Needs) -> bytes:
     if isinstance(table, Needs):
         return answer(table)
+    word, subject, facts = question.word, question.subject, question.facts
     try:
-        return answer(_try(question.word, question.delivery, table, question.facts))
+        made = _due(subject, table, facts) if isinstance(subject, str) else _try(word, subject, table, facts)
+        return answer(made)
     except Needs as needs:
         return answer(needs)
 
@@ -104,6 +107,18 @@ def _try(word: Word, delivery: Delivery, table: RouteTable, facts: Facts) -> Mes
         raise
     except Exception as error:  # noqa: BLE001 - as in the worker: see bus.shell.trial.place
         return fault(delivery, understood, table, facts, error)
+
+
+def _due(key: str, table: RouteTable, facts: Facts) -> Decision:
+    """What follows when the time of a run has come; the worker asks only about such as are due."""
+    try:
+        made = due(key, facts, table)
+    except (MemoryError, Needs):
+        raise
+    except Exception as error:  # noqa: BLE001 - as in the worker: see bus.shell.trial.place
+        made = fault_of_run(key, table, facts, error)
+    assert made is not None
+    return made[1]
 
 
 def _bound_memory(more_mb: int) -> None:

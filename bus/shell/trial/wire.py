@@ -20,7 +20,9 @@ from bus.core.errors import FAILURE_CLASSES, BusError, FailureClass
 from bus.core.facts import Facts, nothing_remembered
 from bus.core.message import ID, SOURCE, TYPE, Attribute, Message
 
-Word: TypeAlias = Literal["understand", "decide", "bounced"]
+Word: TypeAlias = Literal["understand", "decide", "bounced", "due"]
+Subject: TypeAlias = Delivery | str
+"""What a word is about: a delivery, or for `due` the key of a run."""
 T = TypeVar("T")
 
 LENGTH = struct.Struct("!I")
@@ -53,7 +55,7 @@ class Question(NamedTuple):
     """
 
     word: Word
-    delivery: Delivery
+    subject: Subject
     facts: Facts
     versions: tuple[str, ...]
     bundles: Mapping[str, bytes]
