@@ -11,6 +11,7 @@ Answers come to the partition of their conversation. A run that lives elsewhere 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ FLOW_DUE = "bus.flow.due"
 """Type of what the log calls a time that was reached; it is never sent."""
 
 _UNTIL = "#deadline"  # of a join: not what is awaited, but how long
+_PART = re.compile(r"(#[a-z]+[0-9]*|/)$")  # of a step's path: what of it waits
 _MOST_NOTES = 400  # of one run, kept so that no turn tells the trace again what an earlier one has told
 _NOTE_LETTERS = 300
 
@@ -368,7 +370,9 @@ def _waits(turn: _Turn, outputs: Sequence[Output], notes: list[str]) -> Decision
 
 
 def _awaited(path: str, each: dict[str, Any]) -> str:
-    return f"`{each['call']}`" if "call" in each else path.rstrip("/")
+    if path == TURN:
+        return "its turn"
+    return f"`{each['call']}`" if "call" in each else _PART.sub("", path)
 
 
 def _over(turn: _Turn) -> list[Change]:
