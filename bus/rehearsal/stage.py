@@ -287,8 +287,8 @@ class Stage:
                 if change.due_s is not None:
                     times = self._outlived if change.key.startswith(CELL) else self._times
                     heapq.heappush(times, (change.due_s, change.key))
-        if decision.end == "filtered":
-            self._see(hop, "channel", "filtered", decision.message)
+        if decision.end in ("filtered", "consumed"):
+            self._see(hop, "channel", decision.end, decision.message)
         for output in decision.outputs:
             if output.kind in ("dead", "invalid"):
                 self._see(hop, "channel", output.kind, decision.message)
