@@ -209,6 +209,56 @@ def due(key: str, facts: Facts, table: RouteTable) -> tuple[Delivery, Decision] 
         None when there is nothing to do: it is remembered no more, or not due yet, or it is a cell, whose time says
         when it is to be forgotten.
     """
+    came = _came(key, facts)
+    if came is None:
+        return None
+    instance, late, message = came
+    why = "due: " + (", ".join(path.rstrip("/") for path in late) or "told")
+    return occasion(message, facts), _resumed(instance, message, why, facts, table)
+
+
+def is_due(key: str, facts: Facts) -> bool:
+    """Whether the time of a run has come."""
+    return _came(key, facts) is not None
+
+
+def occasion(message: Message, facts: Facts) -> Delivery:
+    """The input that the log names when the time of a run has come; it never was in a queue."""
+    body = encode(message.attributes, message.data)
+    return Delivery(body, STRUCTURED, {}, facts.bus_user, message.id, FLOW_DUE, message.conversation, "", 0, None)
+
+
+def given_up(
+    key: str, failure: Failure, facts: Facts, table: RouteTable, cause: Message | None = None
+) -> Decision | None:
+    """End a run of which a turn has failed the bus itself: none of its flow is run.
+
+    Args:
+        key: under which it is remembered.
+        failure: what to say of it.
+        cause: the message that the turn was for; None: its time has come.
+
+    Returns:
+        A dead letter of the message that it began with; None when it is remembered no more, or not due yet.
+    """
+    if cause is None:
+        came = _came(key, facts)
+        if came is None:
+            return None
+        instance, _, cause = came
+    else:
+        body = facts.recall(key)
+        if body is None:
+            return None
+        instance = read(body)
+    own = table.of(instance.config)
+    route = (own and own.route(instance.route)) or _lost_route(instance)
+    turn = _Turn(instance, RunMemory(instance, facts), route, own or table, facts, cause, failure.code, first=False)
+    return _failed(turn, RouteFailed(failure, "dead_letter"), [], list(instance.notes))
+
+
+def _came(key: str, facts: Facts) -> tuple[Instance, list[str], Message] | None:
+    """A run whose time has come, having been told so; at which of its paths; and what the log has as the cause."""
     body = facts.recall(key)
     instance = None if body is None or key.startswith(CELL) else read(body)
     if instance is None or instance.due_s is None or instance.due_s > facts.now_s:
@@ -217,12 +267,7 @@ def due(key: str, facts: Facts, table: RouteTable) -> tuple[Delivery, Decision] 
     for path in late:
         instance.settle(path, _overdue(instance.open[path], instance, facts))
     instance.wake_s = None
-    message = _time_came(instance, facts, late)
-    body = encode(message.attributes, message.data)
-    delivery = Delivery(body, STRUCTURED, {}, facts.bus_user, message.id, FLOW_DUE, message.conversation, "", 0, None)
-    return delivery, _resumed(
-        instance, message, "due: " + (", ".join(path.rstrip("/") for path in late) or "told"), facts, table
-    )
+    return instance, late, _time_came(instance, facts, late)
 
 
 def _overdue(awaited: dict[str, Any], instance: Instance, facts: Facts) -> Json:

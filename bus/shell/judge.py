@@ -38,7 +38,6 @@ from bus.core.message import (
 from bus.core.outputs import BUS
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
-from bus.core.running import due
 from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
@@ -114,6 +113,7 @@ class Judge:
         self.remembered = Remembered(store)
         self._partitions: dict[str, int] = {}
         self._retired: set[int] = set()
+        self._claimed_s = 0.0
         self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
         self._inboxes: dict[int, Inbox] = {}
         self._facts_of: dict[int, tuple[Facts, Facts]] = {}
@@ -139,6 +139,7 @@ class Judge:
             elders: identities that earlier generations hold.
             retired: partitions in which nothing is decided any more.
         """
+        self._claimed_s = self._clock()
         self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
@@ -267,17 +268,19 @@ class Judge:
         """Record what follows where routes with memory have waited long enough, and forget cells that are outlived."""
         now = self._clock()
         facts = replace(self._facts, now_s=now, now=rfc3339(now))
-        for partition, key in self.remembered.due(now, most):
+        for (partition, key), since_s in self.remembered.due(now, most).items():
             if key.startswith(CELL):
                 self.remembered.apply(partition, [Change(key, None)])
                 continue
             knowing = self._recalling(partition, facts)
-            found = due(key, knowing, self.table)
+            # What was due when this worker claimed may be what has ended the one before: no broker counts how often.
+            place = self._apart if since_s <= self._claimed_s else self._here
+            found = place.due(key, knowing)
             if found is not None:
                 delivery, made = found
                 decision = self._luggage.keep(made)
                 if decision is None:
-                    again = due(key, replace(knowing, stores_blobs=False), self.table)
+                    again = place.due(key, replace(knowing, stores_blobs=False))
                     decision = made if again is None else again[1]
                 case = self._numbered(partition, decision, None, None)
                 self._record(case, delivery, content_hash(delivery.body), None, facts, judged)

@@ -89,14 +89,14 @@ class Remembered:
                 return
             self._bytes -= len(self._kept.pop(oldest) or b"") + _OVERHEAD_BYTES
 
-    def due(self, now_s: float, most: int) -> list[_Place]:
-        """Take out what is due, oldest first, at most so many; each is given out again only when it was changed."""
-        found: list[_Place] = []
+    def due(self, now_s: float, most: int) -> dict[_Place, float]:
+        """Take out what is due, and since when, oldest first, at most so many; again only when it was changed."""
+        found: dict[_Place, float] = {}
         times = self._times
         while times and times[0][0] <= now_s and len(found) < most:
             due_s, place = heappop(times)
             if self._due.get(place) == due_s:
-                found.append(place)
+                found[place] = due_s
         if len(times) > 2 * len(self._due) + _COMPACT_AT:
             self._times = [(due_s, place) for place, due_s in self._due.items() if place not in found]
             heapify(self._times)

@@ -44,7 +44,7 @@ async def supervised(live: LiveBus, **environment: str) -> AsyncIterator[Part]:
         await running
 
 
-def publish(live: LiveBus, count: int, deeds: dict[int, str]) -> None:
+def publish(live: LiveBus, count: int, deeds: dict[int, str], type_: str = "trap.asked") -> None:
     """Publish `count` messages over some conversations, those numbers among them that do something."""
     connection = pika.BlockingConnection(pika.URLParameters(live.agent_url))
     channel = connection.channel()
@@ -53,7 +53,7 @@ def publish(live: LiveBus, count: int, deeds: dict[int, str]) -> None:
     for number in range(count):
         conversation = f"c{number % CONVERSATIONS}"
         data: dict[str, Any] = {"name": str(number), "do": deeds.get(number, "nothing")}
-        body = event("trap.asked", data, f"m{number}", conversationid=conversation, replyto="agent:desk")
+        body = event(type_, data, f"m{number}", conversationid=conversation, replyto="agent:desk")
         channel.basic_publish(ingress_exchange(live.namespace), conversation, body, properties, mandatory=True)
     connection.close()
 
@@ -112,3 +112,30 @@ def test_what_hangs_the_worker_is_set_aside_and_its_neighbours_are_delivered(tra
 
     asyncio.run(act())
     assert "the store's thread has stalled for 3 s" in (trapped.home / "bus.log").read_text()
+
+
+def test_a_run_that_ends_the_worker_when_its_time_comes_is_set_aside_and_all_others_go_on(trapped: LiveBus) -> None:
+    """No broker counts how often that was tried. What raises costs no life of the worker."""
+    deeds = {10: "abort", 20: "raise", 31: "abort"}
+
+    async def act() -> None:
+        async with supervised(trapped) as part:
+            await asyncio.to_thread(publish, trapped, 60, deeds, "trap.later")
+            got = await asyncio.to_thread(delivered, trapped, 60 - len(deeds))
+            assert sorted(int(each["data"]["name"]) for each in got) == [n for n in range(60) if n not in deeds]
+            rows = {row["id"]: row for row in await asyncio.to_thread(wait_for_rows, trapped, "dead", len(deeds))}
+            assert {name: row["code"] for name, row in rows.items()} == {
+                "m10": "poison",
+                "m20": "bus-fault",
+                "m31": "poison",
+            }
+            assert (
+                "its time came, and the process that tried what follows was killed by SIGABRT" in rows["m10"]["reason"]
+            )
+            told = [orjson.loads(body) for _, body in trapped.queue("agent.desk")]
+            assert {each["correlationid"]: each["data"]["code"] for each in told} == {
+                name: row["code"] for name, row in rows.items()
+            }
+            assert 1 <= part.restarts <= 2
+
+    asyncio.run(act())

@@ -33,6 +33,10 @@ def _allocate() -> None:
         raise
 
 
+def _raise() -> None:
+    raise RuntimeError("a fault of the bus")
+
+
 def _loop() -> None:
     while True:
         pass
@@ -41,6 +45,7 @@ def _loop() -> None:
 DEEDS: Mapping[str, Callable[[], object]] = {
     "abort": os.abort,
     "allocate": _allocate,
+    "raise": _raise,
     "loop": _loop,
     "loop in C": lambda: pow(9, 9**10),  # holds the interpreter's lock, as an extension module may
     "sleep": lambda: time.sleep(3600),

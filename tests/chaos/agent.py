@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from adapters import Agent, Context
+from adapters import Agent, AgentError, Context
 from adapters.link import AmqpLink
 from adapters.logs import configure
 from bus.core.message import TASK_CLAIM, Json, Message
@@ -22,8 +22,8 @@ from bus.ports import Handler, Inbound
 from bus.settings import Settings
 from tests.chaos.effects import EffectFile, digest_of_value
 
-PLACES = {"worker_one": "work", "worker_two": "work", "solo": "single"}
-CONCURRENCY = {"worker_one": 16, "worker_two": 16, "solo": 8, "stepper": 8}
+PLACES = {"worker_one": ("work",), "worker_two": ("work",), "solo": ("single",), "grumbler": ("moody", "broken")}
+CONCURRENCY = {"worker_one": 16, "worker_two": 16, "solo": 8, "stepper": 8, "grumbler": 8}
 
 
 def bomb(text: str) -> Callable[[str], None]:
@@ -89,12 +89,27 @@ def make(name: str, effects: EffectFile, passed: Callable[[str], None], given: d
 
         return agent
 
-    @agent.capability(PLACES[name])
-    async def work(request: Message) -> dict[str, Json]:
-        # The reply must be the same whoever computes it: a recorded one is never superseded by another life's.
-        return perform(PLACES[name], request)
-
+    for place in PLACES[name]:
+        agent.capability(place)(_answering(place, perform))
     return agent
+
+
+def _answering(
+    place: str, perform: Callable[[str, Message], dict[str, Json]]
+) -> Callable[[Message], Awaitable[dict[str, Json]]]:
+    """The handler of a capability.
+
+    The reply must be the same whoever computes it: a recorded one is never superseded by another life's. So it hangs on
+    the request alone whether one that fails at times does.
+    """
+
+    async def work(request: Message) -> dict[str, Json]:
+        done = perform(place, request)
+        if place == "broken" or (place == "moody" and int(request.id[:2], 16) % 2):
+            raise AgentError("unavailable", "not now")
+        return done
+
+    return work
 
 
 async def main(name: str) -> None:

@@ -15,12 +15,14 @@ from typing import Any
 from bus.cli import main as bus_main
 from bus.core.actions import Decision, Delivery
 from bus.core.facts import Facts
-from bus.core.message import Message
+from bus.core.memory import RunMemory
+from bus.core.message import Json, Message
 from bus.ports import Commit, Excepted, InboxKey, Outcome, Received
 from bus.shell.failpoints import Reach
 from bus.shell.inbox import inbox_key
 from bus.shell.judge import Judge
 from bus.shell.outflow import Job
+from bus.shell.remembered import Remembered
 from bus.shell.sqlite_store import SqliteStore
 from bus.shell.tenancy import Begin, Taken, Tenancy
 from bus.shell.tenure import Tenure
@@ -124,6 +126,22 @@ def overtake_the_held() -> None:
     _replace(Tenure, "_go", broken)
 
 
+def forget_the_runs() -> None:
+    """What runs remember is kept in memory, and not written."""
+    _replace(Remembered, "changes", lambda self: [])
+
+
+def ask_again() -> None:
+    """In each of its turns a run asks again what has not been answered."""
+    ask = RunMemory.ask
+
+    def broken(self: RunMemory, path: str, *more: Any) -> Json:
+        self.instance.open.pop(path, None)
+        return ask(self, path, *more)
+
+    _replace(RunMemory, "ask", broken)
+
+
 def break_nothing() -> None:
     """The healthy bus: what it must pass for the others' failures to mean anything."""
 
@@ -141,6 +159,8 @@ RULES: Mapping[str, Callable[[], None]] = {
     "re-evaluate": re_evaluate,
     "publish-before-commit": publish_before_commit,
     "overtake-the-held": overtake_the_held,
+    "forget-the-runs": forget_the_runs,
+    "ask-again": ask_again,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -19,10 +19,14 @@ REUSED_KIND = "reused"  # a body under an id that another body has; the first of
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A place that an input must reach once; `ordered`: after all earlier ones of its conversation there."""
+    """A place that an input must reach once; `ordered`: after all earlier ones of its conversation there.
+
+    `often`: more than one message of it may come there, each once.
+    """
 
     place: str
     ordered: bool = True
+    often: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,13 @@ class Sent:
     body: bytes
     end: str
     expected: tuple[Expected, ...]
+
+
+class Load(Protocol):
+    """What a producer sends."""
+
+    def next(self) -> Sent | None:
+        """Draw the next publish; None when there is no more."""
 
 
 Making = tuple[str, dict[str, Any], str, tuple[Expected, ...], dict[str, Any]]
@@ -126,6 +137,24 @@ def _late(draw: random.Random) -> Making:
     )
 
 
+def _gather(draw: random.Random) -> Making:
+    places = Expected("work", False), Expected("mute"), Expected("broken", False), Expected("ear_one", False)
+    return "chaos.gather", {}, "routed", places, {}
+
+
+def _call(draw: random.Random) -> Making:
+    return "chaos.call", {}, "routed", (Expected("moody", False, often=True), Expected("ear_one", False)), {}
+
+
+def _serve(draw: random.Random) -> Making:
+    # It goes to the partition of its key first. There the two conversations of a key are served in turns.
+    return "chaos.serve", {}, "routed", (Expected("single"), Expected("ear_two")), {}
+
+
+def _wait(draw: random.Random) -> Making:
+    return "chaos.wait", {}, "waiting", (Expected("ear_two", False),), {}
+
+
 KINDS: dict[str, tuple[int, Callable[[random.Random], Making]]] = {
     "order": (34, _order),
     "spread": (12, _spread),
@@ -139,8 +168,16 @@ KINDS: dict[str, tuple[int, Callable[[random.Random], Making]]] = {
     "broken": (3, _broken),
     "nowhere": (3, _nowhere),
     "late": (1, _late),
+    "gather": (6, _gather),
+    "call": (5, _call),
+    "serve": (8, _serve),
+    "wait": (3, _wait),
 }
 """Weight and maker of every kind."""
+
+WITH_MEMORY = frozenset(("gather", "call", "serve", "wait"))
+OWN_CONVERSATIONS = frozenset(("stray", "serve"))
+"""Kinds whose way is longer than that of others to the same places, so that no order holds between them."""
 
 DUPLICATES = 0.08  # share of inputs that are published again, under the same id, at once or later
 REUSED = 0.01  # share of inputs whose id a different body takes later
@@ -153,16 +190,18 @@ class Mix:
     name: of the producer; ids and conversations begin with it.
     conversations: how many are under way.
     duplicates: whether some inputs are published again.
+    memory: whether there are inputs for routes with memory.
     """
 
-    def __init__(self, seed: int, name: str, conversations: int, duplicates: bool = True) -> None:
+    def __init__(self, seed: int, name: str, conversations: int, duplicates: bool = True, memory: bool = True) -> None:
         self._draw = random.Random(f"{seed}/{name}")
         self._name = name
         self._duplicates = duplicates
         self._conversations = [f"{name}-c{each}" for each in range(conversations)]
+        self._kinds = tuple(kind for kind in KINDS if memory or kind not in WITH_MEMORY)
         self._number = 0
         self._again: list[tuple[int, Sent]] = []  # due at which number
-        self._weights = [weight for weight, _ in KINDS.values()]
+        self._weights = [KINDS[kind][0] for kind in self._kinds]
 
     def next(self) -> Sent:
         """Draw the next publish: a new input, or an earlier one again."""
@@ -172,7 +211,7 @@ class Mix:
         chance = self._draw.random()
         if chance < GARBAGE:
             return self._garbage()
-        (kind,) = self._draw.choices(tuple(KINDS), self._weights)
+        (kind,) = self._draw.choices(self._kinds, self._weights)
         sent = self._make(kind, self._draw.choice(self._conversations))
         if self._duplicates and chance > 1.0 - DUPLICATES:
             self._later(sent)
@@ -186,9 +225,11 @@ class Mix:
 
     def _make(self, kind: str, conversation: str) -> Sent:
         number, token = self._number, f"{self._name}-{self._number}"
-        if kind == "stray":
-            conversation = f"{conversation}-stray"
         type_, data, end, expected, attributes = KINDS[kind][1](self._draw)
+        if kind == "serve":
+            data["key"] = f"{self._name}-k{self._conversations.index(conversation) // 2}"
+        if kind in OWN_CONVERSATIONS:
+            conversation = f"{conversation}-{kind}"
         body = _body(token, type_, conversation, {"token": token, "number": number, **data}, attributes)
         key = f"elsewhere-{number}" if kind == "stray" else conversation
         return Sent(token, token, conversation, key, number, kind, body, end, expected)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
+import orjson
+
 from bus.audit.record import CONTENT_BYTES, OutputNote, Record
 from bus.core.message import TASK_CLAIM
 from bus.core.outputs import BUS
@@ -23,8 +25,16 @@ SUBSCRIBERS = {
     "chaos.began": ("stepper",),
     "work.replied": ("auditor",),
     "single.replied": ("auditor",),
+    "chaos.gathered": ("ear_one",),
+    "chaos.called": ("ear_one",),
+    "chaos.served": ("ear_two",),
+    "chaos.waited": ("ear_two",),
 }
 """Places that an event reaches, as routes/chaos/agents.yaml says."""
+
+SERVE = "chaos/serve"  # the route that serves one message of a key at a time
+ACCEPTED = ("routed", "waiting")
+"""How answers end that were taken."""
 
 
 class Published(NamedTuple):
@@ -41,6 +51,14 @@ def content_of(body: bytes) -> str:
     return blake2b(body, digest_size=CONTENT_BYTES).hexdigest()
 
 
+class Turn(NamedTuple):
+    """What a key's run has sent: its request, or what it ends with."""
+
+    where: tuple[int, int, int]
+    token: str
+    ends: bool
+
+
 @dataclass(slots=True)
 class Log:
     """Args:
@@ -53,6 +71,7 @@ class Log:
     ends: how many records ended how.
     go: (id, agent) of requests that the bus let an agent work on when it asked; `late_go`: after they were answered.
     answered: ids of requests that have an answer.
+    turns: by the key that serves one at a time: number in the log, token and whether it ends, of each begin and end.
     """
 
     decided: dict[str, list[Record]] = field(default_factory=lambda: defaultdict(list))
@@ -64,6 +83,7 @@ class Log:
     ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     go: set[tuple[str, str]] = field(default_factory=set)
     late_go: set[str] = field(default_factory=set)
+    turns: dict[str, list[Turn]] = field(default_factory=lambda: defaultdict(list))
     answered: set[str] = field(default_factory=set)
 
 
@@ -93,6 +113,9 @@ def _note(record: Record, entry: Entry, log: Log) -> None:
     for index, (note, output) in enumerate(zip(record.outputs, entry.outputs, strict=True)):
         where = record.partition, record.seq, index
         log.published.append(Published(where, note.id, _places(note), digest_of(output.body)))
+        if record.route == SERVE and note.kind in ("capability", "event"):
+            data = orjson.loads(output.body)["data"]
+            log.turns[data["key"]].append(Turn(where, data["token"], note.kind == "event"))
 
 
 def _about_tasks(record: Record, log: Log) -> None:
@@ -101,7 +124,7 @@ def _about_tasks(record: Record, log: Log) -> None:
         log.go.add((task, record.source))
         if task in log.answered:
             log.late_go.add(task)
-    elif record.type.endswith((".replied", ".failed")) and record.end == "routed" and record.source != BUS:
+    elif record.type.endswith((".replied", ".failed")) and record.end in ACCEPTED and record.source != BUS:
         log.answered.add(task)
 
 

@@ -16,7 +16,7 @@ import pika
 from pika.adapters.select_connection import IOLoop
 
 from bus.core.endpoints import endpoints
-from tests.chaos.load import Mix, Sent
+from tests.chaos.load import Load, Sent
 
 TICK_S = 0.02
 RECONNECT_S = 0.3
@@ -29,16 +29,16 @@ class Producer:
     """Args:
     url: broker, as an agent.
     exchange: the ingress.
-    mix: what to send.
+    load: what to send.
     rate: messages a second.
     """
 
-    def __init__(self, url: str, exchange: str, mix: Mix, rate: float) -> None:
+    def __init__(self, url: str, exchange: str, load: Load, rate: float) -> None:
         self.confirmed: list[Sent] = []  # in the order of confirms; an input that was sent twice stands here twice
         self.hold = False  # send nothing new for now
         self.nacked: set[str] = set()  # tokens that were refused once, so that later ones may have come before them
         self._hosts = [pika.URLParameters(each) for each in endpoints(url)]
-        self._exchange, self._mix, self._rate = exchange, mix, rate
+        self._exchange, self._load, self._rate = exchange, load, rate
         self._loop: Any = IOLoop()
         self._connection: Any = None
         self._channel: Any = None
@@ -122,8 +122,11 @@ class Producer:
                 self._done.set()
             return
         while not self.hold and self._owed >= 1.0 and self._channel is not None and len(self._open) < WINDOW:
+            sent = self._load.next()
+            if sent is None:
+                return
             self._owed -= 1.0
-            self._publish(self._mix.next())
+            self._publish(sent)
 
     def _publish(self, sent: Sent) -> None:
         if self._channel is None or not self._channel.is_open:

@@ -14,7 +14,7 @@ import orjson
 from bus.core.errors import BusError
 from bus.shell.history import History
 from tests.chaos.check import Verdict, check, summary, swapped_pairs
-from tests.chaos.children import PATIENCE_S
+from tests.chaos.children import PATIENCE_S, poll
 from tests.chaos.faults import FAULTS
 from tests.chaos.faults.stores import UNREACHABLE
 from tests.chaos.log import content_of, read_log
@@ -27,6 +27,7 @@ from tests.chaos.world import World
 WARM_S = 1.0  # load before the first fault
 DRAIN_S = 900.0  # held outputs are retried after five minutes at most
 FENCED = "was claimed by another owner; nothing was written"  # as a worker that is late says it
+ENDING_S = 30.0  # for runs that nothing more is expected of: of an input that was never confirmed, for one
 TAIL_S = 1.5  # after the bus has ended: what it published last is still on its way to the sinks
 
 
@@ -114,7 +115,8 @@ def _drain(world: World, tally: Tally) -> None:
         if not tally.unmet or now > deadline or (now - last > world.options.quiet_s and not _held(world, tally)):
             break
         time.sleep(0.1)
-    world.note("drained", unmet=len(tally.unmet))
+    poll(lambda: world.remembered() == 0, ENDING_S, 0.2)
+    world.note("drained", unmet=len(tally.unmet), remembered=world.remembered())
     for bus in world.buses:
         code = bus.stop()
         if code != 0:
@@ -147,7 +149,7 @@ def _judge(world: World, tally: Tally) -> Report:
         log = read_log(store)
     finally:
         store.close()
-    verdict = check(tally, log, _refused(world))
+    verdict = check(tally, log, _refused(world), world.remembered())
     died_s = [each.at_s for bus in world.buses for each in bus.ends if each.ready and each.at_s < world.drain_s]
     taken = takeovers(died_s, {partition: sorted(times) for partition, times in log.decided_s.items()})
     for each in taken:

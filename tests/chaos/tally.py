@@ -13,8 +13,7 @@ from tests.chaos.load import PRODUCER, Sent
 from tests.chaos.sinks import Arrival
 
 ASIDE = ("dead", "invalid")  # places that get the original, byte for byte
-CAPABILITIES = ("work", "single")
-AGENT_PLACES = ("work", "single", "stepper")
+CAPABILITIES = ("work", "single", "moody", "broken")
 
 
 class Sight(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bus.audit.record import Record
 from tests.chaos.check import check
 from tests.chaos.effects import Effect
 from tests.chaos.load import Expected, Mix, Sent
-from tests.chaos.log import Log, Published, content_of
+from tests.chaos.log import Log, Published, Turn, content_of
 from tests.chaos.takeover import quantile_ms, takeovers
 from tests.chaos.tally import Sight, Tally
 
@@ -104,6 +105,27 @@ def test_a_dead_letter_that_should_have_been_delivered() -> None:
 
 def test_a_later_one_that_comes_first() -> None:
     assert judged([SEEN[0], SEEN[2], SEEN[1]], DECIDED) == {"order_violations": 1}
+
+
+def test_two_runs_of_a_key_at_the_same_time() -> None:
+    def turns(*marks: str) -> dict[str, int]:
+        log = Log()
+        log.turns["k"] = [Turn((0, at, 0), mark.rstrip("."), mark.endswith(".")) for at, mark in enumerate(marks)]
+        return {name: count for name, count in check(Tally(), log, set()).counts.items() if count}
+
+    assert turns("a", "a.", "b", "b.") == {}
+    assert turns("a", "b", "a.", "b.")["order_violations"] > 0
+
+
+def test_more_than_one_message_comes_where_that_may_be() -> None:
+    tally, log = Tally(), Log()
+    tally.expect([replace(sent(1), expected=(Expected("fast", often=True),))])
+    tally.sights += [sight(1), sight(1, "out-4")]
+    assert check(tally, log, set()).counts["duplicated_effects"] == 0
+
+
+def test_what_is_remembered_at_the_end() -> None:
+    assert check(Tally(), Log(), set(), left=2).counts["left_remembered"] == 2
 
 
 def test_a_delivery_without_a_record_and_a_record_without_a_delivery() -> None:

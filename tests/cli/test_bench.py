@@ -68,6 +68,16 @@ def test_latency_of_both_ways(bus: Bus, home: Path) -> None:
     assert row["ratio_p50"] == pytest.approx(row["mediated_p50_ms"] / row["direct_p50_ms"], rel=0.05)
 
 
+def test_scatter_beside_the_relay(bus: Bus, home: Path) -> None:
+    ran = bus("bench", "scatter", "--home", home, "--conversations", "100", "--repeat", "1", "--output", "json")
+    assert ran.code == 0, ran.err
+    (row,) = ran.rows
+    assert 10 < row["conversations_per_s"] < row["messages_per_s"] < 1_000_000
+    assert row["relay_msgs_per_s"] > 50
+    assert row["ratio"] == pytest.approx(row["messages_per_s"] / row["relay_msgs_per_s"], abs=0.02)
+    assert row["cpu_us_per_message"] > 0 < row["relay_cpu_us_per_message"]
+
+
 def test_backlog_tells_of_memory(bus: Bus, home: Path) -> None:
     ran = bus("bench", "backlog", "--home", home, "--messages", "1000", "--output", "json")
     assert ran.code == 0, ran.err

@@ -188,7 +188,9 @@ def lethal(link: socket.socket) -> None:
         while True:
             head = link.recv(LENGTH.size, socket.MSG_WAITALL)
             frame = link.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL)
-            body = asked(frame)[1].body
+            delivery = asked(frame)[1]
+            assert isinstance(delivery, Delivery)
+            body = delivery.body
             if b"deadly" in body:
                 os.abort()
             said = b"nonsense"

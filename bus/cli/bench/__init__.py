@@ -9,6 +9,7 @@ from bus.cli.bench.latency import latency
 from bus.cli.bench.relay import relay
 from bus.cli.bench.routes import routes
 from bus.cli.bench.scale import scale
+from bus.cli.bench.scatter import scatter
 
 
 @click.group()
@@ -24,10 +25,11 @@ def bench() -> None:
       bus bench relay --messages 50000 --output json
       bus bench latency --rate 500
       bus bench routes --routes 10,1000
+      bus bench scatter --conversations 5000
       bus bench backlog --messages 500000
       bus bench scale --store postgresql://bus:secret@127.0.0.1/bus
     """
 
 
-for _command in (relay, latency, routes, backlog, scale):
+for _command in (relay, latency, routes, backlog, scale, scatter):
     bench.add_command(_command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ def by_bus(
     count: int,
     routes: RouteTable | None = None,
     begun: Callable[[], None] = lambda: None,
+    ends: Mapping[str, int] | None = None,
 ) -> Relayed:
     """Let one worker of this process work off what is in the ingress.
 
@@ -52,6 +53,10 @@ def by_bus(
         run: names the store: a fresh one.
         routes: other ones than the stage's.
         begun: called when the worker is about to consume, before the clock starts.
+        ends: how its inputs end, when they are not one a message, which is routed.
+
+    Returns:
+        What it took; its count is that of the inputs.
 
     Raises:
         BusError: not every message got through.
@@ -62,8 +67,10 @@ def by_bus(
     from bus.shell.calm import calm_process
     from bus.shell.sqlite_store import SqliteStore
 
+    expected = dict(ends or {"routed": count})
+    inputs = sum(expected.values())
     clock = Stopwatch()
-    meter = CountingMeter(count, clock)
+    meter = CountingMeter(inputs, clock)
 
     def turned(state: str) -> None:
         if state == "running":
@@ -78,9 +85,9 @@ def by_bus(
         worker.run()
     finally:
         store.close()
-    if meter.ends != {"routed": count} or stage.empty_sink() != count:
+    if meter.ends != expected or stage.empty_sink() != count:
         raise BusError(f"the benchmark's messages did not all get through: {meter.ends}; run it again")
-    return Relayed(count, clock.wall_s, clock.cpu_s, meter.decide_s, meter.commits)
+    return Relayed(inputs, clock.wall_s, clock.cpu_s, meter.decide_s, meter.commits)
 
 
 def by_bare_relay(stage: Stage, count: int) -> Relayed:

@@ -68,7 +68,7 @@ def bus_process(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=_environment(theirs),
+            env=environment_of(theirs),
             start_new_session=True,  # Ctrl-C is for us; we stop it
         )
     try:
@@ -93,8 +93,9 @@ def _await_ready(process: subprocess.Popen[str], log: Path) -> None:
     raise BusError(f"the bus did not start; its log ends:\n{log.read_text()[-2000:]}")
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """Ours, with every setting named, so that none of the user's own variables reaches the benchmark."""
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment of a process with these settings: ours, with every setting named, so that none of the user's own
+    variables reaches the benchmark."""
     plain = {name: value for name, value in environment().items() if not name.startswith("BUS_")}
     values = {each.name: getattr(settings, each.name) for each in dataclasses.fields(settings)}
     return plain | {f"BUS_{name.upper()}": str(value) for name, value in values.items() if value is not None}

@@ -17,12 +17,13 @@ from typing import TypeVar
 from bus.core.actions import Decision, Delivery
 from bus.core.errors import BusError
 from bus.core.facts import Facts
-from bus.core.faults import poisoned
+from bus.core.faults import poisoned, poisoned_run
 from bus.core.message import Message
+from bus.core.running import is_due, occasion
 from bus.core.table import RouteTable
 from bus.shell.trial.child import OUT_OF_MEMORY, Bounds, serve
 from bus.shell.trial.forks import ForkServer
-from bus.shell.trial.wire import ANSWER_BYTES, LENGTH, Garbled, Needs, Word, answered, ask
+from bus.shell.trial.wire import ANSWER_BYTES, LENGTH, Garbled, Needs, Subject, Word, answered, ask
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,19 @@ class Apart:
         """See `Place.bounced`."""
         return self._decision("bounced", delivery, None, facts)
 
+    def due(self, key: str, facts: Facts) -> tuple[Delivery, Decision] | None:
+        """See `Place.due`."""
+        if not is_due(key, facts):
+            return None
+        try:
+            made = self._ask("due", key, facts)
+            if isinstance(made, Decision) and made.message is not None:
+                return occasion(made.message, facts), made
+            self._forget()
+            raise Died("gave no decision")
+        except Died as died:
+            return poisoned_run(key, self._table, facts, str(died))
+
     def close(self) -> None:
         """End the child and the fork server."""
         self._hang_up()
@@ -83,11 +97,11 @@ class Apart:
         except Died as died:
             return poisoned(delivery, message, self._table, facts, str(died))
 
-    def _ask(self, word: Word, delivery: Delivery, facts: Facts) -> Message | Decision:
+    def _ask(self, word: Word, subject: Subject, facts: Facts) -> Message | Decision:
         """Put a question to the child, and again as long as it needs to know more for its answer; see `_once`."""
         known: dict[str, bytes | None] = {}
         for _ in range(_QUESTIONS):
-            made = self._once(word, delivery, facts, known)
+            made = self._once(word, subject, facts, known)
             if not isinstance(made, Needs):
                 return made
             known[made.key] = facts.recall(made.key)
@@ -95,7 +109,7 @@ class Apart:
         raise Died("wants to know too much of what is remembered")
 
     def _once(
-        self, word: Word, delivery: Delivery, facts: Facts, known: dict[str, bytes | None]
+        self, word: Word, subject: Subject, facts: Facts, known: dict[str, bytes | None]
     ) -> Message | Decision | Needs:
         """Put a question to the child.
 
@@ -107,7 +121,7 @@ class Apart:
         if self._link is None:
             self._link = self._forks.child()
             self._link.settimeout(STEP_S)
-        frame = ask(word, delivery, facts, known)
+        frame = ask(word, subject, facts, known)
         try:
             self._send(self._link, memoryview(LENGTH.pack(len(frame)) + frame))
             (size,) = LENGTH.unpack(self._receive(self._link, LENGTH.size))
@@ -122,8 +136,12 @@ class Apart:
             died = Died(f"gave an answer that cannot be used ({garbled})")
         except (OSError, EOFError):
             died = Died(self._how(self._forget()))
-        extra = {"queue": delivery.queue, "message_id": delivery.message_id}
-        _log.error("poison, after %d deliveries: the process that tried it %s", delivery.redelivered, died, extra=extra)
+        if isinstance(subject, str):
+            _log.error("poison, as the time of %s had come: the process that tried it %s", subject, died)
+        else:
+            extra = {"queue": subject.queue, "message_id": subject.message_id}
+            after = "poison, after %d deliveries: the process that tried it %s"
+            _log.error(after, subject.redelivered, died, extra=extra)
         raise died
 
     def _send(self, link: socket.socket, frame: memoryview) -> None:

@@ -20,9 +20,10 @@ from bus.core.facts import Facts
 from bus.core.message import Message
 from bus.core.pipeline import decide, understand
 from bus.core.redelivery import bounced
+from bus.core.running import due
 from bus.core.table import RouteTable
-from bus.shell.trial.place import fault
-from bus.shell.trial.wire import LENGTH, Needs, Word, answer, asked
+from bus.shell.trial.place import fault, fault_of_run
+from bus.shell.trial.wire import LENGTH, Needs, Subject, Word, answer, asked
 
 OUT_OF_MEMORY = 86
 """Exit code of a child that may not have as much memory as it wants."""
@@ -52,19 +53,20 @@ def serve(link: socket.socket, table: RouteTable, bounds: Bounds) -> None:
     faulthandler.register(signal.SIGPROF, all_threads=False, chain=True)  # says where it was, then ends it
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            word, delivery, facts = asked(_read(link))
+            word, subject, facts = asked(_read(link))
             signal.setitimer(signal.ITIMER_PROF, bounds.cpu_s)
             try:
-                made = _answer(word, delivery, table, facts)
+                made = _answer(word, subject, table, facts)
             except MemoryError:
                 os._exit(OUT_OF_MEMORY)
             signal.setitimer(signal.ITIMER_PROF, 0.0)
             link.sendall(LENGTH.pack(len(made)) + made)
 
 
-def _answer(word: Word, delivery: Delivery, table: RouteTable, facts: Facts) -> bytes:
+def _answer(word: Word, subject: Subject, table: RouteTable, facts: Facts) -> bytes:
     try:
-        return answer(_try(word, delivery, table, facts))
+        made = _due(subject, table, facts) if isinstance(subject, str) else _try(word, subject, table, facts)
+        return answer(made)
     except Needs as needs:
         return answer(needs)
 
@@ -81,6 +83,18 @@ def _try(word: Word, delivery: Delivery, table: RouteTable, facts: Facts) -> Mes
         raise
     except Exception as error:  # noqa: BLE001 - as in the worker: see bus.shell.trial.place
         return fault(delivery, understood, table, facts, error)
+
+
+def _due(key: str, table: RouteTable, facts: Facts) -> Decision:
+    """What follows when the time of a run has come; the worker asks only about such as are due."""
+    try:
+        made = due(key, facts, table)
+    except (MemoryError, Needs):
+        raise
+    except Exception as error:  # noqa: BLE001 - as in the worker: see bus.shell.trial.place
+        made = fault_of_run(key, table, facts, error)
+    assert made is not None
+    return made[1]
 
 
 def _bound_memory(more_mb: int) -> None:

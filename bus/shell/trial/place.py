@@ -7,10 +7,11 @@ from typing import Protocol
 
 from bus.core.actions import Decision, Delivery
 from bus.core.facts import Facts
-from bus.core.faults import faulted
+from bus.core.faults import faulted, faulted_run
 from bus.core.message import Message
 from bus.core.pipeline import decide, understand
 from bus.core.redelivery import bounced
+from bus.core.running import due
 from bus.core.table import RouteTable
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ class Place(Protocol):
 
     def bounced(self, delivery: Delivery, facts: Facts) -> Decision:
         """Decide what the broker gave up on."""
+
+    def due(self, key: str, facts: Facts) -> tuple[Delivery, Decision] | None:
+        """Decide what follows when the time of a run has come; see `bus.core.running.due`."""
 
 
 class Here:
@@ -57,9 +61,22 @@ class Here:
         """See `Place.bounced`."""
         return bounced(delivery, facts)
 
+    def due(self, key: str, facts: Facts) -> tuple[Delivery, Decision] | None:
+        """See `Place.due`."""
+        try:
+            return due(key, facts, self._table)
+        except Exception as error:  # noqa: BLE001 - as above: nor may it stop all other runs
+            return fault_of_run(key, self._table, facts, error)
+
 
 def fault(delivery: Delivery, message: Message, table: RouteTable, facts: Facts, error: Exception) -> Decision:
     """Tell the log of an exception out of `decide`, in whichever process, and make a decision of it."""
     extra = {"message_id": message.id, "conversation_id": message.conversation}
     _log.error("deciding failed", exc_info=error, extra=extra)
     return faulted(delivery, message, table, facts, error)
+
+
+def fault_of_run(key: str, table: RouteTable, facts: Facts, error: Exception) -> tuple[Delivery, Decision] | None:
+    """The same for an exception out of `due`."""
+    _log.error("deciding failed when the time of %s had come", key, exc_info=error)
+    return faulted_run(key, table, facts, error)

@@ -20,7 +20,9 @@ from bus.core.errors import FAILURE_CLASSES, BusError, FailureClass
 from bus.core.facts import Facts, nothing_remembered
 from bus.core.message import ID, SOURCE, TYPE, Attribute, Message
 
-Word: TypeAlias = Literal["understand", "decide", "bounced"]
+Word: TypeAlias = Literal["understand", "decide", "bounced", "due"]
+Subject: TypeAlias = Delivery | str
+"""What a word is about: a delivery, or for `due` the key of a run."""
 T = TypeVar("T")
 
 LENGTH = struct.Struct("!I")
@@ -41,19 +43,19 @@ class Needs(BusError):
         self.key = key
 
 
-def ask(word: Word, delivery: Delivery, facts: Facts, known: Mapping[str, bytes | None]) -> bytes:
+def ask(word: Word, subject: Subject, facts: Facts, known: Mapping[str, bytes | None]) -> bytes:
     """Write a question to the child.
 
     Args:
         known: what is remembered, as far as the child has asked for it.
     """
     plain = replace(facts, recall=nothing_remembered)
-    return pickle.dumps((word, delivery, plain, dict(known)), pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps((word, subject, plain, dict(known)), pickle.HIGHEST_PROTOCOL)
 
 
-def asked(frame: bytes) -> tuple[Word, Delivery, Facts]:
+def asked(frame: bytes) -> tuple[Word, Subject, Facts]:
     """Read a question, in the child; its facts raise `Needs` for what they do not know."""
-    word, delivery, facts, known = pickle.loads(frame)
+    word, subject, facts, known = pickle.loads(frame)
 
     def recall(key: str) -> bytes | None:
         if key not in known:
@@ -61,7 +63,7 @@ def asked(frame: bytes) -> tuple[Word, Delivery, Facts]:
         found: bytes | None = known[key]
         return found
 
-    return word, delivery, replace(facts, recall=recall)
+    return word, subject, replace(facts, recall=recall)
 
 
 def answer(result: Message | Decision | Needs) -> bytes:

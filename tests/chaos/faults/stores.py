@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from tests.chaos.children import PATIENCE_S, ROOT
-from tests.chaos.world import ROUTES, World
+from tests.chaos.world import World
 
 UNREACHABLE = 3  # exit code of `bus` for a broker or store that cannot be had
 
@@ -27,7 +27,7 @@ def second_store(world: World) -> None:
 
 
 def _started(world: World, environment: dict[str, str]) -> tuple[int | None, str]:
-    words = [sys.executable, "-m", "bus", "run", str(ROUTES), "--output", "json"]
+    words = [sys.executable, "-m", "bus", "run", str(world.scene.routes), "--output", "json"]
     with subprocess.Popen(
         words, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
