@@ -75,6 +75,16 @@ def test_the_next_group_begins_when_one_is_complete(aggregated: Any) -> None:
     assert w.memory == {}
 
 
+def test_groups_of_a_conversation(tmp_path: Path) -> None:
+    routes = AGGREGATE.replace("serial_by: data.order\n", "").replace("by: data.order", "by: msg.conversationid")
+    w = RunWorld(catalog(tmp_path, routes.replace("COMPLETE", "{when: data.last}").replace("HOW", "fail")))
+    for n, (conversation, last) in enumerate((("a", False), ("b", False), ("a", True), ("a", False), ("a", True))):
+        w.send({"order": conversation, "n": n, "last": last}, id_=f"m{n}", conversationid=conversation)
+    w.pass_time(0)
+    groups = sorted([each["n"] for each in request["data"]["results"]] for request in w.requests)
+    assert groups == [[0, 2], [3, 4]]
+
+
 def test_adding_to_a_group_costs_the_same_however_large_it_is(aggregated: Any) -> None:
     w = aggregated("{count: '300'}")
     sizes = []
