@@ -128,7 +128,8 @@ SPEC = Spec(
     "group is complete the first goes on with the data of all, in the order in which they came. `into` gets `{results: "
     "[data], completeness, missing, degraded}`; `completeness` is 0 when a group that is not whole has no `count`. "
     "Groups are those of a `serial_by` key of the route, whose other messages go on while one waits here, or, with a "
-    "`by` that reads `msg.conversationid`, of a conversation. What comes after a group is complete begins another.",
+    "`by` that reads `msg.conversationid`, of a conversation. What comes after a group is complete begins another. The "
+    "answer goes to who sent the first.",
     shape=Record(
         {
             "by": Field(Expr(), "CEL giving the key of the group."),
