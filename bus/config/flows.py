@@ -109,7 +109,7 @@ class FlowReader:
         spec = self.steps[kind.text]
         within = WITHIN.get(spec.kind, {})
         shape = ShapeReader(self.slots, names, self._nested, self.targets.read, within, self.observer)
-        copies, parts = list(self._copies), list(self._parts)
+        copies, parts, inside = list(self._copies), list(self._parts), len(self.asked)
         self._copies += [spec.kind] if spec.kind in COPIES else []
         self._parts += [spec.kind] if spec.kind in PARTS else []
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
@@ -133,7 +133,8 @@ class FlowReader:
         check_join(body.get(kind.text), self.slots.reader)
         capabilities = tuple(asked(parsed)) if spec.remembers(parsed) else ()
         self.asked += capabilities if rules_node is None else ()
-        check_retry(rules_node, capabilities, self.targets.namespace, self.slots.reader)
+        within_it = (*capabilities, *self.asked[inside:])  # to try a step again is to ask again what it asks inside
+        check_retry(rules_node, within_it, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         if placed is not None:
@@ -165,6 +166,7 @@ class FlowReader:
         inner._copies, inner._parts = list(self._copies), list(self._parts)
         flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
         self.memory = self.memory or inner.memory
+        self.asked += inner.asked
         self.homed = self.homed or inner.homed
         return shape.typed({**given, "flow": flow}, read.after["data"])
 
