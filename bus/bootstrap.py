@@ -59,6 +59,7 @@ def load(
     watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
+    secrets: bool = True,
     published: Sequence[Path] | None = None,
 ) -> Loaded:
     """Read the integrations in `folders`, with every finding; never refuses.
@@ -69,13 +70,16 @@ def load(
         watch: notes down what expressions do, for `bus explain`.
         tests: read the route tests too.
         coverage: notes what of the routes runs; for tests only.
+        secrets: refuse a configuration without its secrets; where no agent is run, nobody needs them.
         published: the same as they were published, whose contracts these must keep.
     """
     from bus.config import loading
     from bus.core.registry import STEPS
 
     variables = current_environment() if environment is None else environment
-    return loading.load(folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage, published=published)
+    return loading.load(
+        folders, variables, STEPS, watch=watch, tests=tests, coverage=coverage, secrets=secrets, published=published
+    )
 
 
 def load_against(folders: Sequence[Path], published: str, *, tests: bool = False) -> Loaded:

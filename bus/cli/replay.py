@@ -46,7 +46,7 @@ def replay(
 
     if (conversation is None) == (since is None):
         raise click.UsageError("write a conversation, or --since TIME for all that are newer")
-    loaded = bootstrap.load(folders_of((against,)))
+    loaded = bootstrap.load(folders_of((against,)), secrets=False)
     catalog = bootstrap.table(loaded).catalog
     log = bootstrap.history(settings_of(flags))
     names = [conversation] if conversation is not None else log.since(_epoch_s(since or ""))

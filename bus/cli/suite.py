@@ -55,13 +55,13 @@ class Suite:
 
 
 def run_suite(
-    folders: Sequence[Path], files: frozenset[Path], wanted: str | None, *, lenient: bool = False, watched: bool = False
+    folders: Sequence[Path], named: frozenset[Path], wanted: str | None, *, lenient: bool = False, watched: bool = False
 ) -> Suite:
     """Load and run.
 
     Args:
         folders: what is loaded.
-        files: the test files to run, resolved; none for all.
+        named: test files, and folders whose tests are to run, resolved.
         wanted: a part of the names of the tests to run; None for all.
         lenient: no tests at all is no error.
         watched: note down what expressions do in all tests; else only in those that fail.
@@ -73,8 +73,8 @@ def run_suite(
 
     began = time.perf_counter()
     coverage = Coverage()
-    loaded = bootstrap.load(folders, tests=True, coverage=coverage)
-    chosen = _chosen(loaded, files, wanted)
+    loaded = bootstrap.load(folders, tests=True, coverage=coverage, secrets=False)
+    chosen = _chosen(loaded, named, wanted)
     if loaded.catalog is None:
         return Suite(loaded.findings, (), coverage, loaded.named, True, time.perf_counter() - began)
     if not chosen and not lenient:
@@ -102,7 +102,7 @@ class _Watched:
         from bus.config.watch import Watch
 
         self._watch, self._coverage = Watch(), Coverage()
-        self._loaded = bootstrap.load(folders, watch=self._watch, tests=True, coverage=self._coverage)
+        self._loaded = bootstrap.load(folders, watch=self._watch, tests=True, coverage=self._coverage, secrets=False)
         self._facts = bootstrap.facts()
 
     def run(self, outcome: Outcome) -> Outcome:
@@ -120,9 +120,10 @@ class _Watched:
         return noted
 
 
-def _chosen(loaded: Loaded, files: frozenset[Path], wanted: str | None) -> tuple[RouteTest, ...]:
+def _chosen(loaded: Loaded, named: frozenset[Path], wanted: str | None) -> tuple[RouteTest, ...]:
     return tuple(
         each
         for each in loaded.tests
-        if (not files or Path(each.path).resolve() in files) and (wanted is None or wanted in each.name)
+        if any(Path(each.path).resolve().is_relative_to(path) for path in named)
+        and (wanted is None or wanted in each.name)
     )

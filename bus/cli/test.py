@@ -55,10 +55,10 @@ def test(
     from bus.cli.suite import run_suite
     from bus.cli.test_report import report
 
-    folders, files = _places(paths)
+    folders, named = _places(paths)
 
     def once() -> int:
-        suite = run_suite(folders, files, wanted, lenient=watch, watched=verbose)
+        suite = run_suite(folders, named, wanted, lenient=watch, watched=verbose)
         return report(suite, printer, listed=listed, least=least, verbose=verbose)
 
     if not watch:
@@ -84,8 +84,7 @@ def _record(conversation: str, flags: Mapping[str, Any]) -> int:
 
 
 def _places(paths: tuple[Path, ...]) -> tuple[tuple[Path, ...], frozenset[Path]]:
-    """The folders to load, and the test files that were named; none for all."""
-    files = [each for each in paths if each.name.endswith(_TESTS)]
+    """The folders to load, and what was named: the tests of files, and of all files in folders."""
     chosen = folders_of(paths)
-    folders = tuple(dict.fromkeys(each.parent if each in files else each for each in chosen))
-    return folders, frozenset(each.resolve() for each in files)
+    folders = tuple(dict.fromkeys(each.parent if each.name.endswith(_TESTS) else each for each in chosen))
+    return folders, frozenset(each.resolve() for each in chosen)

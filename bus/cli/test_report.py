@@ -16,7 +16,8 @@ from bus.cli.dlq import finding_text
 from bus.cli.explain import seen_data, seen_text
 from bus.cli.tap import failure_data
 from bus.config.finding import as_command
-from bus.core.running import FLOW_DUE
+from bus.core.message import FLOW_TOLD
+from bus.core.running import FLOW_DUE, REHOMED
 from bus.rehearsal.coverage import UNITS, percent
 from bus.rehearsal.matching import clipped, shown
 from bus.rehearsal.stage import NOT_SENT, decoded
@@ -118,6 +119,8 @@ def account(outcome: Outcome, every: bool = False) -> Iterator[str]:
     calls = {each.request.id: each for each in outcome.calls}
     shown_in = {miss.hop for miss in outcome.misses}
     for hop in outcome.hops:
+        if hop.decision.why == REHOMED and not every:
+            continue  # only the way to where it is decided, which comes next
         yield from _hop_lines(hop, calls, hop.number in shown_in, every)
     for text in outcome.waiting:
         yield f"          ! {text}"
@@ -152,6 +155,8 @@ def _what(message: Message | None) -> str:
         return "(not a message)"
     if message.type == FLOW_DUE:
         return "the time has come"
+    if message.type == FLOW_TOLD:
+        return "word of it comes to the run"
     return f"{message.type} from {message.source}  {clipped(shown(message.data), _DATA)}"
 
 
@@ -159,6 +164,8 @@ def _sent(output: Output) -> str:
     if output.kind in ("dead", "invalid"):
         return f"{output.target}  {output.type} as it came"
     type_ = "" if output.kind in ("event", "ingress") else f"  {output.type}"
+    if output.type == FLOW_TOLD:
+        return "the run that waits for it"
     target = output.target if output.kind != "ingress" else f"event:{output.type}"
     return f"{target}{type_}  {clipped(shown(decoded(output).data), _DATA)}"
 

@@ -48,8 +48,8 @@ class FlowReader:
         inside: the fragments that this flow is in, outermost first.
         place: what the route says of where its runs live; None when that is not known, as in a fragment by itself.
         memory: whether something was read that waits or remembers.
-        asked: the capabilities that are asked by steps without rules of their own.
         homed: whether something was read that must see all runs of the route.
+        asked: the capabilities that are asked by steps without rules of their own.
     """
 
     slots: Slots
@@ -59,8 +59,8 @@ class FlowReader:
     observer: Observer = UNOBSERVED
     place: RunPlace | None = None
     memory: bool = False
-    asked: list[str] = field(default_factory=list)
     homed: bool = False
+    asked: list[str] = field(default_factory=list)
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _copies: list[str] = field(default_factory=list)
@@ -128,7 +128,7 @@ class FlowReader:
         self.memory = self.memory or spec.remembers(parsed)
         self.homed = self.homed or spec.homed
         check_join(body.get(kind.text), self.slots.reader)
-        capabilities = tuple(asked(parsed)) if spec.memory else ()
+        capabilities = tuple(asked(parsed)) if spec.remembers(parsed) else ()
         self.asked += capabilities if rules_node is None else ()
         check_retry(rules_node, capabilities, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)

@@ -75,6 +75,7 @@ def load(
     watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
+    secrets: bool = True,
     published: Sequence[Path] | None = None,
 ) -> Loaded:
     """Load integrations.
@@ -87,9 +88,10 @@ def load(
         watch: notes down what the compiled expressions do.
         tests: read the tests too. What a bus runs on does not hang on them.
         coverage: notes what of the catalog runs; for tests only.
+        secrets: they are needed; not where no agent is run.
         published: the same as they were published, to hold these against; whatever else is wrong there is not reported.
     """
-    loader = _loader(environment, steps, watch, tests, coverage)
+    loader = _loader(environment, steps, watch, tests, coverage, secrets)
     routes = loader.run([_plain(folder) for folder in folders])
     if published is not None:
         before = _loader(environment, steps)
@@ -107,10 +109,11 @@ def _loader(
     watch: Watch | None = None,
     tests: bool = False,
     coverage: Coverage | None = None,
+    secrets: bool = True,
 ) -> _Loader:
     reader, files = Reader(Findings()), Files()
-    assets, secrets = Assets(reader, files), Secrets(reader, environment)
-    return _Loader(reader, files, assets, secrets, steps, watch, tests, coverage)
+    assets, filled = Assets(reader, files), Secrets(reader, environment, secrets)
+    return _Loader(reader, files, assets, filled, steps, watch, tests, coverage)
 
 
 def _plain(path: Path) -> Path:

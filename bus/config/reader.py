@@ -22,17 +22,17 @@ _EXPRESSION_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9][A-Za-z0-9_-]*)*")
 _GLOB = re.compile(r"(\*|[A-Za-z0-9][A-Za-z0-9_-]*)(\.(\*|[A-Za-z0-9][A-Za-z0-9_-]*))*(\.\*\*)?|\*\*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB)")
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024 * 1024}
-_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h|d)")
 PATTERNS: Mapping[str, str] = {
     "name": NAME.pattern,
     "expression": _EXPRESSION_NAME.pattern,
     "type": _TYPE.pattern,
     "glob": _GLOB.pattern,
     "duration": _DURATION.pattern,
-    "size": _SIZE.pattern,
     "rate": _RATE.pattern,
+    "size": _SIZE.pattern,
 }
 """What names, durations and rates look like, for the editor schema: ECMA regular expressions, to be anchored."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

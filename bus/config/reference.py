@@ -39,8 +39,8 @@ _WORDS: dict[type, str] = {
     Text: "text",
     Integer: "whole number",
     Duration: "duration",
-    Size: "size",
     Rate: "rate",
+    Size: "size",
     TargetShape: "target",
     FlowShape: "flow",
 }

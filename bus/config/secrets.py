@@ -16,10 +16,12 @@ from bus.core.message import Json
 class Secrets:
     """Args:
     environment: the variables; nothing else of the process is looked at.
+    needed: report those that are not there; without agents to run nobody needs them.
     """
 
     reader: Reader
     environment: Mapping[str, str]
+    needed: bool = True
 
     def json(self, node: Node) -> Json:
         """The plain value of a node with every reference in its texts replaced."""
@@ -34,10 +36,12 @@ class Secrets:
         if not isinstance(node, Scalar) or not isinstance(node.value, str) or "${" not in node.text:
             return node
         filled = self._filled(node)
+        if not self.needed and filled == node.value:
+            return replace(node, broken=True)  # which is passed over in silence
         return replace(node, value=int(filled) if filled.isdecimal() and len(filled) < 19 else filled)
 
     def _filled(self, node: Scalar) -> str:
         text, unfilled = fill(str(node.value), self.environment)
-        for each in unfilled:
+        for each in unfilled if self.needed else ():
             self.reader.report(node, "secret-missing", each.what, each.instead, offset=each.offset)
         return text

@@ -43,8 +43,8 @@ _DEFINED: Mapping[type, str] = {
     TemplateFile: "templateFile",
     TableFile: "tableFile",
     Duration: "duration",
-    Size: "size",
     Rate: "rate",
+    Size: "size",
 }
 """Shapes that stand under `$defs`, because many places use them."""
 

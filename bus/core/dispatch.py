@@ -60,11 +60,11 @@ def permitted(target: Target, audience: Audience, labels: str, conversation: str
     if target.kind in ("event", "agent", "reply"):
         reason = audience.blocked(labels, asker.removeprefix("agent:") if target.kind == "reply" else None)
         if reason:
-            raise StepFailed("refusal", f"{name_of(target)}: {reason}")
+            raise StepFailed("refusal", f"{name_of(target)}: {reason}", code="label")
         return target
     fit = audience.fit(labels)
     if not fit:
-        raise StepFailed("refusal", f"{name_of(target)}: {audience.blocked(labels)}")
+        raise StepFailed("refusal", f"{name_of(target)}: {audience.blocked(labels)}", code="label")
     if audience.whole and len(fit) == len(audience.members):
         return target
     return replace(target, kind="agent", name=chosen(conversation.encode(), dict.fromkeys(fit, 1)))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from bus.core.actions import Failure
 from bus.core.address import labels_within
 from bus.core.errors import Refused
+from bus.core.identity import GATEWAY
 from bus.core.labels import names_of, text_of
 from bus.core.message import LABELS, REPLYTO, Message
 from bus.core.route import Catalog
@@ -30,9 +31,12 @@ def labelled_again(message: Message) -> Message:
 
 
 def barred(message: Message, agents: Iterable[str], catalog: Catalog) -> Failure | None:
-    """Why one of these agents may not have the message, or None when all may."""
+    """Why one of these agents may not have the message, or None when all may.
+
+    The gateway stands for clients, as the command line does: it hands on what it is asked for, and is no agent.
+    """
     labels = message.text(LABELS)
     if not labels or not catalog.labels:
         return None
-    reason = catalog.audience(agents).blocked(labels)
+    reason = catalog.audience(name for name in agents if name != GATEWAY).blocked(labels)
     return Failure("refusal", "label", f"`{message.type}`: {reason}") if reason else None

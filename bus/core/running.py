@@ -303,7 +303,7 @@ def _resumed(instance: Instance, cause: Message, why: str, facts: Facts, table: 
     if late is not None and late["ok"] is None:
         failure = Failure("timeout", "timeout", "its turn did not come before its deadline")
         return _failed(turn, RouteFailed(failure, "dead_letter"), [], [])
-    if TURN in instance.open or (route.serial_by is not None and not take(instance, memory, again=True)):
+    if TURN in instance.open or (route.serial_by is not None and not take(instance, memory)):
         return _waits(turn, (), [])
     message = instance.message
     msg: dict[str, Json] = {**cast("dict[str, Json]", message.attributes), CONVERSATION: message.conversation}

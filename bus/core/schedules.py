@@ -6,7 +6,8 @@ in one commit, so each planned time is sent once, whichever worker does it. Of s
 latest is sent, late, and the others are not.
 
 Daylight saving time is Debian cron's, by cronsim: a fixed time that the clock jumps over comes right after the jump,
-one that comes twice is sent once, and what runs every hour or every few minutes goes by what the clock shows.
+one that comes twice is sent once, and what runs every hour or every few minutes goes by what the clock shows. The zones
+are data that come with Python, read once: nothing else is looked at, and the time is always given.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ YAML by the shape, reports what does not fit with its position, and hands `build
     Text, Integer, Choice   str, int, str
     Number      float
     Duration    float, seconds (`8s`, `500ms`, `7d`)
-    Size        int, bytes (`512B`, `16KiB`, `1MiB`)
     Rate        float, so many in a second (`20/s`, `100/m`, `5/h`)
+    Size        int, bytes (`512B`, `16KiB`, `1MiB`)
     TargetShape Target
     FlowShape   Flow
     MapOf, ListOf           dict[str, parsed] (in file order), tuple[parsed, ...]
@@ -93,13 +93,13 @@ class Duration:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """A number with a unit: B, KiB, MiB."""
+class Rate:
+    """A number for each s, m, h or d."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """A number for each s, m, h or d."""
+class Size:
+    """A number with a unit: B, KiB, MiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Whose turn it is: of the runs of one `serial_by` key only one goes on at a time, the others stand in line.
 
-The line is a cell of the key: who has the turn, who has had it before and comes back, who has not had it yet. A run
-has the turn from its start to its end, but not while it rests (`RunMemory.rest`): what it waits for then, only others
-of its key can bring. When one of them does, it comes back into the line, before those that are new.
+The line is a cell of the key: who has the turn, who comes back to it, who is new. A run has the turn from its start to
+its end, but not while it rests (`RunMemory.rest`): what it waits for then, only others of its key can bring. When one
+of them does, it comes back, before those that are new. When its time is over instead, it stands behind all who have
+come before that: one of them may bring it yet.
 """
 
 from __future__ import annotations
@@ -14,16 +15,12 @@ TURN = "#turn"
 """The path at which a run waits for its turn."""
 
 
-def take(instance: Instance, memory: RunMemory, *, again: bool = False) -> bool:
-    """Take the turn, or stand in line for it.
-
-    Args:
-        again: it has had the turn before.
-    """
+def take(instance: Instance, memory: RunMemory) -> bool:
+    """Take the turn, or stand in line for it."""
     line = memory.cell(line_of(instance.home))
     if not line:
         line.update({"run": "", "back": [], "next": []})
-    mine = line["back"] if again else line["next"]
+    mine = line["back"] if instance.id in line["back"] else line["next"]
     for waiting in (line["back"], line["next"]) if not line["run"] else ():
         while waiting and waiting[0] != instance.id and not memory.lives(waiting[0]):
             waiting.pop(0)

@@ -158,6 +158,7 @@ class Work:
         at: path of the step that runs.
         around: rules of the steps that this one stands in.
         items_left: how many items the message may still be split into.
+        weighed: bytes of data that items of splits send, counted together.
         labels: as steps have left them (text of the attribute), or None for those that the message came with.
         secret: key of this namespace, for keyed hashes; nothing that leaves may be made of it in another way.
         controls: the running bus's switches; one that is not there is off.
@@ -178,6 +179,7 @@ class Work:
     at: str = ""
     around: tuple[tuple[OnError, ...], ...] = ()
     items_left: int = MOST_ITEMS
+    weighed: list[int] = field(default_factory=lambda: [0])
     labels: str | None = None
     asker: str = ""
     secret: bytes = b""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from bus.core.instance import Instance
+from bus.core.running import REHOMED
 from bus.rehearsal.stage import Hop, Stage
 
 Where: TypeAlias = Callable[[str, str], "str | None"]
@@ -27,7 +28,11 @@ class Causes:
     def first(self) -> str:
         """The first failure; else what a run waits for; else why a message was wanted by nobody; else ""."""
         failures = [text for hop in self.hops if (text := self.of(hop))]
-        ended = [hop.decision.reason for hop in self.hops if hop.decision.end != "waiting" and hop.decision.reason]
+        ended = [
+            each.decision.reason
+            for each in self.hops
+            if each.decision.reason and each.decision.end != "waiting" and each.decision.why != REHOMED
+        ]
         return next(iter([*failures, *self.waiting, *ended]), "")
 
     def of(self, hop: Hop) -> str:

@@ -56,7 +56,7 @@ class Coverage:
     reached: set[int] = field(default_factory=set)
     _taken: int = 0
     _known: dict[tuple[str, str, int, int, str], int] = field(default_factory=dict)
-    _steps: dict[tuple[str, str], Place] = field(default_factory=dict)
+    _steps: dict[tuple[str, str], Place | None] = field(default_factory=dict)
 
     def _point(self, unit: Unit, place: Place, what: str) -> Callable[[], None]:
         # What several routes share by a fragment stands in one place, and is one thing to test.
@@ -87,7 +87,8 @@ class Coverage:
             falls_through: none of its flows may fit, which is a branch as well; those were handed over before it.
             join: its join, whose outcomes are branches.
         """
-        self._steps[place.route, placed.id] = place
+        key = (place.route, placed.id)
+        self._steps[key] = place if self._steps.get(key, place) == place else None  # a fragment counts its own steps
         run = self._ran(placed.run, self._point("steps", place, f"{placed.id} never ran"))
         if falls_through:
             what = f"{placed.id} never falls through, with no case that fits"
@@ -154,7 +155,7 @@ class Coverage:
         return replace(target, to_subscribers=True) if unwanted else target
 
     def where(self, route: str, step: str) -> str | None:
-        """`file:line` of a step, or None when there is none of this id."""
+        """`file:line` of a step, or None when there is none of this id, or more than one."""
         place = self._steps.get((route, step))
         return None if place is None else f"{place.path}:{place.line}"
 

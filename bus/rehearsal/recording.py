@@ -227,8 +227,8 @@ def said(found: Recording) -> Iterator[Said]:
         error: Json = None
         if record.failure is not None:
             error = {"class": record.failure.failure, "code": record.failure.code}
-        if record.end == "filtered":
-            yield Said("channel", "filtered", None)
+        if record.end in ("filtered", "consumed"):
+            yield Said("channel", record.end, None)
         for output in entry.outputs:
             if output.kind == "dead" or output.kind == "invalid":
                 yield Said("channel", output.kind, None, error)

@@ -10,8 +10,8 @@ from bus.core.errors import FailureClass
 from bus.core.message import Json
 from bus.rehearsal.matching import Matcher
 
-CHANNELS = ("dead", "invalid", "filtered")
-"""Where a message may end: the Dead Letter Channel, the Invalid Message Channel, or on purpose nowhere."""
+CHANNELS = ("dead", "invalid", "filtered", "consumed")
+"""Where a message may end: the Dead Letter Channel, the Invalid Message Channel, on purpose nowhere, or in a group."""
 
 SeenKind: TypeAlias = Literal["capability", "agent", "event", "reply", "channel"]
 

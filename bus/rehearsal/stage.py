@@ -276,8 +276,8 @@ class Stage:
                 self.memory[change.key] = (change.body, change.due_s)
                 if change.due_s is not None:
                     heapq.heappush(self._times, (change.due_s, change.key))
-        if decision.end == "filtered":
-            self._see(hop, "channel", "filtered", decision.message)
+        if decision.end in ("filtered", "consumed"):
+            self._see(hop, "channel", decision.end, decision.message)
         for output in decision.outputs:
             if output.kind in ("dead", "invalid"):
                 self._see(hop, "channel", output.kind, decision.message)

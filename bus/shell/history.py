@@ -23,6 +23,7 @@ from bus.shell.store_rules import entries_of
 
 PREFIX_MIN = 4  # shorter beginnings of an id fit too many conversations to be of use
 _LISTED = 5
+_BACK = 1000  # records that are looked back at first
 _NEAR = 16  # segments kept unpacked: conversations of one time stand in the same ones
 
 
@@ -101,15 +102,22 @@ class History:
         """Read the bodies that belong to these records."""
         return [(each, self.entry(each.partition, each.seq)) for each in found]
 
-    def since(self, epoch_s: float, progress: Progress | None = None) -> list[str]:
+    def since(self, epoch_s: float) -> list[str]:
         """List the conversations in which something arrived since then, in order."""
-        tail, last = self.tail(None), self._log.last()
+        tail = self._before(epoch_s)
         names: dict[str, None] = {}
         while found := tail.read():
             names.update(dict.fromkeys(each.conversation for each in found if each.received_s >= epoch_s))
-            if progress is not None:
-                progress(tail.position, max(last, tail.position))
         return list(names)
+
+    def _before(self, epoch_s: float) -> Tail:
+        """A tail that begins before a time, found from the end of the log in strides that grow."""
+        back, last = _BACK, list[Record]()
+        while True:
+            oldest = self.tail(back).read(1)[:1]
+            if not oldest or oldest == last or oldest[0].received_s < epoch_s:
+                return self.tail(back)
+            back, last = back * 8, oldest
 
     def tail(self, back: int | None = 0) -> Tail:
         """Follow the log from its end.

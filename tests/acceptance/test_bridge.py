@@ -21,27 +21,26 @@ BRIDGED = Path(__file__).parent / "bridged"
 
 @pytest.fixture
 def buses(broker: TestBroker, namespace: str, tmp_path: Path) -> Iterator[tuple[LiveBus, LiveBus]]:
+    """Two of them, of which the shop runs."""
     shop, mill = (
         LiveBus(BRIDGED / name, tmp_path / name, f"{namespace}{name}", broker.bus_url, broker.agent_url)
         for name in ("shop", "mill")
     )
-    for bus in (shop, mill):
-        bus.begin(MILL_URL=broker.agent_url, MILL_NAMESPACE=mill.namespace)
-    for bus in (shop, mill):
-        bus.hear("ready")
+    shop.start(MILL_URL=broker.agent_url, MILL_NAMESPACE=mill.namespace)
     yield shop, mill
     for bus in (shop, mill):
         bus.stop()
 
 
-async def bridged(shop: LiveBus, mill: LiveBus) -> asyncio.Task[None]:
+async def bridged(shop: LiveBus, mill: LiveBus, wait: bool = True) -> asyncio.Task[None]:
     """Run the bridge as it is declared."""
     environment = {"MILL_URL": mill.agent_url, "MILL_NAMESPACE": mill.namespace}
     loaded = bootstrap.load([shop.folder], environment)
     assert loaded.catalog is not None
     ready = asyncio.Event()
     running = asyncio.create_task(Bridge(loaded.catalog.agents["bridge"], {}).run(shop.settings, ready.set))
-    await asyncio.wait_for(ready.wait(), 30)
+    if wait:
+        await asyncio.wait_for(ready.wait(), 30)
     return running
 
 
@@ -63,6 +62,7 @@ async def taken(bus: LiveBus, queue: str, count: int) -> list[dict[str, Any]]:
 
 async def test_events_are_carried_once_in_order_and_never_back(buses: tuple[LiveBus, LiveBus]) -> None:
     shop, mill = buses
+    await asyncio.to_thread(mill.start)
     running = await bridged(shop, mill)
     for number in range(40):
         more = {"conversationid": f"c{number % 2}", "labels": "eu"}
@@ -83,5 +83,17 @@ async def test_events_are_carried_once_in_order_and_never_back(buses: tuple[Live
     # What came over the bridge was given to it on the other side, too, and stayed there.
     assert await taken(mill, "agent.packer", 0) == []
     assert len({each["id"] for each in back}) == 41
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_while_the_other_bus_is_away_events_wait_in_order(buses: tuple[LiveBus, LiveBus]) -> None:
+    shop, mill = buses
+    running = await bridged(shop, mill, wait=False)
+    for number in range(10):
+        await asyncio.to_thread(partial(said, shop, "seller", "order.placed", number, conversationid="c"))
+    await taken(shop, "agent.seller", 10)  # they are decided, and have been in the bridge's inbox
+    await asyncio.to_thread(mill.start)
+    assert [each["data"]["n"] for each in await taken(mill, "agent.packer", 10)] == list(range(10))
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -95,6 +95,9 @@ def test_a_route_with_memory_is_shown_up_to_where_it_waits(bus: Bus, hello: Path
     assert (ran.code, row["end"], row["route"]) == (0, "routed", "hello/hello")
     assert [each["text"] for each in row["expressions"]][-2:] == ["serial_by data.name", "{{ data.name }}"]
     assert [(each["target"], each["data"]) for each in row["outputs"]] == [("capability:greeting", {"name": "Ada"})]
+    (hello / "hello.yaml").write_text(MEMORY.replace("- call", "- delay: {for: 1h}\n- call"))
+    (row,) = (ran := bus("explain", "hello.asked", '{"name": "Ada"}', "--routes", hello)).rows
+    assert (ran.code, row["end"], row["outputs"]) == (0, "waiting", [])
 
 
 MEMORY = """\

@@ -129,6 +129,7 @@ def test_what_agents_or_authors_write_reaches_no_terminal_raw(bus: Bus, tested: 
 def test_a_file_a_name_and_none(bus: Bus, failing: Path) -> None:
     (failing / "other.test.yaml").write_text(PASSING)
     assert bus("test", failing / "other.test.yaml").rows[-1]["passed"] == 1
+    assert bus("test", failing / "other.test.yaml", failing).rows[-1]["failed"] == 1
     assert bus("test", failing, "-k", "French").rows[-1]["failed"] == 1
     none = bus("test", failing, "-k", "Latin")
     assert none.code == 2
@@ -141,6 +142,16 @@ def test_mistakes_in_tests_are_findings(bus: Bus, tested: Path) -> None:
     assert ran.code == 1
     assert "hello.test.yaml:5:3: error[unknown-key]: unknown key `expcet` in a test; write `expect`" in ran.out
     assert bus("lint", tested).code == 1
+
+
+def test_secrets_are_not_needed(bus: Bus, tested: Path) -> None:
+    agents = tested / "agents.yaml"
+    settings = (
+        "adapter: stdio, command: [x, '${NO_SUCH_KEY}', '${file:/no/such/file}'], concurrency: '${NO_SUCH_COUNT}'"
+    )
+    agents.write_text(agents.read_text().replace("adapter: external", settings))
+    assert bus("lint", tested).code == 1
+    assert bus("test", tested).code == 0
 
 
 def test_tests_are_no_part_of_what_a_bus_runs_on(bus: Bus, tested: Path) -> None:

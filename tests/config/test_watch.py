@@ -25,6 +25,7 @@ NAMES: dict[str, Json] = {
         ("data.list[1].price", 3, {"data.list[1].price": 3}),
         ("data.list.map(x, x.price * data.n)", [10, 15], {"data.list": NAMES["data"]["list"], "data.n": 5}),  # type: ignore[index,call-overload]
         ("size(data.list[size(data.list) - 1]) == 1", True, {"data.list": NAMES["data"]["list"]}),  # type: ignore[index,call-overload]
+        ("data.list.map(data, data.price)", [2, 3], {"data.list": NAMES["data"]["list"]}),  # type: ignore[index,call-overload]
         ("1 + 1", 2, {}),
     ],
 )

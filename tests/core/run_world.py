@@ -22,7 +22,7 @@ from tests.core.world import FACTS
 
 AGENTS = """\
 agents:
-  desk: {adapter: external, publishes: ["asked", "item"]}
+  desk: {adapter: external, publishes: [asked, item, piece, numbered]}
   grader: {adapter: external, capabilities: [grade], attributes: {cleared: true}}
   other: {adapter: external, capabilities: [other], attributes: {cleared: true}}
   third: {adapter: external, capabilities: [third]}
@@ -31,6 +31,7 @@ capabilities:
   other: {request: schemas/any.v1.json, reply: schemas/any.v1.json, idempotent: true}
   third: {request: schemas/any.v1.json, reply: schemas/any.v1.json, idempotent: true}
 """
+TYPES = ("asked", "item", "piece", "numbered", "done", "seen")
 OF = {"grade": "grader", "other": "other", "third": "third"}
 
 
@@ -40,7 +41,7 @@ def catalog(folder: Path, routes: str) -> RouteTable:
     (folder / "t" / "schemas" / "any.v1.json").write_text("{}")
     text = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
     (folder / "t" / "schemas" / "text.v1.json").write_bytes(orjson.dumps(text))
-    types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in ("asked", "item", "done", "seen"))
+    types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in TYPES)
     labels = "labels: {personal: {requires: {cleared: true}}, inner: {}, said: {}}\n"
     (folder / "t" / "integration.yaml").write_text(f"integration: t\ntypes:\n{types}{labels}")
     (folder / "t" / "agents.yaml").write_text(AGENTS)

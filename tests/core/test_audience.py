@@ -149,6 +149,14 @@ def test_an_asker_that_may_not_have_the_answer_is_told_so(tmp_path: Path) -> Non
     assert (places(refused), "agent `far` lacks" in refused.reason) == (["dead", "agent:far"], True)
 
 
+def test_clients_of_the_gateway_are_no_agents(tmp_path: Path) -> None:
+    entry = 'gateway: {tickets: {http: "POST /tickets", type: ticket, wait: 5s}}\n'
+    shop = table(tmp_path, integration=INTEGRATION + entry, agents=AGENTS, routes=ROUTES, any__json=ANYTHING)
+    request = asked(shop, source="gateway", replyto="agent:gateway").outputs[0]
+    assert opened(request)["labels"] == "personal"
+    assert places(answered(shop, request, request.name)) == ["agent:gateway"]
+
+
 def test_labels_can_be_removed_and_read(tmp_path: Path) -> None:
     shop = made(
         tmp_path,

@@ -161,6 +161,17 @@ def test_a_gap_is_left_out_or_fails(tables: dict[str, RouteTable]) -> None:
     assert numbers(world) == [1, "gap", "gap", 2, 3, "late"]
 
 
+def test_who_stands_in_line_has_come(tables: dict[str, RouteTable]) -> None:
+    world = RunWorld(tables["fail"])
+    for n in (1, 2, 4, 3):
+        world.send({"account": "a", "n": n, "calls": True}, id_=f"m{n}")
+    for _ in range(4):  # each call takes longer than a message waits for those before it
+        world.pass_time(40)
+        world.answer("other", 1)
+        world.pass_time(0)
+    assert numbers(world) == [1, 2, 3, 4]
+
+
 def test_what_begins_in_the_middle_waits_once(tables: dict[str, RouteTable]) -> None:
     for how in ("fail", "release"):
         world = sent(RunWorld(tables[how]), 57, 56, 58, apart_s=5)

@@ -52,7 +52,7 @@ def test_lines(text: str, lines: list[str]) -> None:
     assert [each.data for each in on.sent] == lines
 
 
-@given(st.lists(st.lists(st.integers(), max_size=30), max_size=40))
+@given(st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=30), max_size=40))
 def test_splits_within_splits_are_bounded_together(lists: list[list[int]]) -> None:
     inner = split(each=expr("data", lambda names: names["data"]))
     on = work(cast(Json, {"list": lists}))
@@ -65,6 +65,16 @@ def test_splits_within_splits_are_bounded_together(lists: list[list[int]]) -> No
         split(flow=flow(("split", inner)))(on)
         assert [each.data for each in on.sent] == [item for items in lists for item in items]
         assert on.items_left == 100 - count
+
+
+def test_a_large_message_is_not_sent_along_with_each_item() -> None:
+    whole = Target("event", "out", "out", lambda names: names["request"], to_subscribers=True)
+    heavy: Json = {"list": [*range(90)], "text": "x" * 200_000}
+    with pytest.raises(StepFailed, match="the items come to more than 16 MiB"):
+        split(to=whole)(work(heavy))
+    on = work({"list": [*range(90)], "text": "x" * 100_000})
+    split(to=whole)(on)
+    assert len(on.sent) == 90
 
 
 def test_copies_carry_no_return_address() -> None:

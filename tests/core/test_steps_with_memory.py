@@ -27,11 +27,14 @@ steps:
     to: {capability: other, data: {grade: "{{ vars.grade.text }}", number: "{{ index }}"}}
 to: {reply: ok, data: split}
 """)
-    w.send({"list": ["a", "b"]})
-    for text in ("A", "B"):
+    w.send({"list": ["a", "b", "c"]})
+    for text in ("A", "B", "C"):
         assert w.heard() == []
+        assert all(b"split#1[0]/" not in body or text == "A" for body, _ in w.memory.values())
         w.answer("grade", {"text": text})
-    assert [each["data"] for each in w.requests] == [{"grade": "A", "number": 0}, {"grade": "B", "number": 1}]
+    assert [each["data"] for each in w.requests] == [
+        {"grade": text, "number": number} for number, text in enumerate("ABC")
+    ]
     assert (w.heard(), w.memory) == (["split"], {})
 
 
@@ -114,3 +117,20 @@ to: {reply: ok}
     w.controls = {}
     w.answer("grade", {"text": "A"})
     assert w.heard() == [{}, {"checked": True}]
+
+
+def test_a_call_may_be_named_by_the_message_and_chooses_agents(world: Any) -> None:
+    w = world("""
+route: r
+match: {type: asked}
+steps:
+- call: {capability: "{{ data.skill }}", allow: [grade, other], data: 1, into: vars.said}
+- call: {capability: grade, where: {cleared: true}, data: 2, into: vars.grade}
+to: {reply: ok, data: "{{ vars.said }}"}
+""")
+    w.send({"skill": "other"})
+    w.answer("other", 7)
+    w.answer("grade", {"text": "A"})
+    assert (w.heard(), w.memory) == ([7], {})
+    w.send({"skill": "third"}, id_="m2")
+    assert w.heard()[1]["reason"] == "target `third` is not in `allow`: grade, other"

@@ -56,7 +56,7 @@ class Desk:
         loaded = load([self.folder / "t"], {}, STEPS, tests=True, coverage=self.coverage)
         assert [str(each) for each in loaded.findings] == []
         assert loaded.catalog is not None
-        return [rehearse(each, loaded.catalog, FACTS) for each in loaded.tests]
+        return [rehearse(each, loaded.catalog, FACTS, self.coverage.where) for each in loaded.tests]
 
     def check(self, routes: str, *tests: str) -> None:
         for each in self.run(routes, *tests):
@@ -193,6 +193,23 @@ to: {reply: ok, data: {limit: "{{ config.limit }}"}}
     assert [(each.expected, each.got, each.lines) for one in outcomes for each in one.misses] == []
 
 
+def test_a_step_whose_id_a_fragment_has_too_is_told_by_its_route(desk: Desk) -> None:
+    routes = """\
+fragment: checked
+steps: [{filter: data.n > 1}]
+---
+route: ask
+match: {type: asked}
+steps:
+- use: {fragment: checked}
+- filter: data.missing > 1
+to: {reply: ok}
+"""
+    (outcome,) = desk.run(routes, "do: [{send: {type: asked, data: {n: 3}}}]\nexpect: [{reply: ok}]")
+    (miss,) = outcome.misses
+    assert f"step filter#1 ({desk.folder}/t/routes.yaml:4) failed" in miss.because
+
+
 def test_schedules_that_are_named_send_while_time_passes(desk: Desk) -> None:
     catalog(desk.folder, "route: daily\nmatch: {type: asked}\nto: {capability: grade}\n")
     nightly = '{cron: "0 6 * * MON-FRI", zone: Europe/Berlin, type: asked, data: {text: night}}'
@@ -216,11 +233,43 @@ expect:
     assert [(each.expected, each.got, each.lines) for one in outcomes for each in one.misses] == []
 
 
+def test_messages_are_collected_while_time_passes_and_at_the_deadline(desk: Desk) -> None:
+    routes = """\
+route: batch
+match: {type: asked}
+serial_by: data.order
+steps:
+- aggregate: {by: data.order, complete: {count: "2"}, join: {deadline: 10s, on_deadline: partial}, into: vars.all}
+to: {event: seen, data: {ids: "{{ vars.all.results.map(each, each.id) }}"}}
+"""
+    send = "{{send: {{type: asked, conversation: {order}, data: {{order: {order}, id: {id}}}}}}}"
+    one, two, three = (send.format(order="o", id=name) for name in "abc")
+    desk.check(
+        routes,
+        f"""
+do: [{one}, {{advance: 4s}}, {two}, {{advance: 2s}}, {three}]
+order: exact
+expect:
+- {{channel: consumed, at: 4s, data: {{id: b}}}}
+- {{sent: {{event: seen}}, at: 4s, data: {{ids: [a, b]}}}}
+- {{sent: {{event: seen}}, at: 16s, data: {{ids: [c]}}}}
+""",
+    )
+    assert desk.missed() == ["aggregate#1 never fails to join"]
+
+
 def test_what_a_run_still_waits_for_is_why_nothing_came(desk: Desk) -> None:
     forever = CALL.replace(", timeout: 10s", "")
     (outcome,) = desk.run(forever, f"agents: {{grade: {{never: true}}}}\n{SEND}\nexpect: [{{reply: ok}}]")
     (miss,) = outcome.misses
     assert miss.because == "route t/ask still waits for call#1 (`grade`)"
+
+
+def test_the_way_to_the_partition_of_a_key_is_no_reason(desk: Desk) -> None:
+    routes = "route: r\nmatch: {type: asked}\nserial_by: data.a\nsteps: [{filter: data.n > 1}]\nto: {reply: ok}\n"
+    (outcome,) = desk.run(routes, "do: [{send: {type: asked, data: {a: 1, n: 0}}}]\nexpect: [{reply: ok}]")
+    (miss,) = outcome.misses
+    assert miss.because == "filter: data.n > 1 is false"
 
 
 def test_conditions_and_handlers_of_routes_with_memory_are_branches(desk: Desk) -> None:

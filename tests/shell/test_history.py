@@ -202,6 +202,21 @@ def test_a_tail_begins_where_asked_and_goes_on(store: Store, read: Callable[[], 
     assert tail.read() == []
 
 
+def test_conversations_since_a_time_are_found_from_the_end(
+    store: Store, read: Callable[[], History], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.shell.history._BACK", 1)
+    for seq in range(1, 40):
+        entry = said(seq, f"c{seq:02}")
+        at_s = float(seq // 2)
+        later = entry.record.replace(b'"received_s":1.0', b'"received_s":%.1f' % at_s)
+        store.commit(Commit(entries={0: [entry._replace(record=later)]}))
+    history = read()
+    assert history.since(18.0) == [f"c{seq:02}" for seq in range(36, 40)]
+    assert history.since(0.0) == [f"c{seq:02}" for seq in range(1, 40)]
+    assert history.since(99.0) == []
+
+
 def test_ends_are_counted_over_all_or_the_newest(store: Store, read: Callable[[], History]) -> None:
     ends: list[End] = ["routed", "routed", "invalid", "filtered", "routed"]
     for seq, end in enumerate(ends, 1):

@@ -35,6 +35,34 @@ steps:
   on_error: [{retry: {attempts: 60, initial: 1s}, then: dead_letter}]
 to: {event: seen, data: {n: "{{ data.n }}", key: "{{ data.key }}"}}
 ---
+route: groups
+match: {type: piece}
+serial_by: data.key
+steps:
+- aggregate:
+    by: data.key
+    complete: {count: "3"}
+    join: {deadline: 1h, on_deadline: partial}
+    into: vars.all
+- delay: {for: 1s}
+- call: {capability: other, data: {n: "{{ data.n }}"}, into: vars.x}
+to: {event: seen, data: {group: "{{ vars.all.results }}", n: "{{ data.n }}"}}
+---
+route: sequences
+match: {type: numbered}
+serial_by: data.key
+steps:
+- idempotent: {by: data.number, window: 1h}
+- resequence: {by: data.key, sequence: data.number, deadline: 1h, on_gap: fail}
+- throttle: {rate: 2/s}
+- circuit_breaker:
+    failures: 2
+    window: 20s
+    reset: 3s
+    steps: [{call: {capability: third, data: {n: "{{ data.n }}", key: 0}, into: vars.x}}]
+  on_error: [{retry: {attempts: 60, initial: 1s}, then: dead_letter}]
+to: {event: seen, data: {n: "{{ data.n }}", key: "{{ data.key }}", number: "{{ data.number }}"}}
+---
 agents: {watcher: {adapter: external, subscribes: [seen]}}
 """
 
@@ -71,6 +99,13 @@ class Runs(World):
         )
         self.broker.publish(naming.ingress_exchange(NS), answer._replace(user_id="agents"))
 
+    def fail(self) -> None:
+        """Fail one request of each capability, if its route tries again."""
+        for capability in ("other", "third"):
+            for each in self.broker.take(f"{NS}.capability.{capability}", 1):
+                request = orjson.loads(each.delivery.body)
+                self._say(capability, OF[capability], request, "failed" if "key" in request["data"] else "replied")
+
     def seen(self) -> list[dict[str, Any]]:
         """What the watcher got, the first of each id, in order."""
         first: dict[str, dict[str, Any]] = {}
@@ -105,7 +140,9 @@ actions = st.lists(
     st.one_of(
         st.tuples(st.just("asked"), st.just(0)),
         st.tuples(st.just("item"), st.integers(0, 2)),
-        st.tuples(st.just("again"), st.integers(0, 5)),
+        st.tuples(st.just("piece"), st.integers(0, 1)),
+        st.tuples(st.just("numbered"), st.integers(0, 1)),
+        st.tuples(st.just("again"), st.integers(0, 9)),
         st.tuples(st.just("step"), st.integers(1, 9)),
         st.tuples(st.just("agents"), st.integers(1, 3)),
         st.tuples(st.just("fail"), st.just(1)),
@@ -117,35 +154,71 @@ actions = st.lists(
 )
 
 
+class Play:
+    """A script played in a world, and what it has sent."""
+
+    def __init__(self, made: Catalog) -> None:
+        self.world = Runs(made=made)
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.numbered: Counter[int] = Counter()
+
+    def send(self, what: str, key: int) -> None:
+        data = {} if what == "asked" else {"key": key}
+        if what == "numbered":  # 2, 1, 4, 3 ...
+            data["number"] = self.numbered[key] + (2 if self.numbered[key] % 2 == 0 else 0)
+            self.numbered[key] += 1
+        self.world.ask(len(self.sent), what, **data)
+        self.sent.append((what, data))
+
+    def act(self, what: str, number: int) -> None:
+        if what in ("asked", "item", "piece", "numbered"):
+            self.send(what, number)
+        elif what == "again" and number < len(self.sent):
+            self.world.ask(number, self.sent[number][0], **self.sent[number][1])
+        elif what == "agents":
+            self.world.agents(number)
+        elif what == "fail":
+            self.world.fail()
+        else:
+            self.world.suffer(what, number, [])
+
+    def finish(self) -> list[dict[str, Any]]:
+        for key in [key for key in self.numbered if self.numbered[key] % 2]:
+            self.send("numbered", key)  # the lower number of the last pair
+        finish(self.world)
+        return self.world.seen()
+
+
+def in_order(seen: list[dict[str, Any]]) -> None:
+    for key in range(3):
+        items = [each["n"] for each in seen if each.get("key") == key and "number" not in each]
+        for conversation in range(5):  # what comes from two conversations has no order before it meets
+            order = [n for n in items if n % 5 == conversation]
+            assert order == sorted(order)
+
+
 @settings(max_examples=120, deadline=None)
 @given(script=actions)
 def test_whatever_fails_each_run_ends_once_and_keys_in_order(made: Catalog, script: list[tuple[str, int]]) -> None:
-    world = Runs(made=made)
-    sent: list[tuple[str, dict[str, Any]]] = []
+    play = Play(made)
     for what, number in script:
-        if what in ("asked", "item"):
-            data = {"key": number} if what == "item" else {}
-            world.ask(len(sent), what, **data)
-            sent.append((what, data))
-        elif what == "again" and number < len(sent):
-            world.ask(number, sent[number][0], **sent[number][1])
-        elif what == "agents":
-            world.agents(number)
-        elif what == "fail":
-            for stored in world.broker.take(f"{NS}.capability.other", 1):
-                request = orjson.loads(stored.delivery.body)
-                world._say("other", "other", request, "failed" if "key" in request["data"] else "replied")
-        else:
-            world.suffer(what, number, [])
-    finish(world)
-    seen = world.seen()
-    assert Counter(each["n"] for each in seen) == Counter(range(len(sent)))
+        play.act(what, number)
+    seen = play.finish()
+    groups = [each["group"] for each in seen if "group" in each]
+    ended = [each["n"] for each in seen if "group" not in each] + [each["n"] for group in groups for each in group]
+    assert Counter(ended) == Counter(range(len(play.sent)))
     for line in seen:
         if "found" in line:
             assert {name: got["n"] for name, got in line["found"].items()} == dict.fromkeys(OF, line["n"])
-    for key in range(3):
-        for conversation in range(5):  # what comes from two conversations has no order before it meets
-            order = [each["n"] for each in seen if each.get("key") == key and each["n"] % 5 == conversation]
-            assert order == sorted(order)
+    in_order(seen)
+    for key in range(2):
+        sizes = [len(group) for group in groups if {each["key"] for each in group} == {key}]
+        assert all(size == 3 for size in sizes[:-1])
+        assert sum(sizes) == play.sent.count(("piece", {"key": key}))
+        numbers = [each["number"] for each in seen if "number" in each and each["key"] == key]
+        assert numbers == list(range(1, play.numbered[key] + 1))
+    world = play.world
+    world.broker.advance(8 * 86400.0)  # then the places of sequences and the keys of repeats are forgotten
+    world.settle()
     assert world.remembered() == []
     assert world.queue("dead") == world.queue("invalid") == []

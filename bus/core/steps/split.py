@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from bus.core.errors import StepFailed
+from bus.core import strict_json
+from bus.core.errors import Refused, StepFailed
 from bus.core.expression import Expression
 from bus.core.flow import RouteFailed, run_within, step_failed
 from bus.core.joins import Join, closed, made, outcome
@@ -17,6 +18,8 @@ from bus.core.paths import put
 from bus.core.spec import JOIN, Expr, Field, Integer, PathTo, Record, Spec
 from bus.core.work import MOST_ITEMS, Ended, Flow, Step, Suspended, Work
 
+MOST_BYTES = 16 * 1024 * 1024
+"""Of data that the items of one message send at once: far more than it has, and far less than a store minds."""
 _TOLD = 20  # items whose notes are kept: a thousand of them would be most of the log
 
 
@@ -148,6 +151,7 @@ def _item(flow: Flow) -> Callable[[Work], Json]:
         mark, told = len(branch.sent), len(branch.notes)
         try:
             run_within(flow, branch)
+            _weigh(branch, mark)
         except RouteFailed as failed:
             failure = replace(failed.failure, reason=f"item {index}: {failed.failure.reason}")
             raise RouteFailed(failure, failed.then, ruled=True) from failed
@@ -163,6 +167,16 @@ def _item(flow: Flow) -> Callable[[Work], Json]:
     return run
 
 
+def _weigh(branch: Work, mark: int) -> None:
+    """Bound what is sent at once: a large message that goes along with each of its items is a thousand large ones."""
+    try:
+        branch.weighed[0] += sum(len(strict_json.dump(each.data)) for each in branch.sent[mark:])
+    except Refused as refused:
+        raise StepFailed("internal", refused.reason) from refused
+    if branch.weighed[0] > MOST_BYTES:
+        raise StepFailed("refusal", f"the items come to more than {MOST_BYTES // 1024**2} MiB; send less with each")
+
+
 SPEC = Spec(
     kind="split",
     pattern="Splitter",
@@ -170,7 +184,8 @@ SPEC = Spec(
     "and goes on. Without `join` nothing comes back: items leave by `to`, without a return address, and one that fails "
     "fails the message; nothing is sent then, but what left while another item waited. With `join`, `into` gets "
     "`{results, completeness, missing, degraded}`: the `data` at the end of each item's flow, by index, null for one "
-    f"that failed or is late. A message is split into at most {MOST_ITEMS} items in all.",
+    f"that failed or is late. A message is split into at most {MOST_ITEMS} items in all, and what they send at once is "
+    f"{MOST_BYTES // 1024**2} MiB at most.",
     shape=Record(
         {
             "each": Field(Expr("list"), "CEL giving the items.", required=False),

@@ -40,7 +40,7 @@ INVALID_CODES: tuple[str, ...] = (
     "too-deep", "bad-attribute", "missing-attribute", "too-many-attributes", "property-mismatch",
     "unsupported-content-type", "unknown-agent", "not-you", "not-published", "reserved-attribute",
     "bad-return-address", "unsolicited-reply",
-    "unknown-capability", "id-reused", "label",
+    "unknown-capability", "id-reused", "upcast", "label",
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
