@@ -371,14 +371,17 @@ def _request(asked: Asked, instance: Instance, message: Message, facts: Facts) -
 def _news(turn: _Turn, notes: list[str]) -> tuple[str, ...]:
     """What the trace has not been told yet."""
     clipped = [each[:_NOTE_LETTERS] for each in notes]
-    left = Counter(turn.instance.notes)
+    told = turn.instance.notes
+    turn.instance.notes = clipped[-_MOST_NOTES:]
+    if clipped[: len(told)] == told:  # as nearly always; the rest gives the same, and takes longer
+        return tuple(clipped[len(told) :])
+    left = Counter(told)
     news = []
     for note in clipped:
         if left[note]:
             left[note] -= 1
         else:
             news.append(note)
-    turn.instance.notes = clipped[-_MOST_NOTES:]
     return tuple(news)
 
 
@@ -409,9 +412,10 @@ def _decision(
 def _waits(turn: _Turn, outputs: Sequence[Output], notes: list[str]) -> Decision:
     news = _news(turn, notes)
     changes = [stored(turn.instance), *turn.memory.changes()]
+    if outputs:
+        return _decision(turn, "routed", outputs, news, changes)
     waiting = ", ".join(_awaited(path, each) for path, each in turn.instance.open.items() if not path.endswith(_UNTIL))
-    end: End = "routed" if outputs else "waiting"
-    return _decision(turn, end, outputs, news, changes, "" if outputs else f"waits for {waiting}"[:_NOTE_LETTERS])
+    return _decision(turn, "waiting", outputs, news, changes, f"waits for {waiting}"[:_NOTE_LETTERS])
 
 
 def _awaited(path: str, each: dict[str, Any]) -> str:
