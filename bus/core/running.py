@@ -11,6 +11,7 @@ Answers come to the partition of their conversation. A run that lives elsewhere 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ FLOW_DUE = "bus.flow.due"
 """Type of what the log calls a time that was reached; it is never sent."""
 
 _UNTIL = "#deadline"  # of a join: not what is awaited, but how long
+_PART = re.compile(r"(#[a-z]+[0-9]*|/)$")  # of a step's path: what of it waits
 _MOST_NOTES = 400  # of one run, kept so that no turn tells the trace again what an earlier one has told
 _NOTE_LETTERS = 300
 
@@ -381,14 +383,17 @@ def _request(asked: Asked, instance: Instance, message: Message, facts: Facts) -
 def _news(turn: _Turn, notes: list[str]) -> tuple[str, ...]:
     """What the trace has not been told yet."""
     clipped = [each[:_NOTE_LETTERS] for each in notes]
-    left = Counter(turn.instance.notes)
+    told = turn.instance.notes
+    turn.instance.notes = clipped[-_MOST_NOTES:]
+    if clipped[: len(told)] == told:  # as nearly always; the rest gives the same, and takes longer
+        return tuple(clipped[len(told) :])
+    left = Counter(told)
     news = []
     for note in clipped:
         if left[note]:
             left[note] -= 1
         else:
             news.append(note)
-    turn.instance.notes = clipped[-_MOST_NOTES:]
     return tuple(news)
 
 
@@ -419,13 +424,16 @@ def _decision(
 def _waits(turn: _Turn, outputs: Sequence[Output], notes: list[str]) -> Decision:
     news = _news(turn, notes)
     changes = [stored(turn.instance), *turn.memory.changes()]
+    if outputs:
+        return _decision(turn, "routed", outputs, news, changes)
     waiting = ", ".join(_awaited(path, each) for path, each in turn.instance.open.items() if not path.endswith(_UNTIL))
-    end: End = "routed" if outputs else "waiting"
-    return _decision(turn, end, outputs, news, changes, "" if outputs else f"waits for {waiting}"[:_NOTE_LETTERS])
+    return _decision(turn, "waiting", outputs, news, changes, f"waits for {waiting}"[:_NOTE_LETTERS])
 
 
 def _awaited(path: str, each: dict[str, Any]) -> str:
-    return f"`{each['call']}`" if "call" in each else path.rstrip("/")
+    if path == TURN:
+        return "its turn"
+    return f"`{each['call']}`" if "call" in each else _PART.sub("", path)
 
 
 def _over(turn: _Turn) -> list[Change]:

@@ -118,7 +118,7 @@ class Apart:
 
     def _ask(self, word: Word, subject: Subject, facts: Facts) -> Message | Decision:
         """Put a question to the child, and again as long as it needs to know more for its answer; see `_once`."""
-        known: dict[str, bytes | None] = {}
+        known = {subject: facts.recall(subject)} if isinstance(subject, str) else dict[str, bytes | None]()
         versions = (self._table.catalog.version, *self._table.elders)
         question = Question(word, subject, facts, versions, {})
         for _ in range(_QUESTIONS):
