@@ -41,8 +41,9 @@ from bus.core.message import (
     Message,
 )
 from bus.core.outputs import BUS, STRUCTURED, Outbox, derived_id, set_aside
+from bus.core.parking import early
 from bus.core.posting import put, tell_asker
-from bus.core.route import Match, Route
+from bus.core.route import Capability, Match, Route
 from bus.core.table import RouteTable
 from bus.core.telling import FLOW, tell, tell_flow
 from bus.core.turns import TURN, give, take
@@ -178,6 +179,15 @@ def answered(
     return _go_on(back.address.removeprefix(FLOW), path, message, facts, table, result, others)
 
 
+def known_to(back: ReturnAddress, capability: Capability, facts: Facts, table: RouteTable) -> Capability:
+    """The capability as the configuration has it that a run lives under, where that is known."""
+    if not table.elders:
+        return capability
+    body = facts.recall(memory_key(back.address.removeprefix(FLOW)))
+    own = None if body is None else table.of(read(body).config)
+    return capability if own is None else own.capability(capability.name) or capability
+
+
 def word_came(message: Message, facts: Facts, table: RouteTable) -> Decision:
     """Take a `bus.flow.told` in, which only the bus sends."""
     data = cast("dict[str, Any]", message.data)
@@ -189,6 +199,8 @@ def _go_on(
 ) -> Decision:
     body = facts.recall(memory_key(run))
     instance = None if body is None else read(body)
+    if instance is None and facts.arriving:
+        return early(message)
     if instance is None or not instance.settle(path, result):
         reason = "the run that asked waits for it no more" if instance else "the run that asked is over"
         failure = Failure("refusal", "superseded", reason, agent=message.source)
