@@ -10,8 +10,8 @@ from typing import Any
 import rich_click as click
 
 from bus.cli.common import Printer, folders_of, output_option, settings_of, settings_options
-from bus.cli.watching import POLL_S, snapshot
 from bus.core.errors import BusError
+from bus.shell.watching import POLL_S, snapshot
 
 _TESTS = ".test.yaml"
 

@@ -34,7 +34,8 @@ from bus.shell.bench.echo import answer
 from bus.shell.bench.load import ORDER, conversation, order
 from bus.shell.bench.scatter_scene import ASKED, QUOTE, write_scatter_scene
 from bus.shell.calm import calm_process
-from bus.shell.judge import Judge, Judged
+from bus.shell.judge import Judge
+from bus.shell.judged import Judged
 from bus.shell.sqlite_store import SqliteStore
 
 BATCH = 512
