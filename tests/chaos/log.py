@@ -12,6 +12,7 @@ import orjson
 from bus.audit.record import CONTENT_BYTES, OutputNote, Record
 from bus.core.message import TASK_CLAIM
 from bus.core.outputs import BUS
+from bus.core.parking import WHY
 from bus.core.pipeline import REKEYED
 from bus.ports import Entry
 from bus.shell import history_log
@@ -109,7 +110,7 @@ def _note(record: Record, entry: Entry, log: Log) -> None:
     if record.queue.endswith(".bounced"):
         log.bounced.add(record.id)
     _about_tasks(record, log)
-    if record.end != "duplicate" and record.why != REKEYED:
+    if record.end != "duplicate" and record.why not in (REKEYED, WHY):  # what waits is decided later
         log.decided[record.content].append(record)
     for index, (note, output) in enumerate(zip(record.outputs, entry.outputs, strict=True)):
         where = record.partition, record.seq, index
