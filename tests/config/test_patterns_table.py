@@ -74,7 +74,8 @@ def test_the_first_readme_shows_what_bus_new_writes() -> None:
 
 
 PATTERNS = (
-    "Content-Based Router", "Message Filter", "Dynamic Router", "Recipient List", "Splitter", "Aggregator", "Resequencer",
+    "Content-Based Router", "Message Filter", "Dynamic Router", "Recipient List", "Splitter", "Aggregator",
+    "Resequencer",
     "Composed Message Processor", "Scatter-Gather", "Routing Slip", "Detour", "Load Balancer", "Sampling", "Loop",
     "Envelope Wrapper", "Content Enricher", "Content Filter", "Claim Check", "Normalizer", "Canonical Data Model",
     "Message Translator", "Request-Reply", "Idempotent Receiver", "Competing Consumers", "Selective Consumer",
