@@ -301,5 +301,11 @@ def stored(instance: Instance) -> Change:
 
 
 def _below(path: str, prefix: str) -> bool:
-    """Whether a path is this one or part of it; the id of another step may begin with this one's letters."""
-    return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] in _SEPARATORS)
+    """Whether a path is this one or part of it; the id of another step may begin with this one's letters.
+
+    So `call#1`, a step without an id of its own, is no part of one whose id is `call`.
+    """
+    if not path.startswith(prefix):
+        return False
+    rest = path[len(prefix) : len(prefix) + 2]
+    return not rest or (rest[0] in _SEPARATORS and not (rest[0] == "#" and rest[1:].isdigit()))
