@@ -12,7 +12,7 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.observer import UNOBSERVED, Observer
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, COPIES, WITHIN, Names, merged, unknown, unsure, with_error, written
+from bus.config.places import AFTER, COPIES, OF_MESSAGES, WITHIN, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
 from bus.config.step_checks import CHECKS, Checked, RunPlace
 from bus.config.suggest import instead_of, nearest
@@ -106,6 +106,9 @@ class FlowReader:
         if when is not None and when_node is not None:
             when = self.observer.condition(when_node, when, f"{id_} `when`")
         spec = self.steps[kind.text]
+        if spec.kind in OF_MESSAGES and "split" in self._copies:
+            what = f"`{spec.kind}` is for messages, and these are items of one, which `split` keeps in order"
+            self.slots.reader.report(kind, "bad-step", what, "`join` and `into` in the `split` to bring them together")
         within = WITHIN.get(spec.kind, {})
         shape = ShapeReader(self.slots, names, self._nested, self.targets.read, within, self.observer)
         if spec.kind in COPIES:

@@ -350,5 +350,7 @@ WITHIN: Mapping[str, Mapping[str, Callable[[Names, Any, TypeOf], Names]]] = {
 }
 """The scopes of a step's fields, for those in which it is not the step's own; `flow` is that of its nested steps."""
 
-COPIES = frozenset(("split",))
+COPIES = frozenset(("split", "scatter_gather"))
 """Kinds whose flows run on copies of the message, which carry no return address."""
+OF_MESSAGES = frozenset(("aggregate", "resequence"))
+"""Kinds that hold messages for one another; the items of one message are one run, which cannot wait for itself."""
