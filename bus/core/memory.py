@@ -291,9 +291,12 @@ def stored(instance: Instance) -> Change:
     """The change that remembers an instance.
 
     Raises:
-        StepFailed: it has become too large.
+        StepFailed: it has become too large, or too deep.
     """
-    body = instance.write()
+    try:
+        body = instance.write()
+    except TypeError as error:  # what a step has wrapped again and again is nested deeper than JSON is read or written
+        raise StepFailed("internal", f"what the run remembers cannot be written as JSON: {error}") from error
     if len(body) > MOST_BYTES:
         what = f"the run remembers {len(body)} bytes, and {MOST_BYTES} are the most"
         raise StepFailed("internal", f"{what}; put large data into a claim check")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import orjson
-
-from bus.core.errors import StepFailed
+from bus.core import strict_json
+from bus.core.errors import Refused, StepFailed
 from bus.core.expression import Expression
 from bus.core.message import Json
 from bus.core.paths import put
@@ -63,7 +62,10 @@ def _join(work: Work, key: str, complete: dict[str, Expression], until_s: float)
     group = memory.cell(f"{key}:{name}")
     number = group.get("n", 0)
     of, whole = _complete(complete, {**work.names, "index": number}, number + 1)
-    size = group.get("bytes", 0) + len(orjson.dumps(data))
+    try:
+        size = group.get("bytes", 0) + len(strict_json.dump(data))
+    except Refused as refused:
+        raise StepFailed("internal", refused.reason) from refused
     if number >= MOST_ITEMS or size > _MOST_BYTES:
         raise StepFailed("refusal", f"a group has at most {MOST_ITEMS} messages and {_MOST_BYTES} bytes")
     if not group or not memory.waits(group["run"], group["told"]):
