@@ -211,7 +211,7 @@ def due(key: str, facts: Facts, table: RouteTable) -> tuple[Delivery, Decision] 
     if came is None:
         return None
     instance, late, message = came
-    why = "due: " + (", ".join(path.rstrip("/") for path in late) or "told")
+    why = "due: " + (", ".join(_shown(path) for path in late) or "told")
     return occasion(message, facts), _resumed(instance, message, why, facts, table)
 
 
@@ -413,7 +413,15 @@ def _waits(turn: _Turn, outputs: Sequence[Output], notes: list[str]) -> Decision
 
 
 def _awaited(path: str, each: dict[str, Any]) -> str:
-    return f"`{each['call']}`" if "call" in each else path.rstrip("/")
+    return f"`{each['call']}`" if "call" in each else _shown(path)
+
+
+def _shown(path: str) -> str:
+    """A path as a trace names it: by the step, not by what the step calls its own waiting."""
+    if path == TURN:
+        return "its turn"
+    step, _, mark = path.rstrip("/").rpartition("#")
+    return f"{step}, to be tried again" if mark == "pause" else step if mark.startswith("told") else path.rstrip("/")
 
 
 def _over(turn: _Turn) -> list[Change]:

@@ -116,7 +116,8 @@ def _go_on(work: Work, group: dict[str, Any], partial: bool, into: tuple[str, ..
         work.gain(labels)
     missing = list(range(len(results), of or 0))
     complete = 1.0 if whole else len(results) / of if of else 0.0
-    work.notes.append(f"aggregate: {len(results)} messages{'' if whole else ', not all'}")
+    what = "1 message" if len(results) == 1 else f"{len(results)} messages"
+    work.notes.append(f"aggregate: {what}{'' if whole else ', not all'}")
     outcome: dict[str, Json] = {"results": results, "completeness": complete, "missing": cast("Json", missing)}
     put(work.names, into, {**outcome, "degraded": not whole})
 
