@@ -6,7 +6,6 @@ Everything else is handed what it needs. A command asks for what it wants by wha
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -14,7 +13,6 @@ import logging
 import math
 import os
 import secrets
-import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bus import bootstrap_config
 from bus.core.errors import BusError, ConfigurationRefused, Unreachable
 from bus.core.facts import Facts, Limits
 from bus.settings import Settings
@@ -33,12 +32,11 @@ if TYPE_CHECKING:
 
     from bus.config.loading import Loaded
     from bus.config.watch import Watch
-    from bus.core.route import Agent
     from bus.core.table import RouteTable
     from bus.ports import AgentLink, Blobs, Meter, Store, Transport
     from bus.rehearsal.coverage import Coverage
+    from bus.shell.controls import Standing
     from bus.shell.history import History
-    from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import SpanRecorder
     from bus.shell.trial.apart import Apart
     from bus.shell.watchdog import Vitals
@@ -303,6 +301,7 @@ def run_bus(
     ready: Callable[[int | None], None],
     waiting: Callable[[str, int | None], None] = lambda reason, port: None,
     beside: Callable[[CollectorRegistry], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    source: bootstrap_config.Source | None = None,
 ) -> None:
     """Run the bus in this thread until SIGTERM or SIGINT, then drain; a second signal ends it at once.
 
@@ -315,6 +314,7 @@ def run_bus(
         ready: called once, on this thread, when messages are taken, with the port of the metrics endpoint.
         waiting: called every few seconds at the start while something is down: what, and the same port.
         beside: what else this process does meanwhile, on threads of its own; given the registry of its metrics.
+        source: where the configuration is from, for a bus that can take up another one; SIGHUP has it look.
 
     Raises:
         Unreachable: the broker's URL is none, or the broker turns us away.
@@ -322,15 +322,17 @@ def run_bus(
     """
     from bus import __version__
     from bus.shell.calm import calm_process
+    from bus.shell.obedience import Obedience
     from bus.shell.patience import patiently
     from bus.shell.readiness import Readiness
     from bus.shell.signals import graceful
     from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
+    from bus.shell.telemetry.spans import recorder_for
     from bus.shell.watchdog import Vitals, watched
 
     with contextlib.ExitStack() as open_things:
-        apart = _apart(routes)  # first: it forks
+        apart = bootstrap_config.apart(routes)  # first: it forks
         open_things.callback(apart.close)
         meter = PrometheusMeter(routes.catalog, __version__)
         told = Readiness(ready, waiting)
@@ -339,15 +341,23 @@ def run_bus(
         store = patiently(lambda: open_store(settings), told.waits)
         open_things.callback(store.close)
         patiently(lambda: bind_store(bus_url(settings), settings.namespace, store.store_id), told.waits)
-        recorder = _recorder(settings, meter)
+        recorder = recorder_for(settings.otlp_endpoint, settings.namespace, __version__, meter.spans)
         if recorder is not None:
             open_things.callback(recorder.close)
-        vitals = Vitals()
+        vitals, obedience = Vitals(), Obedience(settings.log_level)
         # From here on the transport waits for the broker and the worker for the store.
         for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
         worker = make_worker(
-            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals
-        )
+            for_ever, routes, store, meter, on_state=told.turned, recorder=recorder, apart=apart, vitals=vitals,
+            source=source, on_told=obedience.told,
+        )  # fmt: skip
+        if source is not None:
+            reloader = source.reloader(settings, worker, meter.reloaded)
+            open_things.callback(reloader.close)
+            reloader.start()
+            stopping.reload = lambda: reloader.ask("SIGHUP")
+            obedience.reload = lambda: reloader.ask("bus control")
+        obedience.drain = worker.drain
         open_things.enter_context(beside(meter.registry))
         stopping.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
@@ -365,6 +375,8 @@ def make_worker(
     recorder: SpanRecorder | None = None,
     apart: Apart | None = None,
     vitals: Vitals | None = None,
+    source: bootstrap_config.Source | None = None,
+    on_told: Callable[[Standing], None] = lambda standing: None,
 ) -> Worker:
     """Wire a worker to RabbitMQ; `settings` from `running` or `open_broker`.
 
@@ -381,7 +393,12 @@ def make_worker(
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return Worker(
         # It declares what is known whenever it connects; where the ingress leads is the worker's.
-        _link(settings, lambda channel: declare(channel, plan(settings.namespace, layout.declaring(), routes.catalog))),
+        _link(
+            settings,
+            lambda channel: declare(
+                channel, plan(settings.namespace, layout.declaring(), layout.catalog or routes.catalog)
+            ),
+        ),
         store,
         meter,
         routes,
@@ -394,15 +411,10 @@ def make_worker(
         blobs=open_blobs(settings),
         layout=layout,
         vitals=vitals,
+        on_told=on_told,
+        bundle=b"" if source is None else source.loaded.bundle.pack(),
+        compiler=bootstrap_config.compiler(),
     )
-
-
-def _apart(routes: RouteTable) -> Apart:
-    from bus.shell.trial.apart import Apart, fork_server
-    from bus.shell.trial.child import Bounds
-
-    bounds = Bounds()
-    return Apart(fork_server(routes, bounds), routes, bounds)
 
 
 def transport(settings: Settings, routes: RouteTable | None) -> Transport:
@@ -440,15 +452,6 @@ def remove_namespace(settings: Settings, routes: RouteTable) -> None:
         drop_schema(settings.store_url, settings.namespace)
 
 
-def _recorder(settings: Settings, meter: PrometheusMeter) -> SpanRecorder | None:
-    if not settings.otlp_endpoint:
-        return None
-    from bus import __version__
-    from bus.shell.telemetry.spans import SpanRecorder, otlp_exporter
-
-    return SpanRecorder(otlp_exporter(settings.otlp_endpoint), settings.namespace, __version__, meter.spans)
-
-
 def endpoint(
     settings: Settings, registry: CollectorRegistry, unready: Callable[[], str], open_things: contextlib.ExitStack
 ) -> int | None:
@@ -465,50 +468,3 @@ def endpoint(
         ) from error
     open_things.callback(opened.close)
     return opened.port
-
-
-def run_agents(settings: Settings, loaded: Loaded, only: Sequence[str], ready: Callable[[list[str]], None]) -> None:
-    """Run the declared agents, but those that connect by themselves, until SIGTERM or SIGINT.
-
-    Args:
-        settings: from `running` or `open_broker`.
-        only: names of the agents to run; all when empty.
-        ready: called once, with their names, when every one of them consumes.
-
-    Raises:
-        BusError: an agent is unknown or its settings are wrong.
-        ConfigurationRefused: the configuration has errors.
-    """
-    from adapters.host import EXTERNAL
-
-    agents = table(loaded).catalog.agents
-    unknown = [name for name in only if name not in agents]
-    if unknown:
-        raise BusError(f"no agent `{unknown[0]}` is declared; write one of {', '.join(sorted(agents))}")
-    chosen = [agent for agent in agents.values() if agent.adapter != EXTERNAL and (not only or agent.name in only)]
-    asyncio.run(_host(chosen, settings, ready))
-
-
-async def _host(agents: Sequence[Agent], settings: Settings, ready: Callable[[list[str]], None]) -> None:
-    from adapters.host import host
-
-    names = [agent.name for agent in agents]
-    waited_for = set(names)
-
-    def one_ready(name: str) -> None:
-        if name in waited_for:
-            waited_for.remove(name)
-            if not waited_for:
-                ready(names)
-
-    if not names:
-        ready([])
-    work = asyncio.ensure_future(host(agents, settings, current_environment(), one_ready))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-    try:
-        await work
-    except asyncio.CancelledError:
-        # SIGTERM cancels the work alone: an ordinary end. SIGINT cancels this task: let asyncio.run say so.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise

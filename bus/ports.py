@@ -6,13 +6,16 @@ unit tests; RabbitMQ, SQLite and PostgreSQL are real in every other test.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol
 
+from bus.agent_port import AgentLink as AgentLink
+from bus.agent_port import Handler as Handler
+from bus.agent_port import Inbound as Inbound
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.ingress import Ingress
-from bus.core.message import Message
+from bus.core.route import Catalog
 
 # --- Transport: the bus's side of the broker ----------------------------------------------------------------------
 
@@ -208,6 +211,10 @@ class Excepted:
     reason: str
 
 
+SHARED = -1
+"""Stands for the partition of what is remembered for all of them, and fenced by none."""
+
+
 class State(NamedTuple):
     """What is remembered under a key of a partition, or, without a body, what is forgotten.
 
@@ -215,12 +222,14 @@ class State(NamedTuple):
         key: see bus.core.instance; at most 255 bytes.
         body: JSON, or None.
         due_s: epoch seconds when it wants to go on by itself, or None.
+        version: of the configuration that it needs to go on, or None.
     """
 
     partition: int
     key: str
     body: bytes | None
     due_s: float | None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +383,18 @@ class Store(Protocol):
             StoreDown: the store cannot be reached.
         """
 
+    def keep_configuration(self, version: str, bundle: bytes) -> None:
+        """Keep what makes a configuration, durably, as the one kept last; raises StoreDown."""
+
+    def configuration(self, version: str) -> bytes | None:
+        """Return what was kept of a configuration, or None; raises StoreDown."""
+
+    def versions(self) -> Collection[str]:
+        """Return the configurations that something remembered needs, in whatever partition; raises StoreDown."""
+
+    def drop_configurations(self, newest: int) -> int:
+        """Forget configurations that nothing remembered needs, but for those kept last; returns how many."""
+
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition; returns how many were dropped."""
 
@@ -451,53 +472,5 @@ class Meter(Protocol):
     def blocked(self, blocked: bool) -> None:
         """The broker raised or cleared an alarm that stops publishing."""
 
-
-# --- The agent's side of the broker -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """A message for an agent. `settle` must be awaited exactly once: True acks, False gives it back.
-
-    Args:
-        redelivered: an agent may have had it before: the broker says so, or the bus, which published it again; or this
-            process stood still for so long that the broker may have given it to another.
-    """
-
-    message: Message
-    queue: str
-    redelivered: bool
-    settle: Callable[[bool], Awaitable[None]]
-
-
-Handler: TypeAlias = Callable[[Inbound], Awaitable[None]]
-
-
-class AgentLink(Protocol):
-    """An agent's connection to the bus, on asyncio.
-
-    Guarantees:
-    - `send` returns after the broker confirmed the message; it keeps the id over reconnects, so a repeat is a duplicate
-      to the bus and not a second message;
-    - deliveries are settled one by one; what is not settled when the connection drops comes again;
-    - it reconnects by itself with full jitter, 0.1 to 10 s, and says so in the log.
-    """
-
-    async def open(self) -> None:
-        """Connect.
-
-        Raises:
-            Unreachable: no connection within the configured time.
-        """
-
-    async def send(self, message: Message) -> None:
-        """Publish to the bus's ingress, mandatory and confirmed."""
-
-    async def listen(self, queues: Sequence[str], prefetch: int, handler: Handler) -> None:
-        """Consume: one handler task per delivery, at most `prefetch` at once."""
-
-    async def open_client(self, handler: Handler) -> str:
-        """Make a private inbox that goes away with the connection; returns its return address `client:<id>`."""
-
-    async def close(self) -> None:
-        """Finish what is being settled, then close."""
+    def configured(self, catalog: Catalog) -> None:
+        """Another configuration is in force; labels come from it."""

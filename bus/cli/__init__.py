@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agents": ("bus.cli.agents:agents", "List the declared agents, or run them."),
     "topology": ("bus.cli.topology:topology", "Show, make or export exchanges and queues."),
     "dlq": ("bus.cli.dlq:dlq", "See and redrive dead and invalid letters."),
+    "control": ("bus.cli.control:control", "Tell the running bus: pause, resume, reload, drain, purge, ping."),
     "doctor": ("bus.cli.doctor:doctor", "Check everything that a bus needs."),
     "bench": ("bus.cli.bench:bench", "Measure what this machine does."),
     "job": ("bus.cli.job:job", "Run the main job: everything, and a stream of inquiries."),

@@ -111,7 +111,7 @@ def run_agents(paths: tuple[Path, ...], only: tuple[str, ...], printer: Printer,
     """
     import sys
 
-    from bus import bootstrap
+    from bus import bootstrap, bootstrap_roles
     from bus.shell.telemetry.logs import configure
 
     settings = bootstrap.running(settings_of(flags))
@@ -121,5 +121,5 @@ def run_agents(paths: tuple[Path, ...], only: tuple[str, ...], printer: Printer,
     def ready(names: list[str]) -> None:
         printer.emit({"event": "ready", "agents": names}, f"ready: {', '.join(names)}")
 
-    bootstrap.run_agents(settings, loaded, only, ready)
+    bootstrap_roles.run_agents(settings, loaded, only, ready)
     return 0

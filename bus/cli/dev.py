@@ -23,8 +23,8 @@ from bus.cli.common import (
     settings_options,
     terminable,
 )
-from bus.cli.watching import POLL_S, snapshot
 from bus.core.errors import BusError
+from bus.shell.watching import POLL_S, snapshot
 
 if TYPE_CHECKING:
     import asyncio

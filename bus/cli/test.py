@@ -10,7 +10,8 @@ from typing import Any
 import rich_click as click
 
 from bus.cli.common import Printer, folders_of, output_option, settings_of, settings_options
-from bus.cli.watching import POLL_S, snapshot
+from bus.core.errors import BusError
+from bus.shell.watching import POLL_S, snapshot
 
 _TESTS = ".test.yaml"
 
@@ -79,7 +80,10 @@ def _record(conversation: str, flags: Mapping[str, Any]) -> int:
     from bus.cli.replay import recorded
     from bus.rehearsal.writing import as_yaml
 
-    click.echo(as_yaml(recorded(bootstrap.history(settings_of(flags)), conversation)), nl=False)
+    found = recorded(bootstrap.history(settings_of(flags)), conversation)
+    if not found.arrived:
+        raise BusError(f"nothing of {found.conversation} could be understood, so there is nothing to send again")
+    click.echo(as_yaml(found), nl=False)
     return 0
 
 

@@ -95,6 +95,7 @@ class Assets:
             what = f"there is no file `{clip(name)}` in {folder.root.name}"
             self.reader.report(node, "missing-file", what, clip(instead))
             return None
+        self.files.named(path, folder)
         return path
 
     def _remember(self, path: Path, folder: Folder, limit: int = -1) -> bytes:

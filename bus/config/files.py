@@ -1,12 +1,12 @@
 """Files of a configuration: which ones there are, their bytes, their hash, and how findings name them.
 
 Every byte that decides what the configuration means passes through here, so the version is a hash over exactly that:
-the texts before any secret is filled in.
+the texts before any secret is filled in, and what configuration values take from the environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -111,9 +111,10 @@ def shown(path: Path) -> str:
 
 @dataclass(slots=True)
 class Files:
-    """The files read so far, with the hash of what was in them."""
+    """The files read so far, with what was in them."""
 
-    _digests: dict[Path, tuple[str, bytes]] = field(default_factory=dict)
+    _read: dict[Path, tuple[str, bytes]] = field(default_factory=dict)
+    _named: set[str] = field(default_factory=set)
 
     def read(self, path: Path, folder: Folder, limit: int = -1) -> bytes:
         """Read a file, at most `limit` bytes of it, and remember it for the version.
@@ -123,21 +124,37 @@ class Files:
         """
         with path.open("rb") as file:
             data = file.read(limit)
-        self._digests[path] = (self._name(path, folder), sha256(data).digest())
+        self._read[path] = (_name(path, folder), data)
         return data
 
-    def _name(self, path: Path, folder: Folder) -> str:
-        inner = path.relative_to(folder.path) if path.is_relative_to(folder.path) else Path(path.name)
-        return f"{folder.root.name}/{inner.as_posix()}"
+    def named(self, path: Path, folder: Folder) -> None:
+        """Note a file that must be there, whatever is in it: an agent's code."""
+        self._named.add(_name(path, folder))
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        return tuple(sorted(self._digests))
+        return tuple(sorted(self._read))
 
     @property
-    def version(self) -> str:
-        """Hash of all names and contents. It is the same wherever the folders stand."""
+    def contents(self) -> dict[str, bytes]:
+        """What was read, by `integration/path in its folder`; a file that only has to be there is empty."""
+        return {**dict.fromkeys(self._named, b""), **dict(self._read.values())}
+
+    def version(self, variables: Mapping[str, str | None]) -> str:
+        """Hash of all names and contents. It is the same wherever the folders stand.
+
+        Args:
+            variables: what configuration values took from the environment; None for one that is not set.
+        """
         total = sha256()
-        for name, digest in sorted(self._digests.values()):
-            total.update(len(name.encode()).to_bytes(4, "big") + name.encode() + digest)
+        for name, data in sorted(self._read.values()):
+            total.update(len(name.encode()).to_bytes(4, "big") + name.encode() + sha256(data).digest())
+        for name, value in sorted(variables.items()):
+            if value is not None:
+                total.update(f"\0{name}\0{value}".encode("utf-8", "surrogatepass"))
         return total.hexdigest()[:_VERSION_DIGITS]
+
+
+def _name(path: Path, folder: Folder) -> str:
+    inner = path.relative_to(folder.path) if path.is_relative_to(folder.path) else Path(path.name)
+    return f"{folder.root.name}/{inner.as_posix()}"

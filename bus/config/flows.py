@@ -12,7 +12,7 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.observer import UNOBSERVED, Observer
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, COPIES, OF_MESSAGES, WITHIN, Names, merged, unknown, unsure, with_error, written
+from bus.config.places import AFTER, PARTS, WITHIN, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
 from bus.config.step_checks import CHECKS, Checked, RunPlace
 from bus.config.suggest import instead_of, nearest
@@ -63,7 +63,7 @@ class FlowReader:
     asked: list[str] = field(default_factory=list)
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
-    _copies: list[str] = field(default_factory=list)
+    _parts: list[str] = field(default_factory=list)
 
     def flow(self, node: MappingNode, names: Names) -> tuple[Flow, FlowRead]:
         """Compile the `steps` and `to` of a mapping.
@@ -83,8 +83,8 @@ class FlowReader:
                 steps.append(placed)
         to = node.get("to")
         targets = () if to is None else self.targets.read_to(to, names)
-        if self._copies and to is not None and any(target.kind == "reply" for target in targets):
-            what = f"a copy made by `{self._copies[-1]}` carries no return address, so nobody gets this reply"
+        if self._parts and to is not None and any(target.kind == "reply" for target in targets):
+            what = f"a copy made by `{self._parts[-1]}` carries no return address, so nobody gets this reply"
             self.slots.reader.report(to, "bad-target", what, "an agent, capability or event")
         return Flow(tuple(steps), targets), FlowRead(names, to is not None)
 
@@ -106,16 +106,12 @@ class FlowReader:
         if when is not None and when_node is not None:
             when = self.observer.condition(when_node, when, f"{id_} `when`")
         spec = self.steps[kind.text]
-        if spec.kind in OF_MESSAGES and "split" in self._copies:
-            what = f"`{spec.kind}` is for messages, and these are items of one, which `split` keeps in order"
-            self.slots.reader.report(kind, "bad-step", what, "`join` and `into` in the `split` to bring them together")
         within = WITHIN.get(spec.kind, {})
         shape = ShapeReader(self.slots, names, self._nested, self.targets.read, within, self.observer)
-        if spec.kind in COPIES:
-            self._copies.append(spec.kind)
+        parts, inside = list(self._parts), len(self.asked)
+        self._parts += [spec.kind] if spec.kind in PARTS else []
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
-        if spec.kind in COPIES:
-            self._copies.pop()
+        self._parts = parts
         rules_node = body.get("on_error")
         rules = () if rules_node is None else self.rules(rules_node, names)
         if parsed is BAD:
@@ -127,13 +123,16 @@ class FlowReader:
                 return None, {**names, "data": ANY}
         if spec.kind in CHECKS:
             node = cast(Node, body.get(kind.text))
-            CHECKS[spec.kind](Checked(node, parsed, names, self.targets.namespace, self.slots.reader, self.place))
+            part = self._parts[-1] if self._parts else ""
+            namespace, reader = self.targets.namespace, self.slots.reader
+            CHECKS[spec.kind](Checked(node, parsed, names, namespace, reader, self.place, part))
         self.memory = self.memory or spec.remembers(parsed)
         self.homed = self.homed or spec.homed
         check_join(body.get(kind.text), self.slots.reader)
         capabilities = tuple(asked(parsed)) if spec.remembers(parsed) else ()
         self.asked += capabilities if rules_node is None else ()
-        check_retry(rules_node, capabilities, self.targets.namespace, self.slots.reader)
+        within_it = (*capabilities, *self.asked[inside:])  # to try a step again is to ask again what it asks inside
+        check_retry(rules_node, within_it, self.targets.namespace, self.slots.reader)
         run = self._build(spec, kind, parsed)
         placed = None if run is None else Placed(id_, spec.kind, run, when, rules)
         if placed is not None:
@@ -162,9 +161,10 @@ class FlowReader:
         slots = Slots(reader, assets, fragment.document.folder, self.slots.watch)
         targets = replace(self.targets, slots=slots)
         inner = FlowReader(slots, self.steps, targets, (*self.inside, name), self.observer, self.place)
-        inner._copies.extend(self._copies)
+        inner._parts = list(self._parts)
         flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
         self.memory = self.memory or inner.memory
+        self.asked += inner.asked
         self.homed = self.homed or inner.homed
         return shape.typed({**given, "flow": flow}, read.after["data"])
 

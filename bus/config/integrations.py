@@ -149,8 +149,9 @@ class IntegrationReader:
     def _value(self, name: str, key: Scalar, body: MappingNode, kind: str) -> Json:
         variable = body.get("env")
         env = None if variable is None else self.reader.text(variable, "env")
-        if variable is not None and env and self.secrets.environment.get(env):
-            found, value = converted(self.secrets.environment[env], kind)
+        given = self.secrets.configured(env) if env else None
+        if variable is not None and given is not None:
+            found, value = converted(given, kind)
             if not found:
                 self.reader.report(variable, "wrong-type", f"the variable {env} is no {kind}", f"{_an(kind)} into it")
             return value

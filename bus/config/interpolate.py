@@ -30,6 +30,12 @@ def references(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((match.start(), match.group()) for match in _REFERENCE.finditer(text))
 
 
+def variables(text: str) -> set[str]:
+    """Names of the variables that a text refers to."""
+    found = (_VARIABLE.fullmatch(match.group(1)) for match in _REFERENCE.finditer(text))
+    return {match.group(1) for match in found if match is not None}
+
+
 def fill(text: str, environment: Mapping[str, str]) -> tuple[str, tuple[Unfilled, ...]]:
     """Replace every reference by its value.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bus.config.agents import AgentsReader, check_agents
 from bus.config.assets import Assets
+from bus.config.bundle import Bundle
 from bus.config.declared import DeclaredCapability, DeclaredType, Document, Integration, Namespace
 from bus.config.files import TESTS, Files, Folder, discover, shown, sibling
 from bus.config.finding import ConfigFinding, Findings, has_errors
@@ -58,11 +59,13 @@ class Loaded:
         files: every file that was read, sorted: documents, schemas, templates.
         tests: the tests of the folders that were named, those without findings.
         named: the integrations in these folders, with the coverage that each wants: percent by unit.
+        bundle: all that makes the catalog what it is, to compile it again elsewhere.
     """
 
     catalog: Catalog | None
     findings: tuple[ConfigFinding, ...]
     files: tuple[Path, ...]
+    bundle: Bundle = field(default_factory=Bundle)
     tests: tuple[RouteTest, ...] = ()
     named: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -99,8 +102,9 @@ def load(
         check_published(loader.namespace, before.namespace, loader.reader)
     found = loader.reader.findings.sorted()
     catalog = None if has_errors(found) else loader.catalog(routes)
+    bundle = Bundle(loader.files.contents, loader.secrets.configuration)
     named = {each.name: each.coverage for each in loader.namespace.integrations.values() if each.name in loader.named}
-    return Loaded(catalog, found, loader.files.paths, tuple(loader.tests), named)
+    return Loaded(catalog, found, loader.files.paths, bundle, tuple(loader.tests), named)
 
 
 def _loader(
@@ -296,7 +300,7 @@ class _Loader:
         """The catalog of a configuration without errors."""
         entrances = tuple(each.entrance for each in self.namespace.entrances)
         return Catalog(
-            version=self.files.version,
+            version=self.files.version(self.secrets.configuration),
             agents={**{name: each.agent for name, each in self.namespace.agents.items()}, **gateway_agent(entrances)},
             capabilities={
                 name: capability

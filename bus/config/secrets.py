@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from bus.config.interpolate import fill
+from bus.config.interpolate import fill, variables
 from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence, to_json
 from bus.config.reader import Reader
@@ -22,6 +22,18 @@ class Secrets:
     reader: Reader
     environment: Mapping[str, str]
     needed: bool = True
+    _configured: dict[str, str | None] = field(default_factory=dict)
+    _secret: set[str] = field(default_factory=set)
+
+    def configured(self, name: str) -> str | None:
+        """The variable that a configuration value is read from; None when it is not set, or empty."""
+        value = self._configured[name] = self.environment.get(name) or None
+        return value
+
+    @property
+    def configuration(self) -> dict[str, str | None]:
+        """What configuration values have read, by variable; what is referred to as a secret anywhere is left out."""
+        return {name: value for name, value in self._configured.items() if name not in self._secret}
 
     def json(self, node: Node) -> Json:
         """The plain value of a node with every reference in its texts replaced."""
@@ -42,6 +54,7 @@ class Secrets:
 
     def _filled(self, node: Scalar) -> str:
         text, unfilled = fill(str(node.value), self.environment)
+        self._secret.update(variables(str(node.value)))
         for each in unfilled if self.needed else ():
             self.reader.report(node, "secret-missing", each.what, each.instead, offset=each.offset)
         return text

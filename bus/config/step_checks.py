@@ -35,6 +35,7 @@ class Checked(NamedTuple):
         node: what stands under its key; `parsed` is the same, read by its shape.
         names: its scope.
         place: where the runs of its route live, or None when that is not known.
+        part: kind of the step of which it stands in a part, or "".
     """
 
     node: Node
@@ -43,6 +44,7 @@ class Checked(NamedTuple):
     namespace: Namespace
     reader: Reader
     place: RunPlace | None
+    part: str
 
 
 def check_labels(node: Node | None, namespace: Namespace, reader: Reader) -> None:
@@ -100,6 +102,22 @@ def _by(step: Checked) -> None:
         step.reader.report(node, "needs-serial-by", what, instead)
 
 
+def _aggregate(step: Checked) -> None:
+    _whole(step, "aggregate", "joins its group")
+
+
+def _resequence(step: Checked) -> None:
+    _whole(step, "resequence", "takes its turn")
+
+
+def _whole(step: Checked, kind: str, does: str) -> None:
+    if step.part:
+        what = f"a message {does} as a whole, and not by a part of `{step.part}`"
+        step.reader.report(step.node, "bad-step", what, f"`{kind}` before or after `{step.part}`")
+    else:
+        _by(step)
+
+
 def _throttle(step: Checked) -> None:
     if step.place is not None and step.place.observe:
         what = "a route that observes gets its copies where they come, and no step sees all of them"
@@ -111,6 +129,6 @@ CHECKS: Mapping[str, Callable[[Checked], None]] = {
     "redact": _redact,
     "throttle": _throttle,
     "idempotent": _by,
-    "aggregate": _by,
-    "resequence": _by,
+    "aggregate": _aggregate,
+    "resequence": _resequence,
 }

@@ -106,11 +106,13 @@ class Change(NamedTuple):
         key: which memory: see bus.core.instance. A blob (bus.core.blobs) is remembered for all, and before the commit.
         body: JSON, or None to forget it.
         due_s: epoch seconds when it wants to go on by itself, or None.
+        version: of the configuration that it needs to go on, or None.
     """
 
     key: str
     body: bytes | None
     due_s: float | None = None
+    version: str | None = None
 
 
 class Decision(NamedTuple):

@@ -78,7 +78,7 @@ def _because(facts: Facts, said: dict[str, Json]) -> str:
 
 
 def _capability(source: str, name: Json, table: RouteTable) -> str:
-    agent = table.catalog.agents.get(source)
+    agent = table.agent(source)
     if agent is not None and isinstance(name, str) and name in agent.capabilities:
         return name
     raise Refused(

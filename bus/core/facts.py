@@ -52,6 +52,8 @@ class Facts:
         other messages.
     controls: switches of the running bus, by name; one that is not there is off.
     leased: the lease of the task that a claim names, if there is one for the claim's fence.
+    arriving: what was remembered elsewhere may still be on its way to this partition, see bus.shell.mover.
+    paused: routes and targets that are paused, `route:shop/orders` for one.
     recall: reads what is remembered under a key in the partition of the delivery, or a blob, or None; nothing else
         happens.
     stores_blobs: whether the blob store can be written now; if not, a step that needs it fails.
@@ -66,5 +68,7 @@ class Facts:
     answered: int | None = None
     leased: Leased | None = None
     controls: Mapping[str, bool] = field(default_factory=dict)
+    paused: frozenset[str] = frozenset()
+    arriving: bool = False
     recall: Callable[[str], bytes | None] = nothing_remembered
     stores_blobs: bool = True

@@ -17,10 +17,11 @@ from bus.core.identity import check_sender
 from bus.core.instance import memory_key
 from bus.core.message import FLOW_TOLD, REPLYTO, Message
 from bus.core.outputs import BUS, set_aside
-from bus.core.pipeline import rejected, vouched_address, who_waits
+from bus.core.pipeline import rejected, who_waits
 from bus.core.running import given_up, occasion
 from bus.core.table import RouteTable
 from bus.core.telling import tell_about_bytes
+from bus.core.undecodable import vouched_address
 
 POISON = "poison"
 

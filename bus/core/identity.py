@@ -8,7 +8,18 @@ from bus.core.actions import Delivery
 from bus.core.address import ReturnAddress, brought_back, unseal
 from bus.core.errors import Refused
 from bus.core.facts import Facts
-from bus.core.message import ATTEMPT, CORRELATION, FENCE, HOME, REDRIVE, REPLYTO, REQUESTED, TASK_CLAIM, Message
+from bus.core.message import (
+    ATTEMPT,
+    CONTROL,
+    CORRELATION,
+    FENCE,
+    HOME,
+    REDRIVE,
+    REPLYTO,
+    REQUESTED,
+    TASK_CLAIM,
+    Message,
+)
 from bus.core.outputs import BUS, NOBODY
 from bus.core.route import Agent
 from bus.core.table import Found, RouteTable
@@ -24,7 +35,15 @@ It may send the types of its entries. With verified users, its messages come fro
 name."""
 
 AT_THE_DOOR = frozenset(
-    {"unknown-agent", "not-you", "reserved-attribute", "not-published", "bad-return-address", "unsolicited-reply"}
+    {
+        "unknown-agent",
+        "not-you",
+        "reserved-attribute",
+        "not-published",
+        "bad-return-address",
+        "unsolicited-reply",
+        "not-an-operator",
+    }
 )
 """Codes of refusals by who the sender is. Such a message takes nobody's identity: neither the id that it claims, nor
 the place of the answer to the request that it names."""
@@ -47,7 +66,7 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
         found: what the table says of the message's type and source.
 
     Raises:
-        Refused: `unknown-agent`, `not-you`, `reserved-attribute`, `not-published`.
+        Refused: `unknown-agent`, `not-you`, `reserved-attribute`, `not-published`, `not-an-operator`.
     """
     source = message.source
     vouched = facts.identity == "shared" or delivery.user_id == source
@@ -59,7 +78,7 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
     if not trusted and facts.identity == "broker" and delivery.user_id != source:
         said = f"user `{delivery.user_id}`" if delivery.user_id else "no user-id"
         raise Refused("not-you", f"source `{source}` was published with {said}; publish as the broker user `{source}`")
-    if source != CLIENT and source not in table.catalog.agents:
+    if source != CLIENT and table.agent(source) is None:
         raise Refused(
             "unknown-agent", f"no agent `{source}` is declared; write it under `agents:`, or correct the source"
         )
@@ -69,6 +88,8 @@ def check_sender(message: Message, delivery: Delivery, table: RouteTable, facts:
         if not trusted and message.attributes.get(name):
             raise Refused("reserved-attribute", f"only the bus sets `{name}`; leave it out")
     type_ = message.type
+    if source == CLIENT and type_.startswith(CONTROL) and (not trusted or REDRIVE in message.attributes):
+        raise Refused("not-an-operator", f"only the bus's own broker user may send `{type_}`; write `bus control`")
     if source != CLIENT and not found.declared:
         raise Refused("not-published", _undeclared(type_, source, table.answered(type_)))
 
@@ -102,7 +123,7 @@ def return_address(message: Message, delivery: Delivery, table: RouteTable, fact
         # A redriven message keeps the asker's plain address: check it as if the asker had sent it.
         if back is not None or message.source == BUS:
             return None if back == NOBODY else back
-    agent = table.catalog.agents.get(message.source)
+    agent = table.agent(message.source)
     if agent is not None and brought_back(message) and _of_a_task(message, agent, facts):
         return None
     allowed = f"agent:{message.source}"

@@ -28,6 +28,9 @@ from bus.core.work import Dispatch, Suspended
 CELL = "cell:"
 """How the keys of cells begin."""
 
+HOME_OF_CELL = "home"
+"""In what is remembered of a cell: the key in whose partition it lives. Steps do not see it."""
+
 _SEPARATORS = "/.@[#>!"
 _REPEATS = re.compile(r"\[[0-9]+\]|@[0-9]+")  # in a path: which item, round or attempt it is
 _MOST_LETTERS = 180  # of a cell's key before its hash: a key has at most 255 bytes
@@ -67,6 +70,7 @@ class RunMemory:
         self.rests = False
         self._facts = facts
         self._cells: dict[str, tuple[dict[str, Any], bytes | None]] = {}
+        self._homes: dict[str, str] = {}
         self._others: dict[str, Instance] = {}
         self._told: dict[str, None] = {}  # in order
 
@@ -217,15 +221,22 @@ class RunMemory:
         """
         instance = self.instance
         place = _REPEATS.sub("", path)
-        home = "" if everyone else instance.home or str(instance.event.get(CONVERSATION) or instance.event[ID])
+        home = "" if everyone else self._home
         whole = orjson.dumps([instance.route, place, home, by], option=orjson.OPT_SORT_KEYS)
         return f"{f'{instance.route}:{place}'[:_MOST_LETTERS]}:{blake2b(whole, digest_size=16).hexdigest()}"
+
+    @property
+    def _home(self) -> str:
+        """The key in whose partition the run lives."""
+        return self.instance.home or str(self.instance.event.get(CONVERSATION) or self.instance.event[ID])
 
     def cell(self, key: str) -> dict[str, Any]:
         """A map that runs of this partition share; change it in place, empty it to have it forgotten."""
         if key not in self._cells:
             body = self._facts.recall(CELL + key)
-            self._cells[key] = ({} if body is None else orjson.loads(body), body)
+            cell = {} if body is None else orjson.loads(body)
+            self._homes[key] = cell.pop(HOME_OF_CELL, None) or self._home
+            self._cells[key] = (cell, body)
         return self._cells[key][0]
 
     def claim(self, key: str) -> None:
@@ -276,7 +287,7 @@ class RunMemory:
         """What has to be remembered of cells and other runs."""
         found = []
         for key, (cell, before) in self._cells.items():
-            body = orjson.dumps(cell) if cell else None
+            body = orjson.dumps({**cell, HOME_OF_CELL: self._homes[key]}) if cell else None
             if body != before:
                 found.append(Change(CELL + key, body, cell.get("until")))
         return found + [stored(self._others[each]) for each in self._told]
@@ -300,7 +311,7 @@ def stored(instance: Instance) -> Change:
     if len(body) > MOST_BYTES:
         what = f"the run remembers {len(body)} bytes, and {MOST_BYTES} are the most"
         raise StepFailed("internal", f"{what}; put large data into a claim check")
-    return Change(memory_key(instance.id), body, instance.due_s)
+    return Change(memory_key(instance.id), body, instance.due_s, instance.config)
 
 
 def _below(path: str, prefix: str) -> bool:

@@ -9,26 +9,26 @@ The shell looks for duplicates between the two, because only a decoded message h
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import cast
-
-import orjson
 
 from bus.core import running
 from bus.core.actions import Change, Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress
 from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
+from bus.core.control import controlled
 from bus.core.errors import ExpressionFailed, Refused, StepFailed
 from bus.core.facts import Facts
 from bus.core.flow import RouteFailed, run_flow
-from bus.core.identity import check_sender, return_address
+from bus.core.identity import CLIENT, check_sender, return_address
 from bus.core.instance import failed
 from bus.core.labelled import barred, labelled_again
 from bus.core.labels import names_of
 from bus.core.message import (
+    CONTROL,
     CONVERSATION,
     EXPIRY,
+    FLOW_MOVE,
     FLOW_TOLD,
     HOME,
     HOPS,
@@ -45,16 +45,17 @@ from bus.core.message import (
 )
 from bus.core.normalizer import normalized
 from bus.core.outputs import BUS, NOBODY, STRUCTURED, Outbox, carried_headers, hops_left, set_aside
+from bus.core.parking import early, parked
 from bus.core.posting import put, tell_asker
 from bus.core.redriven import asked_again
 from bus.core.replies import Answered, answer, asker, checked
 from bus.core.route import Capability, Route
 from bus.core.table import Found, RouteTable
-from bus.core.telling import FLOW, tell, tell_about_bytes
+from bus.core.telling import FLOW, tell
+from bus.core.undecodable import undecodable
 from bus.core.work import Work
 
-_READABLE_BODIES = 4  # times the limit: a body beyond it is not parsed only to find its sender
-_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE, FLOW_TOLD))
+_ABOUT_TASKS = frozenset((TASK_CLAIM, TASK_LAPSE, TASK_MOVE, FLOW_TOLD, FLOW_MOVE))
 _FAILED = ".failed"  # word of a failure may come late: who waited must know
 REKEYED = "re-keyed"
 """`why` of the hop that gives a message the routing key of its conversation; it is not the message's one decision."""
@@ -67,7 +68,7 @@ def understand(delivery: Delivery, table: RouteTable, facts: Facts) -> Message |
     try:
         return decode(delivery, facts.limits)
     except Refused as refused:
-        return _undecodable(delivery, table, facts, refused)
+        return undecodable(delivery, table, facts, refused)
 
 
 def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message | None = None) -> Decision:
@@ -105,10 +106,11 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
             return _came_late(delivery, message, facts, table, late, back, answers is not None)
         if delivery.routing_key != (attributes.get(HOME) or attributes.get(CONVERSATION) or attributes[ID]):
             return _rekeyed(delivery, message)
-        if answers:
-            return _answers(found, delivery, message, facts, table, back, table.catalog.capabilities[answers])
-        if REDRIVE in attributes and source == BUS and type_.endswith(REQUESTED):
-            return asked_again(message, facts, table, back)
+        capability = table.capability(answers) if answers else None
+        if capability is not None:
+            return _answers(found, delivery, message, facts, table, back, capability)
+        if (own := _for_the_bus(message, delivery, table, facts, back)) is not None:
+            return own
         if found.contract is not None:
             message, version = normalized(message, found.contract, found.older)
     except Refused as refused:
@@ -116,6 +118,17 @@ def decide(delivery: Delivery, table: RouteTable, facts: Facts, message: Message
         return rejected(delivery, message, facts, table, "invalid", failure, back)
     decision = _matched(found, delivery, message, facts, table, back, None)
     return decision._replace(steps=(f"upcast from {version}", *decision.steps)) if version else decision
+
+
+def _for_the_bus(
+    message: Message, delivery: Delivery, table: RouteTable, facts: Facts, back: ReturnAddress | None
+) -> Decision | None:
+    """What an operator says to the bus itself, or has it ask once more; None for all else."""
+    if message.source == CLIENT and message.type.startswith(CONTROL):
+        return controlled(message, facts, table, back, delivery.queue)
+    if message.source == BUS and REDRIVE in message.attributes and message.type.endswith(REQUESTED):
+        return asked_again(message, facts, table, back)
+    return None
 
 
 def who_waits(
@@ -168,7 +181,8 @@ def _answers(
 
 
 def _to_run(message: Message, capability: Capability, back: ReturnAddress, facts: Facts, table: RouteTable) -> Decision:
-    """An agent's answer to a request of a run."""
+    """An agent's answer to a request of a run, which knows the capability as it was when the run began."""
+    capability = running.known_to(back, capability, facts, table)
     findings, failure = checked(message, capability)
     if failure is None:
         good: dict[str, Json] = {"ok": message.data, "at": facts.now_s, "labels": message.text(LABELS) or ""}
@@ -215,15 +229,37 @@ def _matched(
     back: ReturnAddress | None,
     answered: Answered | None,
 ) -> Decision:
-    """Give the message to its owner, its observers and its subscribers."""
+    """Give the message to whoever wants it, where and when that may be."""
     names = _names(message)
     notes: list[str] = []
-    outputs: list[Output] = []
-    changes: list[Change] = []
     if found.serial:
         home = _home(found, message, names, notes)
         if home is not None and message.attributes.get(HOME) != home:
             return running.rehomed(message, home)
+    if facts.paused or facts.arriving:
+        owner = _owner(found, message, names, [])
+        if owner is not None and f"route:{owner[0].name}" in facts.paused:
+            return parked(message, owner[0])
+        wanted = (*(() if owner is None else (owner,)), *found.observers)
+        if facts.arriving and any(route.memory for route, _ in wanted):
+            return early(message, "" if owner is None else owner[0].name)
+    return _handed_on(found, delivery, message, names, notes, facts, table, back, answered)
+
+
+def _handed_on(
+    found: Found,
+    delivery: Delivery,
+    message: Message,
+    names: dict[str, Json],
+    notes: list[str],
+    facts: Facts,
+    table: RouteTable,
+    back: ReturnAddress | None,
+    answered: Answered | None,
+) -> Decision:
+    """To its observers, its subscribers and its owner."""
+    outputs: list[Output] = []
+    changes: list[Change] = []
     if found.observers:
         _observe(found, delivery, message, names, facts, table, outputs, notes, changes)
     if found.subscribers:
@@ -455,34 +491,3 @@ def _with(decision: Decision, outputs: list[Output], notes: list[str], changes: 
         outputs=(*outputs, *decision.outputs),
         changes=(*changes, *decision.changes),
     )
-
-
-def _undecodable(delivery: Delivery, table: RouteTable, facts: Facts, refused: Refused) -> Decision:
-    failure = Failure("contract", refused.code, refused.reason, findings=refused.findings)
-    cause = delivery.message_id or blake2b(delivery.body, digest_size=16).hexdigest()
-    aside = set_aside(delivery, None, facts, "invalid", failure, "")
-    address = vouched_address(delivery, table, facts) or _envelope_teller(delivery, table, facts)
-    told = () if address is None else (tell_about_bytes(facts, failure, cause, address, delivery.type or ""),)
-    return Decision("invalid", None, None, None, refused.code, refused.reason, failure, (), (aside, *told))
-
-
-def vouched_address(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
-    """Whom to tell about bytes: what AMQP says, as far as the broker vouches for it."""
-    agents = table.catalog.agents
-    if facts.identity == "broker":
-        return f"agent:{delivery.user_id}" if delivery.user_id in agents else None
-    kind, _, name = (delivery.reply_to or "").partition(":")
-    known = (kind == "client" and name != "") or (kind == "agent" and name in agents)
-    return delivery.reply_to if known else None
-
-
-def _envelope_teller(delivery: Delivery, table: RouteTable, facts: Facts) -> str | None:
-    """Whom the envelope names as its sender, when it is JSON but no message: a bad attribute, too deep, too big."""
-    if facts.identity == "broker" or len(delivery.body) > _READABLE_BODIES * facts.limits.body_bytes:
-        return None
-    try:
-        envelope = orjson.loads(delivery.body)
-    except orjson.JSONDecodeError:
-        return None
-    source = envelope.get("source") if isinstance(envelope, dict) else None
-    return f"agent:{source}" if isinstance(source, str) and source in table.catalog.agents else None

@@ -11,6 +11,7 @@ Answers come to the partition of their conversation. A run that lives elsewhere 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,8 +41,9 @@ from bus.core.message import (
     Message,
 )
 from bus.core.outputs import BUS, STRUCTURED, Outbox, derived_id, set_aside
+from bus.core.parking import early
 from bus.core.posting import put, tell_asker
-from bus.core.route import Match, Route
+from bus.core.route import Capability, Match, Route
 from bus.core.table import RouteTable
 from bus.core.telling import FLOW, tell, tell_flow
 from bus.core.turns import TURN, give, take
@@ -53,6 +55,7 @@ FLOW_DUE = "bus.flow.due"
 """Type of what the log calls a time that was reached; it is never sent."""
 
 _UNTIL = "#deadline"  # of a join: not what is awaited, but how long
+_PART = re.compile(r"(#[a-z]+[0-9]*|/)$")  # of a step's path: what of it waits
 _MOST_NOTES = 400  # of one run, kept so that no turn tells the trace again what an earlier one has told
 _NOTE_LETTERS = 300
 
@@ -176,6 +179,15 @@ def answered(
     return _go_on(back.address.removeprefix(FLOW), path, message, facts, table, result, others)
 
 
+def known_to(back: ReturnAddress, capability: Capability, facts: Facts, table: RouteTable) -> Capability:
+    """The capability as the configuration has it that a run lives under, where that is known."""
+    if not table.elders:
+        return capability
+    body = facts.recall(memory_key(back.address.removeprefix(FLOW)))
+    own = None if body is None else table.of(read(body).config)
+    return capability if own is None else own.capability(capability.name) or capability
+
+
 def word_came(message: Message, facts: Facts, table: RouteTable) -> Decision:
     """Take a `bus.flow.told` in, which only the bus sends."""
     data = cast("dict[str, Any]", message.data)
@@ -187,6 +199,8 @@ def _go_on(
 ) -> Decision:
     body = facts.recall(memory_key(run))
     instance = None if body is None else read(body)
+    if instance is None and facts.arriving:
+        return early(message)
     if instance is None or not instance.settle(path, result):
         reason = "the run that asked waits for it no more" if instance else "the run that asked is over"
         failure = Failure("refusal", "superseded", reason, agent=message.source)
@@ -211,7 +225,7 @@ def due(key: str, facts: Facts, table: RouteTable) -> tuple[Delivery, Decision] 
     if came is None:
         return None
     instance, late, message = came
-    why = "due: " + (", ".join(_shown(path) for path in late) or "told")
+    why = "due: " + (", ".join(_PART.sub("", path) for path in late) or "told")
     return occasion(message, facts), _resumed(instance, message, why, facts, table)
 
 
@@ -369,14 +383,17 @@ def _request(asked: Asked, instance: Instance, message: Message, facts: Facts) -
 def _news(turn: _Turn, notes: list[str]) -> tuple[str, ...]:
     """What the trace has not been told yet."""
     clipped = [each[:_NOTE_LETTERS] for each in notes]
-    left = Counter(turn.instance.notes)
+    told = turn.instance.notes
+    turn.instance.notes = clipped[-_MOST_NOTES:]
+    if clipped[: len(told)] == told:  # as nearly always; the rest gives the same, and takes longer
+        return tuple(clipped[len(told) :])
+    left = Counter(told)
     news = []
     for note in clipped:
         if left[note]:
             left[note] -= 1
         else:
             news.append(note)
-    turn.instance.notes = clipped[-_MOST_NOTES:]
     return tuple(news)
 
 
@@ -407,21 +424,16 @@ def _decision(
 def _waits(turn: _Turn, outputs: Sequence[Output], notes: list[str]) -> Decision:
     news = _news(turn, notes)
     changes = [stored(turn.instance), *turn.memory.changes()]
+    if outputs:
+        return _decision(turn, "routed", outputs, news, changes)
     waiting = ", ".join(_awaited(path, each) for path, each in turn.instance.open.items() if not path.endswith(_UNTIL))
-    end: End = "routed" if outputs else "waiting"
-    return _decision(turn, end, outputs, news, changes, "" if outputs else f"waits for {waiting}"[:_NOTE_LETTERS])
+    return _decision(turn, "waiting", outputs, news, changes, f"waits for {waiting}"[:_NOTE_LETTERS])
 
 
 def _awaited(path: str, each: dict[str, Any]) -> str:
-    return f"`{each['call']}`" if "call" in each else _shown(path)
-
-
-def _shown(path: str) -> str:
-    """A path as a trace names it: by the step, not by what the step calls its own waiting."""
     if path == TURN:
         return "its turn"
-    step, _, mark = path.rstrip("/").rpartition("#")
-    return f"{step}, to be tried again" if mark == "pause" else step if mark.startswith("told") else path.rstrip("/")
+    return f"`{each['call']}`" if "call" in each else _PART.sub("", path)
 
 
 def _over(turn: _Turn) -> list[Change]:

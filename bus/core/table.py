@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bus.core.expression import Contract
 from bus.core.message import TASK_CLAIM
-from bus.core.route import Catalog, Older, Route
+from bus.core.route import Agent, Capability, Catalog, Older, Route
 
 _ANSWERS = (".replied", ".failed")
 _REMEMBERED = 4096  # distinct (type, source) pairs of one generation; two are kept, so what is in use stays
@@ -135,15 +135,15 @@ class _Entry(NamedTuple):
 
 
 class RouteTable:
-    """The compiled catalog with its index. Immutable but for the bounded memory of look-ups.
+    """The compiled catalog with its index. Immutable but for the bounded memory of look-ups, and for its elders.
 
-    Args:
-        elders: tables of configurations before this one by version: runs that began under one stay with it.
+    Elders are tables of configurations before this one. Runs that began under one stay with it; and an agent that only
+    an elder knows may still say what is due of it: answer a request that it was given, and claim it.
     """
 
-    def __init__(self, catalog: Catalog, elders: Mapping[str, RouteTable] | None = None) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.elders = elders or {}
+        self._elders: dict[str, RouteTable] = {}
         self._routes = {route.name: route for route in catalog.routes}
         self._exact: dict[str, list[_Entry]] = {}
         self._globs = GlobIndex()
@@ -171,7 +171,27 @@ class RouteTable:
 
     def of(self, version: str) -> RouteTable | None:
         """The table of a configuration, this one or an earlier one that is still known."""
-        return self if version == self.catalog.version else self.elders.get(version)
+        return self if version == self.catalog.version else self._elders.get(version)
+
+    @property
+    def elders(self) -> Mapping[str, RouteTable]:
+        """The tables before this one that are still needed, by version, oldest first."""
+        return self._elders
+
+    def succeed(self, elders: Mapping[str, RouteTable]) -> None:
+        """Take these for its elders."""
+        self._elders = {version: each for version, each in elders.items() if version != self.catalog.version}
+        self._memory, self._older = {}, {}
+
+    def agent(self, name: str) -> Agent | None:
+        """An agent, if need be as the last elder that knows it has declared it."""
+        found = (each.catalog.agents.get(name) for each in (self, *reversed(self._elders.values())))
+        return next((each for each in found if each is not None), None)
+
+    def capability(self, name: str) -> Capability | None:
+        """A capability, if need be as the last elder that knows it has declared it."""
+        found = (each.catalog.capabilities.get(name) for each in (self, *reversed(self._elders.values())))
+        return next((each for each in found if each is not None), None)
 
     def route(self, name: str) -> Route | None:
         """A route by `integration/name`."""
@@ -214,6 +234,9 @@ class RouteTable:
     def _look_up(self, type_: str, source: str) -> Found:
         answers = self.answered(type_)
         declared = self.catalog.types.get(type_)
+        permitted = self._declared(type_, source, answers)
+        if not permitted and self._elders:
+            answers, permitted = self._left_over(type_, source, answers)
         owners: tuple[tuple[Route, str], ...] = ()
         observers = owners
         entries = self._fitting(type_, source)
@@ -224,12 +247,21 @@ class RouteTable:
             owners,
             observers,
             self._subscribers_of(type_),
-            self._declared(type_, source, answers),
+            permitted,
             answers,
             declared.contract if declared is not None else None,
             declared.older if declared is not None else (),
             any(route.serial_by is not None or route.homed for route, _ in owners),
         )
+
+    def _left_over(self, type_: str, source: str, answers: str | None) -> tuple[str | None, bool]:
+        """What an agent may say only because an elder has declared it: (answers, declared) as in `Found`."""
+        for elder in reversed(self._elders.values()):
+            capability = elder.answered(type_)
+            due = capability is not None or type_ == TASK_CLAIM
+            if due and elder._declared(type_, source, capability):
+                return capability, True
+        return answers, False
 
     def _fitting(self, type_: str, source: str) -> list[_Entry]:
         """The entries for a message, one a route, best first."""

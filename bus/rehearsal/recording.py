@@ -8,7 +8,7 @@ bus had sealed mean nothing here, and are made anew.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -44,6 +44,7 @@ from bus.core.running import REHOMED
 from bus.rehearsal.script import SeenKind, Stub
 from bus.rehearsal.stage import decoded
 
+_APART_S = 1e-5  # many times the resolution of a double that holds the time of day
 _ANSWERS = (".replied", ".failed")
 _NOT_ANEW = frozenset((HOME, ATTEMPT, FENCE, REDRIVE, CORRELATION, CAUSATION, TIME))
 """Attributes that only the bus may set, or that name messages which are not sent in the rehearsal."""
@@ -99,6 +100,7 @@ def recording(entries: Sequence[Entry]) -> Recording:
     Args:
         entries: all of it, in the order of commits; at least one.
     """
+    entries = _one_by_one(entries)
     counted = tuple(each for each in entries if counts(each.record) and not _by_the_clock(each))
     first = entries[0].record
     start_s = min(each.record.received_s for each in entries)
@@ -116,6 +118,16 @@ def recording(entries: Sequence[Entry]) -> Recording:
         and (message := _anew(each, waits=each.record.id in answered)) is not None
     )
     return Recording(first.conversation, start_s, arrived, _stubs(entries, requests), counted)
+
+
+def _one_by_one(entries: Sequence[Entry]) -> list[Entry]:
+    """The same, each later than the one before: what arrived in one batch was decided in the order of the log."""
+    found: list[Entry] = []
+    last_s = 0.0
+    for each in entries:
+        last_s = max(each.record.received_s, last_s + _APART_S)
+        found.append(replace(each, record=replace(each.record, received_s=last_s)))
+    return found
 
 
 def counts(record: Record) -> bool:

@@ -20,6 +20,7 @@ from bus.core.facts import Facts
 from bus.core.flow import as_data
 from bus.core.identity import CLIENT
 from bus.core.instance import Instance, memory_key, read
+from bus.core.memory import CELL
 from bus.core.message import (
     CONVERSATION,
     CORRELATION,
@@ -143,6 +144,7 @@ class Stage:
     now_s: float = field(init=False)
     _due: list[tuple[float, int, Delivery]] = field(default_factory=list)
     _times: list[tuple[float, str]] = field(default_factory=list)
+    _outlived: list[tuple[float, str]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=count)
     _sent: set[str] = field(default_factory=set)
     _round: set[str] = field(default_factory=set)
@@ -226,11 +228,19 @@ class Stage:
                 return
             self._bounded(len(self.hops))
             self.now_s = max(self.now_s, min(arrival_s, time_s))
+            self._forget()
             if arrival_s <= time_s:
                 delivery = heapq.heappop(self._due)[2]
                 self._perform(delivery, decide(delivery, self.table, self._facts()))
             else:
                 self._time_came(key)
+
+    def _forget(self) -> None:
+        """Forget the cells whose time is over; nothing happens by that, so the clock does not go there by itself."""
+        while self._outlived and self._outlived[0][0] <= self.now_s:
+            due_s, key = heapq.heappop(self._outlived)
+            if self.memory.get(key, (b"", None))[1] == due_s:
+                del self.memory[key]
 
     def _bounded(self, decisions: int) -> None:
         if decisions >= self.most_decisions:
@@ -275,7 +285,8 @@ class Stage:
             else:
                 self.memory[change.key] = (change.body, change.due_s)
                 if change.due_s is not None:
-                    heapq.heappush(self._times, (change.due_s, change.key))
+                    times = self._outlived if change.key.startswith(CELL) else self._times
+                    heapq.heappush(times, (change.due_s, change.key))
         if decision.end in ("filtered", "consumed"):
             self._see(hop, "channel", decision.end, decision.message)
         for output in decision.outputs:

@@ -1,4 +1,7 @@
-"""Several workers on one machine: the same `bus run` N times, started, watched, started again, and stopped together."""
+"""Several workers on one machine: the same `bus run` N times, started, watched, started again, and stopped together.
+
+SIGHUP goes to each of them: they look at their configuration.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ async def run_crew(parts: Sequence[Part], ready: Callable[[], None]) -> None:
     """
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hang_up, parts)
     running = [asyncio.create_task(part.run()) for part in parts]
     waiting = [asyncio.create_task(ended.wait()), asyncio.create_task(_all_ready(parts))]
     try:
@@ -39,3 +43,8 @@ async def run_crew(parts: Sequence[Part], ready: Callable[[], None]) -> None:
 async def _all_ready(parts: Sequence[Part]) -> None:
     for part in parts:
         await part.ready.wait()
+
+
+def _hang_up(parts: Sequence[Part]) -> None:
+    for part in parts:
+        part.hang_up()

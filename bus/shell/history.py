@@ -108,6 +108,7 @@ class History:
         names: dict[str, None] = {}
         while found := tail.read():
             names.update(dict.fromkeys(each.conversation for each in found if each.received_s >= epoch_s))
+        names.pop("", None)  # of what could not be understood, and came under no key
         return list(names)
 
     def _before(self, epoch_s: float) -> Tail:

@@ -96,7 +96,7 @@ class Inbox:
 
     def __init__(self, partition: int, store: Store, window: int, elders: Elders | None = None) -> None:
         self._elders = elders
-        self._partition = partition
+        self.partition = partition
         self._store = store
         self._known = IdentityFilter(window)
         self._fresh: dict[bytes, tuple[int, bytes]] = {}
@@ -114,7 +114,7 @@ class Inbox:
         if fresh is not None:
             return Earlier(fresh[0], fresh[1] == key.content)
         for bucket in self._known.buckets(key.key):
-            found = self._store.seen(self._partition, bucket, key.key)
+            found = self._store.seen(self.partition, bucket, key.key)
             if found is not None:
                 return Earlier(found[0], found[1] == key.content)
         return None if self._elders is None else self._elders.earlier(key)

@@ -6,13 +6,11 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple, cast
 
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
@@ -22,58 +20,44 @@ from bus.core.address import brought_back
 from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
-from bus.core.leases import lapsed, lease_of, moved
+from bus.core.leases import lapsed
 from bus.core.memory import CELL
 from bus.core.message import (
     CORRELATION,
     FENCE,
+    FLOW_MOVE,
     REDRIVE,
     REPLYTO,
     TASK_CLAIM,
     TASK_LAPSE,
     TASK_MOVE,
-    Json,
     Message,
 )
+from bus.core.moving import ARRIVED
+from bus.core.notices import Notice, noticed
 from bus.core.outputs import BUS
+from bus.core.parking import PARKED as KEYS
+from bus.core.parking import WHY as PARKED
+from bus.core.parking import released, remembered
 from bus.core.pipeline import REKEYED, RETIRED, understand
 from bus.core.redelivery import repeated, returned
 from bus.core.schedules import begun, sent
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
-from bus.ports import Blobs, Claim, Entry, Held, InboxKey, Received, Store
+from bus.ports import SHARED, Blobs, Claim, Entry, Held, InboxKey, Received, Store
 from bus.shell.blobs.folder import NoBlobs
 from bus.shell.blobs.luggage import Luggage
+from bus.shell.controls import Controls, shared
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
+from bus.shell.judged import Case, Judged
 from bus.shell.leases import Leases
 from bus.shell.ledger import Open
+from bus.shell.newcomers import take_lease, take_state
+from bus.shell.parked import Parked
 from bus.shell.remembered import Remembered
 from bus.shell.schedules import HOME, Schedules
 from bus.shell.trial.place import SUSPECT, Here, Place
-
-_STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
-"""What goes with a lease to another partition: where it stands in the log, which every worker can read, and its row."""
-
-
-@dataclass(slots=True)
-class Judged:
-    """One batch, decided and numbered, ready to be committed."""
-
-    entries: dict[int, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    opens: list[Open] = field(default_factory=list)
-    keys: dict[int, list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
-    decisions: list[Decision] = field(default_factory=list)
-    next_due_s: float | None = None
-
-
-class _Case(NamedTuple):
-    """One input, decided and numbered. `behind` is the number of the input that it repeats."""
-
-    partition: int
-    seq: int
-    decision: Decision
-    key: InboxKey | None
-    behind: int | None
+from bus.shell.versions import Configuration, Versions
 
 
 class Judge:
@@ -85,6 +69,7 @@ class Judge:
     window: identities remembered per partition.
     clock: epoch seconds.
     apart: where suspects are decided; None decides them like all others.
+    versions: keeps the configuration, and knows those before it.
     blobs: where large values wait; None is nowhere.
     """
 
@@ -98,20 +83,26 @@ class Judge:
         clock: Callable[[], float],
         apart: Place | None = None,
         blobs: Blobs | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self._store = store
         self.table = table
+        self.versions = versions or Versions(store, Configuration(table))
         self._facts = facts
         self._ns = namespace
         self._window = window
         self._clock = clock
         self._here = Here(table)
-        self._apart = apart or self._here
+        self._apart: Place = apart or self._here
         self._luggage = Luggage(blobs or NoBlobs())
         self.leases = Leases(used=False)
         self.schedules = Schedules()
         self.remembered = Remembered(store)
         self._partitions: dict[str, int] = {}
+        self.controls = Controls(store)
+        self.parked = Parked()
+        self.arriving: set[int] = set()  # partitions that something remembered may be on its way to
+        self._told = False  # whether a control message is in what is to be committed
         self._retired: set[int] = set()
         self._claimed_s = 0.0
         self.passed_on = 0  # what came out of retired partitions, until somebody sets it back
@@ -130,6 +121,7 @@ class Judge:
         keys: Iterable[tuple[int, int, bytes]],
         elders: Elders | None = None,
         retired: Collection[int] = (),
+        grown: Collection[int] = (),
     ) -> None:
         """Begin anew from what the store holds; its keys, in order, are read as a stream and never all in memory.
 
@@ -138,19 +130,27 @@ class Judge:
             keys: identities that they hold.
             elders: identities that earlier generations hold.
             retired: partitions in which nothing is decided any more.
+            grown: partitions of a generation that has followed on another.
         """
+        self.versions.begin()
         self._claimed_s = self._clock()
         self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
-        self.leases = Leases(any(each.lease_s is not None for each in self.table.catalog.capabilities.values()))
+        self.leases = Leases(_leases(self.table))
         self.schedules = Schedules(self.table.catalog.schedules)
         self._inboxes.clear()
         self.remembered = Remembered(self._store)
+        self.parked = Parked()
+        self.controls.read()
+        self.arriving = {*grown}
         for claim in claims:
             if claim.partition == HOME:
                 self.schedules.begin()
             self.remembered.load(claim.partition)
+            if self.remembered.recall(claim.partition, ARRIVED) is not None:
+                self.arriving.discard(claim.partition)
+            self.parked.load(claim.partition, self.remembered.keys(claim.partition, KEYS))
             self._partitions[naming.ingress_queue(self._ns, claim.partition)] = claim.partition
             self._next[claim.partition] = claim.next_seq
             young = claim.next_seq <= self._window and claim.partition not in self._retired
@@ -159,18 +159,47 @@ class Judge:
         for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
             self._inboxes[partition].remember(bucket, [key for _, _, key in rows])
 
+    def reconfigure(self, after: Configuration) -> None:
+        """Decide by another configuration from the next batch on; runs that are under way stay with theirs.
+
+        Raises:
+            StoreDown: the store cannot be written, and nothing has changed.
+        """
+        self.versions.change(after)
+        self.table = after.table
+        for place in {self._here, self._apart}:
+            place.reconfigure(after.table)
+        self.leases.used = self.leases.used or _leases(after.table)
+        self.schedules.reconfigure(after.table.catalog.schedules)
+
+    def notice(self, notices: Iterable[Notice], judged: Judged) -> None:
+        """Record what was done without a message, in the first partition that anything is recorded in."""
+        facts = self.facts_now()
+        for notice in notices:
+            partition = min({*self._partitions.values()} - self._retired)
+            delivery, decision = noticed(notice, self._next[partition], partition, facts)
+            self.record(partition, delivery, decision, facts, judged)
+
+    def all_arrived(self, partitions: Collection[int]) -> None:
+        """Nothing is on its way to these any more."""
+        for partition in self.arriving.intersection(partitions):
+            self.arriving.remove(partition)
+            self.remembered.apply(partition, [Change(ARRIVED, b"{}")])
+
     def retire(self, partitions: Collection[int]) -> None:
         """From now on nothing is decided in these: what still comes goes on to the partition of its conversation."""
         self._retired.update(partitions)
 
-    def judge(self, batch: Sequence[Received]) -> Judged:
-        """Decide a batch, in order.
+    def judge(self, batch: Sequence[Received], release: int = 0) -> Judged:
+        """Decide a batch, in order, after at most `release` messages that have waited for routes.
 
         It goes stage by stage over the whole batch and not message by message: the code and tables of one stage then
         stay in the processor's caches, which saves a fifth of the time.
         """
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self.facts_now()
+        judged = Judged()
+        if release and self.releasable:
+            self._release(facts, judged, release)
         table, partitions = self.table, self._partitions
         understood = [
             None
@@ -185,12 +214,11 @@ class Judge:
             self._case(received.delivery, message, content, facts)
             for received, message, content in zip(batch, understood, contents, strict=True)
         ]
-        judged = Judged()
         for received, case, content in zip(batch, cases, contents, strict=True):
             self._record(case, received.delivery, content, received, facts, judged)
         return judged
 
-    def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> _Case:
+    def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> Case:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""
         if understood is None:  # NS.bounced: whoever owns partition 0 records what the broker gave up on
             partition = 0
@@ -202,16 +230,18 @@ class Judge:
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
         if behind is not None or decision.why == REKEYED:
             key = None
-        return self._numbered(partition, decision, key, behind)
+        return self._waiting(self._numbered(partition, decision, key, behind), delivery)
 
-    def _numbered(self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None) -> _Case:
+    def _numbered(self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None) -> Case:
         if decision.changes:
-            self.remembered.apply(partition, decision.changes)
+            told = shared(decision.changes)
+            self._told = self._told or told
+            self.remembered.apply(SHARED if told else partition, decision.changes)
         seq = self._next[partition]
         self._next[partition] = seq + 1
         if key is not None:
             self._inboxes[partition].add(key, seq)
-        return tuple.__new__(_Case, (partition, seq, decision, key, behind))
+        return tuple.__new__(Case, (partition, seq, decision, key, behind))
 
     def _ingress(
         self, delivery: Delivery, understood: Message | Decision, content: bytes, partition: int, facts: Facts
@@ -240,7 +270,9 @@ class Judge:
             if decision.why in AT_THE_DOOR:
                 return self._raw(delivery, content, partition, lambda: decision)
             if type_ == TASK_MOVE and decision.end == "filtered":
-                decision = self._lease_arrived(understood, decision, partition)
+                decision = take_lease(self.leases, self._inboxes[partition], self._store, understood, decision)
+            elif type_ == FLOW_MOVE and decision.end == "filtered":
+                decision = take_state(self.remembered, self.versions, self._store, understood, decision, partition)
             if self.leases.used:
                 self._keep_leases(understood, decision, partition, facts, answers)
             return decision, key, None
@@ -250,6 +282,13 @@ class Judge:
             # An input of its own, known by its bytes: without an identity a redelivery would be refused once more.
             return self._raw(delivery, content, partition, lambda: decision)
         return decision, None, None if earlier.elder else earlier.seq
+
+    def facts_now(self) -> Facts:
+        """The facts for a batch."""
+        now, standing = self._clock(), self.controls.standing
+        return replace(
+            self._facts, now_s=now, now=rfc3339(now), controls=standing.switches, paused=standing.paused
+        )  # fmt: skip
 
     def _kept(self, decision: Decision, again: Callable[[Facts], Decision], facts: Facts) -> Decision:
         """Keep the large values that a decision leaves behind; if they cannot be kept, decide that they cannot."""
@@ -261,14 +300,43 @@ class Judge:
         made = self._facts_of.get(partition)
         if made is None or made[0] is not facts:
             recall = self._luggage.reading(partial(self.remembered.recall, partition))
-            made = self._facts_of[partition] = (facts, replace(facts, recall=recall))
+            paused, arriving = facts.paused | self.parked.paused(partition), partition in self.arriving
+            own = replace(facts, recall=recall, paused=paused, arriving=arriving)
+            made = self._facts_of[partition] = (facts, own)
         return made[1]
+
+    @property
+    def releasable(self) -> bool:
+        """Whether messages wait for routes that are not paused any more."""
+        return self.parked.ready(self.controls.standing.paused, self.arriving)
+
+    def _release(self, facts: Facts, judged: Judged, most: int) -> None:
+        """Decide what has waited for routes that are paused no more, in order, before anything that comes later."""
+        for partition, key in self.parked.take(facts.paused, most, self.arriving):
+            body = self.remembered.recall(partition, key)
+            if body is None:
+                continue
+            delivery = released(body)
+            own = replace(self._recalling(partition, facts), paused=facts.paused)
+            understood = self._here.understand(delivery, own)
+            decision = understood if isinstance(understood, Decision) else self._here.decide(delivery, understood, own)
+            if decision.changes and isinstance(understood, Message):
+                decision = self._kept(decision, partial(self._here.decide, delivery, understood), own)
+            decision = decision._replace(changes=(*decision.changes, Change(key, None)))
+            self.record(partition, delivery, decision, facts, judged)
+
+    def _waiting(self, case: Case, delivery: Delivery) -> Case:
+        """Remember a message that is to wait for its route, under the number that it has got."""
+        if case.decision.why == PARKED:
+            change = remembered(case.decision, delivery, case.seq)
+            self.remembered.apply(case.partition, [change])
+            self.parked.add(case.partition, change.key)
+        return case
 
     def due(self, judged: Judged, most: int) -> None:
         """Record what follows where routes with memory have waited long enough, and forget cells that are outlived."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
-        for (partition, key), since_s in self.remembered.due(now, most).items():
+        facts = self.facts_now()
+        for (partition, key), since_s in self.remembered.due(facts.now_s, most).items():
             if key.startswith(CELL):
                 self.remembered.apply(partition, [Change(key, None)])
                 continue
@@ -282,8 +350,7 @@ class Judge:
                 if decision is None:
                     again = place.due(key, replace(knowing, stores_blobs=False))
                     decision = made if again is None else again[1]
-                case = self._numbered(partition, decision, None, None)
-                self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+                self.record(partition, delivery, decision, facts, judged)
 
     def _after_its_answer(self, message: Message, partition: int) -> Earlier | None:
         """The answer that ended the task in the course of which a message was published; then it is not wanted."""
@@ -309,57 +376,29 @@ class Judge:
             lost, reason = message.data.get("fence"), message.data.get("reason")
             self.leases.lose(partition, task, lost if isinstance(lost, int) else 0, str(reason))
 
-    def _lease_arrived(self, word: Message, decision: Decision, partition: int) -> Decision:
-        """Take over a lease from the partition that its conversation had before; nothing, if its task is answered."""
-        data = cast("dict[str, Any]", word.data)
-        try:
-            output = self._store.entry(data["partition"], data["seq"]).outputs[data["index"]]
-            lease = lease_of(output)
-        except (KeyError, IndexError, TypeError):  # nothing that comes in may end the worker, over and over again
-            return decision._replace(reason="it names no lease")
-        if self._inboxes[partition].earlier(answer_key(lease.task, lease.fence)) is not None:
-            return decision
-        self.leases.arrive(partition, lease, data["due_s"], data["attempts"], data["reason"])
-        return decision._replace(end="routed", reason="its lease is kept here from now on", outputs=(output,))
-
-    def move_leases(self, partitions: Collection[int], judged: Judged) -> None:
-        """Send the leases of partitions that are to be retired after their conversations."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
-        for row in self.leases.within(partitions):
-            output = self._store.entry(row.partition, row.seq).outputs[row.index]
-            state: dict[str, Json] = {name: getattr(row, name) for name in _STATE}
-            delivery, decision = moved(output, f"{row.partition}/{row.seq}/{row.index}", state, facts)
-            self.leases.end(row.partition, output.name)
-            case = self._numbered(row.partition, decision, None, None)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
-
     def lapse(self, judged: Judged) -> None:
         """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
-        for lease in self.leases.due(now):
+        facts = self.facts_now()
+        for lease in self.leases.due(facts.now_s):
             partition, (task, fence, _) = lease.row.partition, lease.lease
             output = self._store.entry(partition, lease.row.seq).outputs[lease.row.index]
             key = answer_key(task, fence, content_hash(output.body))
             if not (lease.ran or output.expires_ms is not None):
-                self.leases.wait_on(lease, now)
+                self.leases.wait_on(lease, facts.now_s)
                 continue
             delivery, decision = lapsed(output, facts, lease.reason)
             self.leases.end(partition, task, fence)
-            case = self._numbered(partition, decision, key, None)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+            self.record(partition, delivery, decision, facts, judged, key)
 
     def send_scheduled(self, judged: Judged) -> None:
         """Record what is sent by the clock."""
         now = self._clock()
         if not self.schedules.due(now):
             return
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self.facts_now()
         for schedule, planned_s in self.schedules.take(now):
             delivery, decision = begun(schedule, facts) if planned_s is None else sent(schedule, planned_s, facts)
-            case = self._numbered(HOME, decision, None, None)
-            self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+            self.record(HOME, delivery, decision, facts, judged)
 
     def changes(self) -> tuple[list[Held], list[Held]]:
         """Rows of leases and schedules that the next commit must write, and those that it must remove."""
@@ -383,16 +422,31 @@ class Judge:
 
     def came_back(self, partition: int, output: Output, reason: str, judged: Judged) -> None:
         """Record what follows from an output that the broker returned."""
-        now = self._clock()
-        facts = replace(self._facts, now_s=now, now=rfc3339(now))
+        facts = self.facts_now()
         delivery, decision = returned(output, reason, facts)
         self.leases.end(partition, output.id)
-        case = self._numbered(partition, decision, None, None)
+        self.record(partition, delivery, decision, facts, judged)
+
+    def record(
+        self,
+        partition: int,
+        delivery: Delivery,
+        decision: Decision,
+        facts: Facts,
+        judged: Judged,
+        key: InboxKey | None = None,
+    ) -> None:
+        """Number and record what was decided without a delivery of the broker's."""
+        case = self._waiting(self._numbered(partition, decision, key, None), delivery)
         self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
+
+    def next_seq(self, partition: int) -> int:
+        """The number that the next entry of a partition gets."""
+        return self._next[partition]
 
     def _record(
         self,
-        case: _Case,
+        case: Case,
         delivery: Delivery,
         content: bytes,
         received: Received | None,
@@ -434,3 +488,10 @@ class Judge:
         """The commit of these identities is durable."""
         for partition, rows in keys.items():
             self._inboxes[partition].committed(rows)
+        if self._told:
+            self._told = False
+            self.controls.read()
+
+
+def _leases(table: RouteTable) -> bool:
+    return any(each.lease_s is not None for each in table.catalog.capabilities.values())

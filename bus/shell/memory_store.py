@@ -39,6 +39,7 @@ class _Disk:
     states: dict[tuple[int, str], State] = field(default_factory=dict)
     leases: Leases = field(default_factory=Leases)
     ingress: Ingress = field(default_factory=Ingress)
+    configurations: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -227,6 +228,30 @@ class MemoryStore:
         self._usable()
         found = self._disk.states.get((partition, key))
         return None if found is None else found.body
+
+    def keep_configuration(self, version: str, bundle: bytes) -> None:
+        """Keep what makes a configuration, as the one kept last."""
+        self._usable()
+        self._disk.configurations.pop(version, None)
+        self._disk.configurations[version] = bundle
+
+    def configuration(self, version: str) -> bytes | None:
+        """Return what was kept of a configuration, or None."""
+        self._usable()
+        return self._disk.configurations.get(version)
+
+    def versions(self) -> Collection[str]:
+        """Return the configurations that something which is remembered needs."""
+        self._usable()
+        return {each.version for each in self._disk.states.values() if each.version is not None}
+
+    def drop_configurations(self, newest: int) -> int:
+        """Forget configurations that nothing remembered needs, but for those kept last; returns how many."""
+        kept = {*self.versions(), *list(self._disk.configurations)[max(0, len(self._disk.configurations) - newest) :]}
+        gone = [version for version in self._disk.configurations if version not in kept]
+        for version in gone:
+            del self._disk.configurations[version]
+        return len(gone)
 
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""

@@ -27,6 +27,7 @@ class Job:
     Args:
         owner: the input it belongs to, or None once that is finished (it was held).
         held: its row in the store while it waits or is tried again.
+        way: where outputs went when it was decided, if that was another configuration than the one in force.
         key: what it must not overtake within.
     """
 
@@ -36,6 +37,7 @@ class Job:
     output: Output
     owner: Open | None
     held: Held | None = None
+    way: Addresses | None = None
     key: Key = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,8 +128,15 @@ class Outflow:
     def _send(self, job: Job) -> None:
         self._handle += 1
         self._flying[self._handle] = job
-        exchange, routing_key = self._addresses.of(job.output)
+        exchange, routing_key = (job.way or self._addresses).of(job.output)
         self._batch.append(tuple.__new__(Outgoing, (self._handle, exchange, routing_key, job.output)))
+
+    def reconfigure(self, addresses: Addresses) -> None:
+        """Send what comes from now on by these; what is behind another one of its key goes where it was decided to."""
+        for waiting in self._waiting.values():
+            for job in waiting or ():
+                job.way = job.way or self._addresses
+        self._addresses = addresses
 
     def outcome(self, outcome: Outcome) -> Job | None:
         """Take the job that an outcome is about; None when it was forgotten."""

@@ -35,7 +35,7 @@ def columns_of(batch: Commit, segments: Sequence[Segment]) -> Iterator[tuple[str
     gone = [(each.partition, each.key) for each in batch.states if each.body is None]
     if gone:
         yield "forget", _transposed(gone)
-    kept = [(each.partition, each.key, each.due_s, each.body) for each in batch.states if each.body is not None]
+    kept = [(e.partition, e.key, e.due_s, e.body, e.version) for e in batch.states if e.body is not None]
     if kept:
         yield "remember", _transposed(kept)
     outcomes = {(each.partition, each.seq, each.index): each for each in batch.exceptions}

@@ -66,6 +66,13 @@ _MIGRATIONS = (
     CREATE TABLE state(partition integer NOT NULL, key text NOT NULL, due_s double precision, body bytea NOT NULL,
                        PRIMARY KEY (partition, key)) WITH (fillfactor = 70);
     """,
+    """
+    -- Configurations that runs may still need, see bus.config.bundle. `kept` is their order.
+    CREATE TABLE config(version text PRIMARY KEY, kept bigint NOT NULL, bundle bytea NOT NULL);
+    ALTER TABLE config ALTER COLUMN bundle SET STORAGE EXTERNAL;
+    ALTER TABLE state ADD COLUMN version text;
+    UPDATE state SET version = substring(convert_from(body, 'UTF8') FROM '"config":"([^"]*)"') WHERE key LIKE 'flow:%';
+    """,
 )
 
 FORMAT = len(_MIGRATIONS)
@@ -74,12 +81,12 @@ _WORKER_RIGHTS = {
     "SELECT, INSERT": ("segment",),
     "SELECT, INSERT, UPDATE": ("partition", "exceptions"),
     "SELECT, INSERT, DELETE": ("inbox",),
-    "SELECT, INSERT, UPDATE, DELETE": ("held", "state"),
+    "SELECT, INSERT, UPDATE, DELETE": ("held", "state", "config"),
     "SELECT, UPDATE": ("lease", "ingress"),
     "SELECT": ("meta",),
 }
 _READER_RIGHTS = {
-    "SELECT": ("segment", "partition", "held", "exceptions", "ingress", "state"),
+    "SELECT": ("segment", "partition", "held", "exceptions", "ingress", "state", "config"),
     "SELECT (format, store_id)": ("meta",),
 }
 

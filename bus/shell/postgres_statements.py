@@ -57,8 +57,10 @@ _PARTS = {
 )""",
     "remember": """, remembered AS (
     INSERT INTO state
-    SELECT * FROM unnest(%b::integer[], %b::text[], %b::float8[], %b::bytea[]) WHERE (SELECT good FROM verdict)
-    ON CONFLICT (partition, key) DO UPDATE SET due_s = excluded.due_s, body = excluded.body
+    SELECT * FROM unnest(%b::integer[], %b::text[], %b::float8[], %b::bytea[], %b::text[])
+    WHERE (SELECT good FROM verdict)
+    ON CONFLICT (partition, key) DO UPDATE
+    SET due_s = excluded.due_s, body = excluded.body, version = excluded.version
 )""",
     "except": """, excepted AS (
     INSERT INTO exceptions
@@ -120,6 +122,24 @@ HELD = b"SELECT * FROM held WHERE partition = %s ORDER BY seq, index"
 STATES = b"SELECT key, due_s FROM state WHERE partition = %s"
 
 RECALL = b"SELECT body FROM state WHERE partition = %s AND key = %s"
+
+KEEP_CONFIGURATION = b"""
+INSERT INTO config AS c
+SELECT %(version)s, coalesce(max(kept), 0) + 1, %(bundle)b FROM config
+ON CONFLICT (version) DO UPDATE SET kept = excluded.kept, bundle = excluded.bundle WHERE c.kept < excluded.kept - 1
+"""
+
+CONFIGURATION = b"SELECT bundle FROM config WHERE version = %s"
+
+VERSIONS = b"SELECT DISTINCT version FROM state WHERE version IS NOT NULL"
+
+DROP_CONFIGURATIONS = b"""
+WITH gone AS (
+    DELETE FROM config WHERE version NOT IN (SELECT version FROM config ORDER BY kept DESC LIMIT %s)
+    AND version NOT IN (SELECT version FROM state WHERE version IS NOT NULL) RETURNING 1
+)
+SELECT count(*) FROM gone
+"""
 
 SETTLED = b"SELECT seq, index FROM exceptions WHERE partition = %s AND seq > %s"
 

@@ -258,6 +258,25 @@ class PostgresStore:
         rows = self._run(statements.RECALL, (partition, key))
         return bytes(rows[0][0]) if rows else None
 
+    def keep_configuration(self, version: str, bundle: bytes) -> None:
+        """Keep what makes a configuration, as the one kept last."""
+        with self._explained():
+            where = {"version": version, "bundle": bundle}
+            self._connected().execute(statements.KEEP_CONFIGURATION, where)
+
+    def configuration(self, version: str) -> bytes | None:
+        """Return what was kept of a configuration, or None."""
+        rows = self._run(statements.CONFIGURATION, (version,))
+        return bytes(rows[0][0]) if rows else None
+
+    def versions(self) -> Collection[str]:
+        """Return the configurations that something which is remembered needs."""
+        return [version for (version,) in self._run(statements.VERSIONS, ())]
+
+    def drop_configurations(self, newest: int) -> int:
+        """Forget configurations that nothing remembered needs, but for those kept last; returns how many."""
+        return int(self._run(statements.DROP_CONFIGURATIONS, (newest,))[0][0])
+
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
         dropped = 0

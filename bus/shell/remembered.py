@@ -9,7 +9,7 @@ tenure ends, and all of it is read anew.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
 from bus.core.actions import Change
@@ -48,6 +48,18 @@ class Remembered:
         self._times = [(due_s, place) for place, due_s in self._due.items()]
         heapify(self._times)
 
+    def due_of(self, partition: int, key: str) -> float | None:
+        """When what is remembered under a key wants to go on, or None."""
+        return self._due.get((partition, key))
+
+    def within(self, partitions: Collection[int]) -> frozenset[int]:
+        """Those of the partitions that remember anything."""
+        return frozenset([where for where, _ in self._known if where in partitions]) if partitions else frozenset()
+
+    def keys(self, partition: int, prefix: str) -> list[str]:
+        """The keys of a partition that begin so."""
+        return [key for where, key in self._known if where == partition and key.startswith(prefix)]
+
     def recall(self, partition: int, key: str) -> bytes | None:
         """What is remembered under a key, after all that was decided so far."""
         place = partition, key
@@ -62,9 +74,9 @@ class Remembered:
 
     def apply(self, partition: int, changes: Iterable[Change]) -> None:
         """Take in what a decision changes."""
-        for key, body, due_s in changes:
+        for key, body, due_s, version in changes:
             place = partition, key
-            self._changed[place] = State(partition, key, body, due_s)
+            self._changed[place] = State(partition, key, body, due_s, version)
             self._keep(place, body)
             if body is None:
                 self._known.discard(place)

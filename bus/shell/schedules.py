@@ -44,6 +44,12 @@ class Schedules:
         """Whether there are any."""
         return bool(self._declared)
 
+    def reconfigure(self, declared: Sequence[Schedule]) -> None:
+        """There are others to send from now on; the rows of those that are gone go, too."""
+        self._declared = {each.name: each for each in declared}
+        self._release += [self._kept.pop(name).row for name in self._kept.keys() - self._declared.keys()]
+        self._next_s = 0.0
+
     def begin(self) -> None:
         """This worker owns partition 0 now, and the rows in it."""
         self._ours = True

@@ -1,5 +1,7 @@
 """How a bus takes SIGTERM and SIGINT: it drains when it works, and ends at once while it waits to begin.
 
+SIGHUP has it look at its configuration, once there is anything that looks.
+
 A handler interrupts the main thread anywhere, also where that has a lock, as pika's loop has one to wake itself: asked
 to wake it then, the handler would wait for ever. So it only puts a word into a queue that may be put to from a
 handler, and a thread of its own asks for the drain.
@@ -18,9 +20,13 @@ from types import FrameType
 
 @dataclass(slots=True)
 class Graceful:
-    """`drain` is called at the first signal, on another thread; before it is set there is nothing to drain."""
+    """`drain` is called at the first signal, on another thread; before it is set there is nothing to drain.
+
+    `reload` is called at each SIGHUP, there too.
+    """
 
     drain: Callable[[], None] | None = None
+    reload: Callable[[], None] | None = None
 
 
 @contextlib.contextmanager
@@ -38,6 +44,10 @@ def graceful() -> Iterator[Graceful]:
         while (drain := words.get()) is not None:
             drain()
 
+    def on_hangup(_number: int, _frame: FrameType | None) -> None:
+        if it.reload is not None:
+            words.put(it.reload)
+
     def on_signal(number: int, _frame: FrameType | None) -> None:
         asked.append(number)
         if it.drain is None or len(asked) > 1:
@@ -47,6 +57,7 @@ def graceful() -> Iterator[Graceful]:
     waiter = threading.Thread(target=wait, name="signals", daemon=True)
     waiter.start()
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, on_hangup)
     try:
         yield it
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress, as_json, from_json
 
-FORMAT = 2
+FORMAT = 3
 APPLICATION_ID = 0x61675342  # "agSB", so that `file` and we know such a file
 
 _TABLES = """
@@ -44,6 +44,12 @@ _MIGRATIONS = {
 -- What routes with memory remember. `due_s` says when something happens by itself.
 CREATE TABLE state(partition INTEGER NOT NULL, key TEXT NOT NULL, due_s REAL, body BLOB NOT NULL,
                    PRIMARY KEY(partition, key)) WITHOUT ROWID;
+""",
+    3: """
+-- Configurations that runs may still need, see bus.config.bundle. `kept` is their order.
+CREATE TABLE config(version TEXT PRIMARY KEY, kept INTEGER NOT NULL, bundle BLOB NOT NULL) WITHOUT ROWID;
+ALTER TABLE state ADD COLUMN version TEXT;
+UPDATE state SET version = json_extract(CAST(body AS TEXT), '$.config') WHERE key LIKE 'flow:%'
 """,
 }
 """What each format adds to the one before; a released one is never changed."""

@@ -240,6 +240,33 @@ class SqliteStore:
         rows = self._read("SELECT body FROM state WHERE partition = ? AND key = ?", (partition, key))
         return rows[0][0] if rows else None
 
+    def keep_configuration(self, version: str, bundle: bytes) -> None:
+        """Keep what makes a configuration, as the one kept last."""
+        with self._transaction() as db:
+            last = db.execute("SELECT version FROM config ORDER BY kept DESC LIMIT 1").fetchone()
+            if last is None or last[0] != version:
+                place = "(SELECT coalesce(max(kept), 0) + 1 FROM config)"
+                db.execute(f"INSERT OR REPLACE INTO config VALUES (?, {place}, ?)", (version, bundle))
+
+    def configuration(self, version: str) -> bytes | None:
+        """Return what was kept of a configuration, or None."""
+        rows = self._read("SELECT bundle FROM config WHERE version = ?", (version,))
+        return rows[0][0] if rows else None
+
+    def versions(self) -> Collection[str]:
+        """Return the configurations that something which is remembered needs."""
+        rows = self._read("SELECT DISTINCT version FROM state WHERE version IS NOT NULL", ())
+        return [version for (version,) in rows]
+
+    def drop_configurations(self, newest: int) -> int:
+        """Forget configurations that nothing remembered needs, but for those kept last; returns how many."""
+        with self._transaction() as db:
+            return db.execute(
+                "DELETE FROM config WHERE version NOT IN (SELECT version FROM config ORDER BY kept DESC LIMIT ?)"
+                " AND version NOT IN (SELECT version FROM state WHERE version IS NOT NULL)",
+                (newest,),
+            ).rowcount
+
     def prune(self, keep: int) -> int:
         """Forget inbox keys but the newest `keep` per partition, in whole buckets; returns how many were dropped."""
         dropped = 0
@@ -420,9 +447,9 @@ def _write_states(db: sqlite3.Connection, batch: Commit) -> None:
     gone = [(each.partition, each.key) for each in batch.states if each.body is None]
     if gone:
         db.executemany("DELETE FROM state WHERE partition = ? AND key = ?", gone)
-    kept = [(each.partition, each.key, each.due_s, each.body) for each in batch.states if each.body is not None]
+    kept = [(e.partition, e.key, e.due_s, e.body, e.version) for e in batch.states if e.body is not None]
     if kept:
-        db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", kept)
+        db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)", kept)
 
 
 def _insert_waiting(db: sqlite3.Connection, batch: Commit) -> None:

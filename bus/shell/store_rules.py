@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bus.audit.segment import misplaced, pack, split, unpack
 from bus.core.errors import Fenced, StoreFailed
-from bus.ports import Commit, Entry, InboxKey
+from bus.ports import SHARED, Commit, Entry, InboxKey
 
 BUCKET_ENTRIES = 1024
 _PARTITION_BITS = 40  # 2^40 buckets of 1024 entries each
@@ -82,7 +82,7 @@ def moves_of(batch: Commit) -> list[Move]:
     """List every partition that a commit touches, so that each is fenced, in order."""
     touched = {partition for partition, entries in batch.entries.items() if entries} | batch.done.keys()
     touched.update(each.partition for rows in (batch.hold, batch.release, batch.exceptions) for each in rows)
-    touched.update(each.partition for each in batch.states)
+    touched.update(each.partition for each in batch.states if each.partition != SHARED)
     moves = []
     for partition in sorted(touched):
         entries = batch.entries.get(partition)

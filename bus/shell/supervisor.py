@@ -80,6 +80,12 @@ class Part:
             pause_s = AGAIN_S[0] if ready else min(pause_s * 2, AGAIN_S[1])
             await asyncio.sleep(pause_s)
 
+    def hang_up(self) -> None:
+        """Send it SIGHUP, if it runs."""
+        if self.ready.is_set() and self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGHUP)
+
     async def stop(self) -> None:
         """End it with SIGTERM, and with SIGKILL when it takes too long; returns when it is gone. Idempotent."""
         self._stopping.set()

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress, drained
+from bus.core.route import Catalog
 from bus.ports import Claim, Entry, Held, Share, Store
 from bus.shell.inbox import Elders
 
@@ -28,9 +29,12 @@ RENEW_S = 1.0  # so that two renewals may be late
 STANDBY_S = 0.5  # how often a worker without a partition looks for one: takeover is TTL_S and this at most
 
 
-Begin: TypeAlias = Callable[[Sequence[Claim], Iterable[tuple[int, int, bytes]], Elders | None, Collection[int]], None]
+Begin: TypeAlias = Callable[
+    [Sequence[Claim], Iterable[tuple[int, int, bytes]], Elders | None, Collection[int], Collection[int]], None
+]
 """Told of claims and, as a stream, of the identities that the store remembers of them; of the identities that earlier
-generations hold, while a later one has no full window of its own; and of the partitions that are retired."""
+generations hold, while a later one has no full window of its own; of the partitions that are retired; and of those
+whose generation has followed on another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,12 @@ class Layout:
 
     Args:
         known: as the store said last.
+        catalog: the configuration whose queues are declared, once it is another than at the start.
         declared: sizes of the generations; () where somebody else declares everything.
     """
 
     known: Ingress = field(default_factory=Ingress)
+    catalog: Catalog | None = None
     declared: tuple[int, ...] = ()
 
     def declaring(self) -> Ingress:
@@ -132,7 +138,8 @@ class Tenancy:
         # A retired partition decides nothing; only the first one goes on recording what the broker gives up on.
         retired = {each.partition for each in claims if ingress.retired(each.partition)}
         known = [each.partition for each in claims if each.partition == 0 or each.partition not in retired]
-        begin(claims, self._renewing(self._store.keys(self._window, known)), elders, retired)
+        grown = [each.partition for each in claims if ingress.serving and each.partition in ingress.served.partitions]
+        begin(claims, self._renewing(self._store.keys(self._window, known)), elders, retired, grown)
         held = [(row, self._store.entry(row.partition, row.seq)) for claim in claims for row in claim.held]
         # Reading may have taken long, and whoever leads the ingress must not act on old news: see bus.shell.entry.
         self.broken = self.broken or not _alike(self._read(), ingress)

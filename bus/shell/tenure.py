@@ -15,75 +15,33 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 from bus.core import naming
-from bus.core.actions import ROWS, Decision
-from bus.ports import Claim, Commit, Entry, Excepted, Meter, Outcome, Received, Store, Transport
+from bus.core.actions import ROWS
+from bus.core.notices import Notice
+from bus.ports import Claim, Commit, Entry, Excepted, Outcome, Received
 from bus.shell.drainage import MARK, Drainage
-from bus.shell.failpoints import Reach
-from bus.shell.judge import Judge, Judged
+from bus.shell.failures import log_failure
+from bus.shell.judged import Judged
+from bus.shell.kit import Kit
 from bus.shell.ledger import Ledger, Open
+from bus.shell.mover import Arrivals, send
 from bus.shell.outflow import Addresses, Job, Outflow, replayed
-from bus.shell.refusals import Refusals
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 BATCH = 512  # inputs per commit at most: past it a batch adds latency and saves no more system calls
 OWN = (WAKE, MARK)  # what the bus says to itself; from anybody else it is a message like others, so that none vanishes
 IDLE_FLUSH_S = 0.2  # how long a risen watermark may wait for a commit to ride on
+PAUSED = "its target is paused"
 SWEEP_S = 1.0  # how often held rows are looked at when no token wakes them
 CONFIRM_S = (
     15.0  # a publish that the broker has not answered by then is parked as a held row, so that its partition goes on
 )
-
-
-class Submit(Protocol):
-    """Runs work on the store's thread, and then `done` with its result, in this tenure only."""
-
-    def __call__(self, work: Callable[[], T], done: Callable[[T], Any]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What a tenure works with; `submit` and `later` forget what outlives it.
-
-    Args:
-        namespace, window: as in the worker's plan.
-        prefetch: unacked deliveries at most of one queue.
-        clock: epoch seconds.
-        reach: passes failpoints.
-        settled: told whenever nothing is open, while replaying and leaving.
-        lead: leads the ingress to where it has to lead once more.
-        drained: notes partitions in the store that have nothing left; on its thread.
-        refusals: says when a target has refused for so long that the connection should be made anew.
-        anew: does that; this tenure is over then.
-        on_finished: told of every finished input and the time.
-    """
-
-    transport: Transport
-    store: Store
-    meter: Meter
-    judge: Judge
-    namespace: str
-    prefetch: int
-    window: int
-    clock: Callable[[], float]
-    submit: Submit
-    later: Callable[[float, Callable[[], None]], None]
-    settled: Callable[[], None]
-    lead: Callable[[], None]
-    drained: Callable[[Collection[int]], None]
-    reach: Reach
-    refusals: Refusals
-    anew: Callable[[str], None]
-    on_finished: Callable[[Open, float], None] | None
 
 
 class Tenure:
@@ -98,7 +56,7 @@ class Tenure:
         self._bus_user = kit.judge.bus_user
         self._clock, self._reach, self._submit = kit.clock, kit.reach, kit.submit
         self._ledger = Ledger()
-        self._addresses = Addresses(kit.namespace, kit.judge.table.catalog.subscriptions)
+        self._addresses = self._new_addresses()
         self._outflow = Outflow(self._addresses, kit.transport.publish, kit.clock)
         self._refusals = kit.refusals
         self._waiting = Waiting()
@@ -109,7 +67,8 @@ class Tenure:
         self._rows_due = False  # of leases and schedules
         self._runs_due = False
         self._next_due_s: float | None = None  # when a run of a route with memory goes on by itself
-        self._move: frozenset[int] = frozenset()  # partitions whose leases are to go
+        self._move: frozenset[int] = frozenset()  # partitions whose leases and states are to go
+        self._whole: set[int] = set()  # partitions to which all has come that was on its way
         self._idle_timer = False
         self._unpruned = 0
         self.phase: Literal["replaying", "running", "leaving"] = "replaying"
@@ -118,6 +77,7 @@ class Tenure:
     def _load(self, taken: Taken) -> None:
         self._partitions = [each.partition for each in taken.claims]
         self._drainage = Drainage(self._kit.namespace, taken.to_drain, secrets.token_hex(16), self._clock)
+        self._arrivals = Arrivals(self._kit.namespace, self._judge.arriving, secrets.token_hex(16), self._clock)
         waiting: set[tuple[int, int, int]] = set()
         for row, entry in taken.held:
             waiting.add((row.partition, row.seq, row.index))
@@ -156,6 +116,8 @@ class Tenure:
         """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
         if job.key in self._waiting.rows:
             self._waiting.add(job, now, "behind an earlier one that waits")
+        elif (paused := self._paused) and job.output.target in paused:
+            self._waiting.add(job, now, PAUSED)
         else:
             self._outflow.add(job)
 
@@ -165,8 +127,20 @@ class Tenure:
         queues = [naming.ingress_queue(self._kit.namespace, partition) for partition in self._partitions]
         if 0 in self._partitions:  # what the broker gives up on is recorded in partition 0
             queues.append(naming.bounced(self._kit.namespace))
+        self._expect()
         self._transport.consume(queues, self._kit.prefetch)
         self._look_at(self._next_due_s)
+
+    def reconfigured(self) -> None:
+        """The judge decides by another configuration: what it decides from now on goes where that one says."""
+        before, self._addresses = self._addresses, self._new_addresses()
+        self._outflow.reconfigure(self._addresses)
+        for jobs in self._waiting.rows.values():
+            for job in jobs:
+                job.way = job.way or before
+
+    def _new_addresses(self) -> Addresses:
+        return Addresses(self._kit.namespace, self._kit.judge.table.catalog.subscriptions)
 
     def leave(self) -> None:
         """Take nothing more; `settled` is called when what is committed is finished and that is durable, too."""
@@ -220,7 +194,7 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            due = self._rows_due or self._runs_due or self._move
+            due = self._rows_due or self._runs_due or self._move or self._notices() or self._releasable()
             if self._arrived or self._came_back or self._waiting.hold or due:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
@@ -265,6 +239,8 @@ class Tenure:
                 woken = True
             else:
                 self._drainage.marked(delivery.queue, delivery.body)
+                partition = self._arrivals.marked(delivery.queue, delivery.body)
+                self._whole.update(() if partition is None else (partition,))
         if woken:  # once for all tokens: it looks at every row that waits, and each of them has sent one
             self._wake()
         back, self._came_back = self._came_back, []
@@ -282,9 +258,13 @@ class Tenure:
         release, self._waiting.release = self._waiting.release, []
         lapse, self._rows_due = self._rows_due, False
         move, self._move = self._move, frozenset()
-        runs, self._runs_due = self._runs_due and self.phase == "running", False
-        done = self._ledger.marks()
-        if not (batch or back or held or done or release or lapse or move or runs):
+        # Runs that have come go on when what has come for them before is decided.
+        ready = self.phase == "running" and not self._judge.arriving and not self._judge.releasable
+        runs, self._runs_due = self._runs_due and ready, False
+        whole, self._whole = self._whole, set()
+        done, notices = self._ledger.marks(), self._notices()
+        parked = BATCH if self._releasable() else 0
+        if not (batch or back or held or done or release or lapse or move or runs or notices or parked or whole):
             return
         self._committing = True
         rows = [job.held for job in held if job.held is not None]
@@ -293,17 +273,20 @@ class Tenure:
         def work() -> Judged:
             nonlocal decide_s, commit_s
             began = time.perf_counter()
-            judged = self._judge.judge(batch)
+            judged = self._judge.judge(batch, parked)
             for job, outcome in back:
                 if job.output.kind != "client":
                     self._judge.came_back(job.partition, job.output, outcome.reason, judged)
+            self._judge.all_arrived(whole)
             if lapse:
                 self._judge.lapse(judged)
                 self._judge.send_scheduled(judged)
             if runs:
                 self._judge.due(judged, BATCH)
             if move:
-                self._judge.move_leases(move, judged)
+                self._judge.retire(move)
+                send(self._judge, self._kit.store, move, judged, BATCH)
+            self._judge.notice(notices, judged)
             hold, free = self._judge.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
@@ -321,6 +304,8 @@ class Tenure:
             if judged.decisions:
                 self._meter.decided(judged.decisions, decide_s)
             self._meter.committed(len(judged.opens), commit_s)
+            for _ in notices:
+                self._kit.notices.popleft()
             self._committed(judged, [job for job, _ in back], held)
 
         self._submit(work, durable)
@@ -328,13 +313,14 @@ class Tenure:
     def _committed(self, judged: Judged, back: Sequence[Job], held: Sequence[Job]) -> None:
         self._reach("after-commit")
         self._committing = False
+        self._kit.heed()
         now = self._clock()
         self._prune(len(judged.opens))
         if judged.next_due_s != self._next_due_s or (judged.next_due_s or now + 1) <= now:
             self._look_at(judged.next_due_s)
         for decision in judged.decisions:
             if decision.failure is not None:
-                _log_failure(decision)
+                log_failure(decision)
         for opened in judged.opens:
             opened.committed_s = now
             self._ledger.add(opened)
@@ -348,6 +334,12 @@ class Tenure:
         for job in back:
             self._settle(job)
         self.turn()
+
+    def _releasable(self) -> bool:
+        return self.phase == "running" and self._judge.releasable
+
+    def _notices(self) -> list[Notice]:
+        return list(self._kit.notices) if self.phase == "running" else []
 
     def _look_at(self, due_s: float | None) -> None:
         """Have the runs looked at that are due then."""
@@ -391,12 +383,32 @@ class Tenure:
     def _confirmed(self, job: Job) -> None:
         if job.held is None:
             self._settle(job)
-            self._outflow.next(job.key)
+            self._after(job)
             return
         self._outflow.stop(job.key)
+        self._following(job)
+
+    def _after(self, job: Job) -> None:
+        """Send what is behind a published one of its key, or have it wait when the target is paused by now."""
+        if (paused := self._paused) and job.output.target in paused:
+            for later in self._outflow.stop(job.key):
+                self._waiting.add(later, self._clock(), PAUSED)
+        else:
+            self._outflow.next(job.key)
+
+    def _following(self, job: Job) -> None:
+        """Try the row behind one that got through, or is gone; it waits on when the target is paused by now."""
         following = self._waiting.confirmed(job)
-        if following is not None:
+        if following is None:
+            return
+        if (paused := self._paused) and following.output.target in paused:
+            self._waiting.trying.discard(following.key)
+        else:
             self._outflow.add(following)
+
+    @property
+    def _paused(self) -> frozenset[str]:
+        return self._judge.controls.standing.paused
 
     def _hold(self, job: Job, now: float, reason: str) -> None:
         """Refused: it waits as a row, and what was behind it in memory waits behind it as rows."""
@@ -408,12 +420,10 @@ class Tenure:
     def _returned(self, job: Job, outcome: Outcome) -> Excepted:
         """It had nowhere to go: what follows from that is decided with the next commit; the next of its key may go."""
         if job.held is not None:
-            following = self._waiting.confirmed(job)
             self._outflow.stop(job.key)
-            if following is not None:
-                self._outflow.add(following)
+            self._following(job)
         else:
-            self._outflow.next(job.key)
+            self._after(job)
         self._meter.excepted("returned", "returned", 1)
         reason = "the asker is gone" if job.output.kind == "client" else outcome.reason
         return Excepted(job.partition, job.seq, job.index, "returned", self._clock(), reason)
@@ -425,7 +435,7 @@ class Tenure:
         self._transport.publish([wake_token(self._kit.namespace, job, now, self._tokens)])
 
     def _wake(self) -> None:
-        for job in self._waiting.due(self._clock()):
+        for job in self._waiting.due(self._clock(), self._paused):
             self._meter.retried(job.output.target)
             self._outflow.add(job)
 
@@ -437,6 +447,8 @@ class Tenure:
         if self.phase == "running":
             if self._drainage:
                 self._drain()
+            if self._arrivals:
+                self._expect()
             self._rows_due = len(self._judge.leases) > 0 or self._judge.schedules.due(self._clock())
             self._runs_due = self._next_due_s is not None and self._next_due_s <= self._clock()
             if self._waiting.rows:
@@ -450,6 +462,11 @@ class Tenure:
 
     # --- growing: see bus.shell.drainage ---------------------------------------------------------------------------
 
+    def _expect(self) -> None:
+        marks = self._arrivals.due()
+        if marks:
+            self._transport.publish(marks)
+
     def _drain(self) -> None:
         marks = self._drainage.due()
         if marks:
@@ -457,7 +474,8 @@ class Tenure:
         if self._committing or self._arrived:
             return
         quiet = self._drainage.settled() - self._busy()
-        self._move = frozenset(row.partition for row in self._judge.leases.within(quiet))
+        self._move = self._judge.remembered.within(quiet)
+        self._move |= frozenset(row.partition for row in self._judge.leases.within(quiet))
         done = quiet - self._move
         if done and not self._move:
             self._committing = True  # nothing is decided between the look and the note
@@ -465,11 +483,7 @@ class Tenure:
 
     def _busy(self) -> set[int]:
         """Partitions with something unfinished, held, or not yet written down as finished."""
-        rows = [job for jobs in self._waiting.rows.values() for job in jobs]
-        waits = {job.partition for job in [*rows, *self._waiting.hold]} | {
-            row.partition for row in self._waiting.release
-        }
-        return waits | {partition for partition, _ in self._ledger.open} | self._ledger.risen
+        return self._waiting.partitions | {partition for partition, _ in self._ledger.open} | self._ledger.risen
 
     def _note_drained(self, partitions: Collection[int]) -> None:
         self._judge.retire(partitions)
@@ -480,16 +494,3 @@ class Tenure:
         self._drainage.end(partitions)
         self._committing = False
         self.turn()
-
-
-def _log_failure(decision: Decision) -> None:
-    message, failure = decision.message, decision.failure
-    assert failure is not None
-    extra = {
-        "end": decision.end,
-        "code": failure.code,
-        "route": decision.route,
-        "message_id": message.id if message is not None else None,
-        "conversation_id": message.conversation if message is not None else None,
-    }
-    _log.warning("%s: %s", decision.end, failure.reason, extra=extra)

@@ -50,16 +50,25 @@ class Waiting:
         self.trying.discard(job.key)
         self.hold.append(job)
 
+    @property
+    def partitions(self) -> set[int]:
+        """Where anything waits, or its row is still to be written or removed."""
+        rows = [job for jobs in self.rows.values() for job in jobs]
+        return {each.partition for each in [*rows, *self.hold]} | {row.partition for row in self.release}
+
     def load(self, job: Job) -> None:
         """Take in a row that the store already holds."""
         self.rows.setdefault(job.key, deque()).append(job)
 
-    def due(self, now_s: float) -> list[Job]:
-        """The first output of every key whose time has come, to be tried now."""
+    def due(self, now_s: float, paused: frozenset[str] = frozenset()) -> list[Job]:
+        """The first output of every key whose time has come, to be tried now, but for targets that are paused."""
         ready = [
             jobs[0]
             for key, jobs in self.rows.items()
-            if key not in self.trying and jobs[0].held is not None and jobs[0].held.due_s <= now_s
+            if key not in self.trying
+            and jobs[0].held is not None
+            and jobs[0].held.due_s <= now_s
+            and jobs[0].output.target not in paused
         ]
         self.trying.update(job.key for job in ready)
         return ready

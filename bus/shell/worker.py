@@ -21,24 +21,29 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from bus.core.errors import Fenced, StoreDown, StoreFailed
+from bus.core.errors import BusError, Fenced, StoreDown, StoreFailed
 from bus.core.facts import Facts
 from bus.core.ingress import Ingress
+from bus.core.notices import Notice
 from bus.core.table import RouteTable
 from bus.ports import Blobs, Meter, Outcome, Received, Store, Transport
 from bus.shell.committer import CommitQueue, Committer
+from bus.shell.controls import Standing
 from bus.shell.entry import way_of
 from bus.shell.failpoints import Reach, nothing
 from bus.shell.judge import Judge
+from bus.shell.kit import Kit
 from bus.shell.ledger import Open
 from bus.shell.refusals import Refusals
 from bus.shell.tenancy import RENEW_S, STANDBY_S, Layout, Taken, Tenancy
-from bus.shell.tenure import Kit, Tenure
+from bus.shell.tenure import Tenure
 from bus.shell.trial.apart import Apart
+from bus.shell.versions import Compiler, Configuration, Versions, cannot
 from bus.shell.watchdog import BEAT_S, Vitals
 
 _log = logging.getLogger(__name__)
@@ -47,6 +52,8 @@ T = TypeVar("T")
 
 DRAIN_S = 10.0  # how long a drain may take; what is left is replayed at the next start
 STORE_RETRY_S = (0.5, 5.0)  # between attempts to claim from a store that is down: doubles from the first to the last
+
+_MOST_NOTICES = 100  # that wait for a worker which owns no partition, or reaches no store; the older ones are dropped
 
 State = Literal["down", "claiming", "standby", "replaying", "running", "yielding", "draining", "stopped"]
 YIELDING = "the share of partitions changes"
@@ -75,7 +82,7 @@ class Plan:
 class Worker:
     """Args:
     transport, store, meter: the ports; the worker owns their lives while it runs.
-    table: the compiled configuration.
+    table: the compiled configuration to begin with; see `reconfigure`.
     facts: limits and identities.
     plan: which partitions, and bounds.
     clock: epoch seconds.
@@ -89,6 +96,9 @@ class Worker:
     layout: shared with whoever declares the topology at each connect, and takes from it what partitions there are.
     refusals: when a connection is made anew because a target goes on refusing.
     vitals: its pulses, for a watchdog.
+    on_told: told what operators have said, when it is news, and at the start; on the loop thread.
+    bundle: what the configuration can be compiled from again.
+    compiler: compiles configurations that runs began under.
     """
 
     def __init__(
@@ -111,6 +121,9 @@ class Worker:
         layout: Layout | None = None,
         refusals: Refusals | None = None,
         vitals: Vitals | None = None,
+        on_told: Callable[[Standing], None] = lambda standing: None,
+        bundle: bytes = b"",
+        compiler: Compiler = cannot,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -125,11 +138,18 @@ class Worker:
         self._vitals = vitals or Vitals()
         alive = self._vitals.store.beat
         self._tenancy = Tenancy(store, plan.worker, plan.partitions, plan.window, monotonic, self._layout, alive)
-        self._judge = Judge(store, table, facts, plan.namespace, plan.window, clock, apart, blobs)
+        self._judge = Judge(
+            store, table, facts, plan.namespace, plan.window, clock, apart, blobs,
+            Versions(store, Configuration(table, bundle), compiler),
+        )  # fmt: skip
         if apart is not None:
             apart.meanwhile = self._tenancy.keep
+            apart.bundle = self._judge.versions.bundle
         self._committer = committer(transport.call_threadsafe)
         self._tenure: Tenure | None = None
+        self._notices: deque[Notice] = deque(maxlen=_MOST_NOTICES)
+        self._on_told = on_told
+        self._heeded: Standing | None = None
         self._leading = False
         self._life = 0  # number of the connection; what was begun on an earlier one is dropped
         self._store_tries = 0
@@ -154,6 +174,32 @@ class Worker:
             self._set("stopped")
         if self._error is not None:
             raise self._error
+
+    def reconfigure(self, after: Configuration, done: Callable[[BusError | None], None]) -> None:
+        """Decide by another configuration from the next batch on; see bus.shell.reload. Thread-safe."""
+
+        def changed(result: None | Exception) -> None:
+            if isinstance(result, Exception):
+                done(result if isinstance(result, BusError) else BusError(repr(result)))
+                return
+            self._layout.catalog = after.table.catalog
+            self._meter.configured(after.table.catalog)
+            if self._tenure is not None:
+                self._tenure.reconfigured()
+            done(None)
+
+        work = self._watched(lambda: self._judge.reconfigure(after))
+        self._transport.call_threadsafe(lambda: self._committer.submit(work, changed))
+
+    def notice(self, notice: Notice) -> None:
+        """Have something stand in the audit log as soon as this worker writes one. Thread-safe."""
+
+        def add() -> None:
+            self._notices.append(notice)
+            if self._tenure is not None:
+                self._tenure.turn()
+
+        self._transport.call_threadsafe(add)
 
     def drain(self) -> None:
         """Take nothing more, finish what is committed, then stop. Thread-safe, may be called twice."""
@@ -218,6 +264,16 @@ class Worker:
         return watched
 
     @property
+    def table(self) -> RouteTable:
+        """The configuration in force."""
+        return self._judge.table
+
+    @property
+    def layout(self) -> Layout:
+        """What partitions there are, as far as it knows."""
+        return self._layout
+
+    @property
     def owned(self) -> frozenset[int]:
         """The slots that it has: see bus.core.ingress."""
         return self._tenancy.owned
@@ -267,12 +323,19 @@ class Worker:
         """Claim what this worker should own, on a connection that consumes nothing yet."""
         if self.state != "standby":
             self._set("claiming")
-        self._submit(lambda: self._tenancy.take(self._reach, self._judge.claimed), self._claimed)
+        self._submit(self._take, self._claimed)
+
+    def _take(self) -> Taken:
+        taken = self._tenancy.take(self._reach, self._judge.claimed)
+        if not taken.claims:  # who stands by hears operators, too
+            self._judge.controls.read()
+        return taken
 
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0
         self._meter.store_up(True)
         self._meter.owns(len(self._tenancy.owned))
+        self._heed()
         if self.state == "draining":
             self._leave()
             return
@@ -319,7 +382,8 @@ class Worker:
         return Kit(
             self._transport, self._store, self._meter, self._judge, plan.namespace, share, plan.window,
             self._clock, self._submit, self._in_this_life, self._settled, self._lead_again,
-            self._tenancy.drained, self._reach, self._refusals, self._anew, self._on_finished,
+            self._tenancy.drained, self._reach, self._refusals, self._anew, self._notices, self._heed,
+            self._on_finished,
         )  # fmt: skip
 
     def _settled(self) -> None:
@@ -341,9 +405,24 @@ class Worker:
         self._transport.restart(reason)
 
     def _renew(self) -> None:
-        self._submit(self._tenancy.renew, self._renewed)
+        def renew() -> bool:
+            unchanged = self._tenancy.renew()
+            self._judge.controls.read()
+            return unchanged
+
+        self._submit(renew, self._renewed)
+
+    def _heed(self) -> None:
+        """Do what an operator has said since the last time."""
+        standing = self._judge.controls.standing
+        if standing is not self._heeded:
+            self._heeded = standing
+            self._on_told(standing)
+            if self._tenure is not None:
+                self._tenure.turn()
 
     def _renewed(self, unchanged: bool) -> None:
+        self._heed()
         self._in_this_life(RENEW_S, self._renew)
         if not unchanged and self._tenure is not None and self.state in ("running", "replaying"):
             _log.info(YIELDING)

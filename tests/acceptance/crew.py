@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import orjson
 import pika
@@ -84,6 +85,7 @@ class Sink(threading.Thread):
         super().__init__()
         self._live = live
         self.first: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        self.said: dict[int, dict[str, Any]] = {}
         self.enough = threading.Event()
         self._known: set[str] = set()
 
@@ -96,6 +98,7 @@ class Sink(threading.Thread):
                 self._known.add(properties.message_id)
                 message = orjson.loads(body)
                 noted = time.monotonic(), int(message["data"]["name"])
+                self.said[noted[1]] = message["data"]
                 self.first[message["conversationid"]].append(noted)
             if self.enough.is_set() and properties is None:
                 break

@@ -41,6 +41,7 @@ class LiveBus:
         self.folder, self.home, self.namespace = folder, home, namespace
         self.bus_url, self.agent_url = bus_url, agent_url
         self.metrics_port = 0
+        self.options: list[str] = []
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -59,16 +60,16 @@ class LiveBus:
     def settings(self) -> Settings:
         return Settings.from_environment(self.environment)
 
-    def start(self, **environment: str) -> None:
-        """Start it and wait until it takes messages."""
+    def start(self, **environment: str) -> dict[str, Any]:
+        """Start it and wait until it takes messages; returns what it said then."""
         self.begin(**environment)
-        self.hear("ready")
+        return self.hear("ready")
 
     def begin(self, *words: str, **environment: str) -> None:
         """Start it, with more words on its command line."""
         self.home.mkdir(exist_ok=True)
         log = (self.home / "bus.log").open("a")
-        command = [sys.executable, "-m", "bus", "run", str(self.folder), *words, "--output", "json"]
+        command = [sys.executable, "-m", "bus", "run", str(self.folder), *words, "--output", "json", *self.options]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env={**self.environment, **environment}
         )
@@ -79,7 +80,7 @@ class LiveBus:
         assert self._process.stdout is not None
         while line := self._process.stdout.readline():
             said: dict[str, Any] = json.loads(line)
-            self.metrics_port = said.get("metrics_port") or 0
+            self.metrics_port = said.get("metrics_port") or self.metrics_port
             if said.get("event") == event:
                 return said
         raise AssertionError(f"the bus ended without `{event}`: {(self.home / 'bus.log').read_text()[-3000:]}")
@@ -97,6 +98,11 @@ class LiveBus:
         """Of the process."""
         assert self._process is not None
         return self._process.pid
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """kill -9."""

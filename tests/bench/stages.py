@@ -36,7 +36,8 @@ from bus.shell.bench.load import ORDER, conversation, order
 from bus.shell.bench.scene import write_scene
 from bus.shell.calm import calm_process
 from bus.shell.inbox import inbox_key
-from bus.shell.judge import Judge, Judged
+from bus.shell.judge import Judge
+from bus.shell.judged import Judged
 from bus.shell.ledger import Ledger
 from bus.shell.outflow import Addresses, Job, Outflow
 from bus.shell.sqlite_store import SqliteStore

@@ -61,6 +61,9 @@ class Load(Protocol):
     def next(self) -> Sent | None:
         """Draw the next publish; None when there is no more."""
 
+    def rest(self) -> list[Sent]:
+        """What must still be sent at the end, so that all that was sent can end."""
+
 
 Making = tuple[str, dict[str, Any], str, tuple[Expected, ...], dict[str, Any]]
 """Type, further data, end, places, further attributes."""
@@ -151,6 +154,11 @@ def _serve(draw: random.Random) -> Making:
     return "chaos.serve", {}, "routed", (Expected("single"), Expected("ear_two")), {}
 
 
+def _pair(draw: random.Random) -> Making:
+    # The first of two; `Mix` sends the second, of which no more is heard than that it came.
+    return "chaos.pair", {}, "routed", (Expected("ear_two", False),), {}
+
+
 def _wait(draw: random.Random) -> Making:
     return "chaos.wait", {}, "waiting", (Expected("ear_two", False),), {}
 
@@ -172,15 +180,17 @@ KINDS: dict[str, tuple[int, Callable[[random.Random], Making]]] = {
     "call": (5, _call),
     "serve": (8, _serve),
     "wait": (3, _wait),
+    "pair": (4, _pair),
 }
 """Weight and maker of every kind."""
 
-WITH_MEMORY = frozenset(("gather", "call", "serve", "wait"))
-OWN_CONVERSATIONS = frozenset(("stray", "serve"))
+WITH_MEMORY = frozenset(("gather", "call", "serve", "wait", "pair"))
+OWN_CONVERSATIONS = frozenset(("stray", "serve", "pair"))
 """Kinds whose way is longer than that of others to the same places, so that no order holds between them."""
 
 DUPLICATES = 0.08  # share of inputs that are published again, under the same id, at once or later
 REUSED = 0.01  # share of inputs whose id a different body takes later
+SECONDS = 0.1  # chance that a pair that was begun gets its second one next
 GARBAGE = 0.01  # share of inputs that are no message at all
 
 
@@ -200,6 +210,7 @@ class Mix:
         self._conversations = [f"{name}-c{each}" for each in range(conversations)]
         self._kinds = tuple(kind for kind in KINDS if memory or kind not in WITH_MEMORY)
         self._number = 0
+        self._seconds: list[Sent] = []  # of pairs
         self._again: list[tuple[int, Sent]] = []  # due at which number
         self._weights = [KINDS[kind][0] for kind in self._kinds]
 
@@ -207,6 +218,8 @@ class Mix:
         """Draw the next publish: a new input, or an earlier one again."""
         if self._again and self._again[0][0] <= self._number:
             return self._again.pop(0)[1]
+        if self._seconds and self._draw.random() < SECONDS:
+            return self._seconds.pop(0)
         self._number += 1
         chance = self._draw.random()
         if chance < GARBAGE:
@@ -226,13 +239,28 @@ class Mix:
     def _make(self, kind: str, conversation: str) -> Sent:
         number, token = self._number, f"{self._name}-{self._number}"
         type_, data, end, expected, attributes = KINDS[kind][1](self._draw)
-        if kind == "serve":
+        if kind == "pair":
+            data["key"] = token  # of the first; what the two become goes by it
+        elif kind == "serve":
             data["key"] = f"{self._name}-k{self._conversations.index(conversation) // 2}"
         if kind in OWN_CONVERSATIONS:
             conversation = f"{conversation}-{kind}"
         body = _body(token, type_, conversation, {"token": token, "number": number, **data}, attributes)
         key = f"elsewhere-{number}" if kind == "stray" else conversation
+        if kind == "pair":
+            self._seconds.append(self._second(token, conversation))
         return Sent(token, token, conversation, key, number, kind, body, end, expected)
+
+    def _second(self, first: str, conversation: str) -> Sent:
+        token = f"{first}-second"
+        data = {"token": token, "number": self._number, "key": first}
+        body = _body(token, "chaos.pair", conversation, data, {})
+        return Sent(token, token, conversation, conversation, self._number, "pair", body, "routed", ())
+
+    def rest(self) -> list[Sent]:
+        """The seconds of pairs that were begun."""
+        left, self._seconds = self._seconds, []
+        return left
 
     def _reused(self, sent: Sent) -> Sent:
         token = f"{sent.token}-reused"

@@ -29,6 +29,7 @@ SUBSCRIBERS = {
     "chaos.called": ("ear_one",),
     "chaos.served": ("ear_two",),
     "chaos.waited": ("ear_two",),
+    "chaos.paired": ("ear_two",),
 }
 """Places that an event reaches, as routes/chaos/agents.yaml says."""
 

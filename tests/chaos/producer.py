@@ -118,6 +118,8 @@ class Producer:
         self._owed = min(self._owed + (now - self._last_s) * self._rate, WINDOW)
         self._last_s = now
         if self._finishing:
+            for last in self._load.rest():
+                self._publish(last)
             if not self.in_flight:
                 self._done.set()
             return

@@ -8,9 +8,11 @@ import pytest
 
 from bus import bootstrap
 from bus.audit.record import encode
+from bus.core.actions import Delivery
+from bus.core.pipeline import decide
 from bus.ports import Commit, Entry
 from bus.rehearsal.script import Send, Stub
-from bus.rehearsal.stage import Stage
+from bus.rehearsal.stage import Hop, Stage
 from bus.rehearsal.stand_ins import StandIns
 from bus.shell.sqlite_store import SqliteStore
 from tests.cli.conftest import Bus
@@ -28,6 +30,9 @@ def home(hello: Path, tmp_path: Path) -> Path:
     stage.advance(86_400.0)
     stage.send(Send("hello.asked", {}, conversation="second-one"))
     stage.send(Send("hello.asked", {}, conversation="third-one"))
+    for key in ("", "garbled-one"):
+        garbled = Delivery(b"{nope", None, {}, None, None, None, key, "ns.ingress.00")
+        stage.hops.append(Hop(len(stage.hops), stage.hops[-1].at_s, garbled, decide(garbled, table, stage.facts)))
     store = SqliteStore(tmp_path / "bus.db")
     (claim,) = store.claim(1)
     entries = []
@@ -78,11 +83,11 @@ def test_what_differs_in_the_same_way_is_shown_once(bus: Bus, home: Path, hello:
 
 def test_all_conversations_since(bus: Bus, home: Path, hello: Path) -> None:
     since = ("--against", hello, "--home", home)
-    assert bus("replay", "--since", "2026-01-01T00:00:00Z", *since).rows[-1]["conversations"] == 3
-    assert bus("replay", "--since", "2026-01-02T00:00:00Z", *since).rows[-1]["conversations"] == 2
+    assert bus("replay", "--since", "2026-01-01T00:00:00Z", *since).rows[-1]["conversations"] == 4
+    assert bus("replay", "--since", "2026-01-02T00:00:00Z", *since).rows[-1]["conversations"] == 3
     assert bus("replay", "--since", "1s", *since).rows[-1]["conversations"] == 0
     limited = bus("replay", "--since", "2026-01-01T00:00:00Z", "--limit", "1", *since, "--output", "text")
-    assert "the newest 1 of 3 conversations; write --limit 3 for all" in limited.err
+    assert "the newest 1 of 4 conversations; write --limit 4 for all" in limited.err
 
 
 def test_usage(bus: Bus, home: Path, hello: Path) -> None:
@@ -92,6 +97,12 @@ def test_usage(bus: Bus, home: Path, hello: Path) -> None:
         assert "write" in ran.err
     assert bus("replay", "nobody", "--against", hello, "--home", home).code == 2
     assert bus("replay", "first", "--against", hello, "--home", home / "elsewhere").code == 3
+
+
+def test_of_what_could_not_be_understood_no_test_is_made(bus: Bus, home: Path) -> None:
+    ran = bus("test", "--record", "garbled", "--home", home)
+    assert (ran.code, ran.out) == (2, "")
+    assert "nothing of garbled-one could be understood" in ran.err
 
 
 def test_replaying_writes_nothing_into_the_log(bus: Bus, home: Path, hello: Path) -> None:

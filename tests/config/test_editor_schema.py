@@ -113,7 +113,7 @@ def test_an_unknown_key_is_invalid_where_the_keys_are_known(path: Path) -> None:
     """Add a key to each mapping of a valid document: valid again only where the author chooses the keys."""
     free = {
         "config", "types", "agents", "capabilities", "attributes", "data", "set", "vars", "labels", "reply", "error",
-            "reason",
+        "reason", "where", "requires",
     }  # fmt: skip
     for node in nodes(path):
         document = to_json(node)

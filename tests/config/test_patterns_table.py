@@ -71,3 +71,29 @@ def test_the_first_readme_shows_what_bus_new_writes() -> None:
     assert len(blocks) == 5
     for block in blocks:
         assert any(re.sub(r"\n+", "\n", block).strip() in file for file in squeezed), block
+
+
+PATTERNS = (
+    "Content-Based Router", "Message Filter", "Dynamic Router", "Recipient List", "Splitter", "Aggregator",
+    "Resequencer",
+    "Composed Message Processor", "Scatter-Gather", "Routing Slip", "Detour", "Load Balancer", "Sampling", "Loop",
+    "Envelope Wrapper", "Content Enricher", "Content Filter", "Claim Check", "Normalizer", "Canonical Data Model",
+    "Message Translator", "Request-Reply", "Idempotent Receiver", "Competing Consumers", "Selective Consumer",
+    "Durable Subscriber", "Messaging Gateway", "Messaging Bridge", "Wire Tap", "Message History", "Message Store",
+    "Smart Proxy", "Test Message", "Channel Purger", "Control Bus", "Dead Letter Channel", "Invalid Message Channel",
+    "Retry, with backoff and jitter", "Circuit Breaker", "Throttler", "Delayer", "Timeout", "Message Expiration",
+    "Fallback, by failure class", "Contract repair",
+)  # fmt: skip
+
+
+def test_every_pattern_has_its_row_and_what_the_row_names_is_there() -> None:
+    text = README.read_text(encoding="utf-8")
+    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("| ")}
+    assert [name for name in PATTERNS if name not in rows] == []
+    headings = {re.sub(r"[^a-z0-9_ -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in text.splitlines() if line.startswith("#")}  # fmt: skip
+    for name in PATTERNS:
+        links = re.findall(r"\]\((#|\.\./)([^)]+)\)", rows[name])
+        assert len(links) == 3, rows[name]
+        for kind, place in links:
+            assert place in headings if kind == "#" else (ROOT / place).is_file(), f"{name}: {place}"

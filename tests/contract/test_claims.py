@@ -15,7 +15,8 @@ from bus.core.route import Agent, Capability, Catalog, MessageType
 from bus.core.table import RouteTable
 from bus.core.work import Target
 from bus.ports import Commit, Received, Store, Tag
-from bus.shell.judge import Judge, Judged
+from bus.shell.judge import Judge
+from bus.shell.judged import Judged
 from tests.contract.stores import KINDS, Bench, make
 from tests.core.world import ANYTHING, FACTS, TEXT, catalog, flow, opened, route, structured, to_capability
 

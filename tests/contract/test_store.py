@@ -150,6 +150,26 @@ def test_a_claim_after_a_commit_that_found_the_disk_full_fails_until_it_could_be
     assert [each.seq for each in claim(bench).pending] == [1, 2]
 
 
+def test_configurations_are_kept_while_something_needs_them(bench: Bench) -> None:
+    store = bench.store
+    store.claim(2)
+    for number in range(5):
+        store.keep_configuration(f"v{number}", b"bundle %d" % number)
+    store.commit(Commit({1: [entry(1)]}, states=[State(1, "flow:a", b"1", None, "v0"), State(1, "cell:b", b"2", None)]))
+    store.keep_configuration("v1", b"bundle 1")  # comes back into force
+    store = bench.restart()
+    store.claim(2)
+    assert list(store.versions()) == ["v0"]
+    assert store.drop_configurations(2) == 2
+    kept = [store.configuration(f"v{number}") for number in range(5)]
+    assert kept == [b"bundle 0", b"bundle 1", None, None, b"bundle 4"]
+    store.commit(Commit(states=[State(1, "flow:a", b"1", None, "v4")]))
+    assert list(store.versions()) == ["v4"]
+    store.keep_configuration("v9", b"bundle 9")
+    assert store.drop_configurations(1) == 2
+    assert [store.configuration(each) for each in ("v0", "v1", "v4", "v9")] == [None, None, b"bundle 4", b"bundle 9"]
+
+
 def test_a_known_key_of_the_same_bucket_fails_the_commit(bench: Bench) -> None:
     bench.store.claim(2)
     bench.store.commit(log(entry(1)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from bus.config import load
+from bus.config import Loaded, load
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.memory import CELL
 from bus.core.message import Json
@@ -37,6 +37,13 @@ OF = {"grade": "grader", "other": "other", "third": "third"}
 
 def catalog(folder: Path, routes: str) -> RouteTable:
     """Compile an integration with three capabilities around these routes."""
+    made = loaded(folder, routes)
+    assert made.catalog is not None
+    return RouteTable(made.catalog)
+
+
+def loaded(folder: Path, routes: str, agents: str = AGENTS) -> Loaded:
+    """The same, with all that a load gives."""
     (folder / "t" / "schemas").mkdir(parents=True, exist_ok=True)
     (folder / "t" / "schemas" / "any.v1.json").write_text("{}")
     text = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
@@ -44,11 +51,11 @@ def catalog(folder: Path, routes: str) -> RouteTable:
     types = "".join(f"  {name}: {{contract: any, unrouted: ok}}\n" for name in TYPES)
     labels = "labels: {personal: {requires: {cleared: true}}, inner: {}, said: {}}\n"
     (folder / "t" / "integration.yaml").write_text(f"integration: t\ntypes:\n{types}{labels}")
-    (folder / "t" / "agents.yaml").write_text(AGENTS)
+    (folder / "t" / "agents.yaml").write_text(agents)
     (folder / "t" / "routes.yaml").write_text(routes)
-    loaded = load([folder / "t"], {}, STEPS)
-    assert loaded.catalog is not None, [str(each) for each in loaded.findings]
-    return RouteTable(loaded.catalog)
+    made = load([folder / "t"], {}, STEPS)
+    assert made.catalog is not None, [str(each) for each in made.findings]
+    return made
 
 
 @dataclass

@@ -36,6 +36,9 @@ to: {reply: ok, data: {text: "{{ vars.out.text }}"}}
 def test_an_open_breaker_asks_nobody_and_its_rule_applies(world: Any) -> None:
     w = world(BREAKER)
     w.send({}, id_="m1")
+    assert [each.key.partition(":")[0] for each in w.decisions[-1].changes] == [
+        "flow"
+    ]  # nothing has happened to it yet
     w.fail("grade", "rate_limit")
     w.pass_time(1)
     w.fail("grade", "rate_limit")

@@ -75,6 +75,37 @@ def test_the_next_group_begins_when_one_is_complete(aggregated: Any) -> None:
     assert w.memory == {}
 
 
+def test_a_group_whose_owner_has_failed_has_another(tmp_path: Path) -> None:
+    routes = AGGREGATE.replace("COMPLETE", "{count: '3'}").replace("HOW", "fail")
+    routes = routes.replace(
+        "steps:", "deadline: 20s\nsteps:\n- call: {capability: third}\n  when: data.?long.orValue(false)", 1
+    )
+    w = RunWorld(catalog(tmp_path, routes.replace("deadline: 10s", "deadline: 15s")))
+    for n in (0, 1):
+        w.send({"order": "a", "n": n}, id_=f"m{n}")
+        w.pass_time(1)
+    w.send({"order": "a", "n": 2, "long": True}, id_="m2")  # has the turn when the owner's time is over
+    w.pass_time(19)
+    assert [each["class"] for each in w.heard()] == ["timeout"]
+    w.answer("third", 1)
+    w.pass_time(0)
+    w.send({"order": "a", "n": 3}, id_="m3")
+    w.pass_time(0)
+    assert sorted(each["n"] for each in w.requests[0]["data"]["results"]) == [1, 2, 3]
+    w.answer("other", 1)
+    assert w.memory == {}
+
+
+def test_groups_of_a_conversation(tmp_path: Path) -> None:
+    routes = AGGREGATE.replace("serial_by: data.order\n", "").replace("by: data.order", "by: msg.conversationid")
+    w = RunWorld(catalog(tmp_path, routes.replace("COMPLETE", "{when: data.last}").replace("HOW", "fail")))
+    for n, (conversation, last) in enumerate((("a", False), ("b", False), ("a", True), ("a", False), ("a", True))):
+        w.send({"order": conversation, "n": n, "last": last}, id_=f"m{n}", conversationid=conversation)
+    w.pass_time(0)
+    groups = sorted([each["n"] for each in request["data"]["results"]] for request in w.requests)
+    assert groups == [[0, 2], [3, 4]]
+
+
 def test_adding_to_a_group_costs_the_same_however_large_it_is(aggregated: Any) -> None:
     w = aggregated("{count: '300'}")
     sizes = []

@@ -277,3 +277,20 @@ to: {reply: ok, data: {done: true}}
     w.send({"n": 2}, id_="m2")
     w.fail("grade", "unavailable")
     assert [each.get("class", "ok") for each in w.heard()] == ["ok", "unavailable"]
+
+
+def test_a_step_that_fails_leaves_nothing_behind(world: Any) -> None:
+    w = world("""\
+route: r
+match: {type: asked}
+steps:
+- choose: {cases: [{when: "true", steps: [{set: {vars.x: 1, data.y: 1}}, {call: {capability: grade}}]}]}
+  on_error: [{then: continue}]
+- call: {capability: other, data: {x: "{{ vars.?x.orValue(0) }}", data: "{{ data }}"}}
+to: {reply: ok, data: {x: "{{ vars.?x.orValue(0) }}", data: "{{ data }}"}}
+""")
+    w.send({})
+    w.fail("grade", "refusal")
+    assert w.requests[0]["data"] == {"x": 0, "data": {}}
+    w.answer("other", 1)
+    assert (w.heard(), w.memory) == ([{"x": 0, "data": {}}], {})

@@ -124,24 +124,3 @@ to: {reply: ok, data: "{{ data.n }}"}
     w.send({"n": 1}, "numbered", id_="m1", conversationid="c")
     w.pass_time(1)
     assert w.heard()[1:] == [*range(1, 1002)]
-
-
-def test_what_is_waited_for_is_named_as_the_file_names_it(world: Any) -> None:
-    w = world("""\
-route: r
-match: {type: asked}
-serial_by: data.a
-steps:
-- call: {capability: grade}
-  on_error: [{retry: {attempts: 2, initial: 1s}, then: continue}]
-- resequence: {by: data.a, sequence: data.n, deadline: 30s, on_gap: release}
-to: {reply: ok}
-""")
-    w.send({"a": 1, "n": 7})
-    assert w.send({"a": 1, "n": 8}, id_="m2").end == "routed"
-    assert w.decisions[-1].reason == "waits for its turn"
-    assert w.fail("grade", "timeout").end == "routed"  # word to the partition of its key
-    assert w.decisions[-1].reason == "waits for call#1, to be tried again"
-    w.pass_time(1)
-    w.answer("grade", {"text": "A"})
-    assert "waits for resequence#1" in [each.reason for each in w.decisions]

@@ -265,6 +265,32 @@ def test_what_a_run_still_waits_for_is_why_nothing_came(desk: Desk) -> None:
     assert miss.because == "route t/ask still waits for call#1 (`grade`)"
 
 
+def test_what_a_claim_check_leaves_behind_is_there_to_be_fetched(desk: Desk) -> None:
+    routes = """\
+route: keep
+match: {type: asked}
+steps:
+- claim_check: {store: data.text, over: 10B}
+to: {event: item}
+---
+route: take
+match: {type: item}
+steps:
+- claim_check: {fetch: data.text}
+to: {capability: grade}
+"""
+    desk.check(
+        routes,
+        """
+agents: {grade: {never: true}}
+do: [{send: {type: asked, data: {text: a long text that stays behind}}}]
+expect:
+- {sent: {event: item}, data: {text: {$type: object, $cel: 'value["$blob"].startsWith("sha256:")'}}}
+- {sent: {capability: grade}, data: {text: a long text that stays behind}}
+""",
+    )
+
+
 def test_the_way_to_the_partition_of_a_key_is_no_reason(desk: Desk) -> None:
     routes = "route: r\nmatch: {type: asked}\nserial_by: data.a\nsteps: [{filter: data.n > 1}]\nto: {reply: ok}\n"
     (outcome,) = desk.run(routes, "do: [{send: {type: asked, data: {a: 1, n: 0}}}]\nexpect: [{reply: ok}]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,9 @@ SCRIPTS: list[tuple[Do, ...]] = [
 ]
 
 
-def record(table: RouteTable, script: tuple[Do, ...]) -> list[Entry]:
+def record(table: RouteTable, script: tuple[Do, ...], stubs: Mapping[str, tuple[Stub, ...]] = STUBS) -> list[Entry]:
     """The log of a bus with these routes on which this happened."""
-    stage = Stage(table, FACTS, StandIns(table.catalog.agents, STUBS), 1_800_000_000.0)
+    stage = Stage(table, FACTS, StandIns(table.catalog.agents, stubs), 1_800_000_000.0)
     stage.play(script)
     return logged(stage)
 
@@ -171,6 +172,17 @@ def test_a_longer_patience_gets_the_answer_that_came_too_late(tmp_path: Path) ->
     before, after = [each for each in lines(anew(entries, patient)) if "found" in each]
     assert before.endswith('"found": ["other"]}')
     assert after.endswith('"found": []}')
+
+
+def test_answers_of_one_batch_come_in_the_order_of_the_log(tmp_path: Path) -> None:
+    routes = GATHER.replace("serial_by: data.text\n", "")
+    table = catalog(tmp_path, routes)
+    entries = record(table, SCRIPTS[0], {**STUBS, "grade": (Stub("reply", {"text": "x"}, after_s=0.2),), "other": (
+        Stub("reply", {"n": 1}, after_s=0.1),)})  # fmt: skip
+    assert [each.record.type for each in entries[1:3]] == ["other.replied", "grade.replied"]
+    batch_s = entries[2].record.received_s
+    at_once = [replace(each, record=replace(each.record, received_s=batch_s)) for each in entries[1:3]]
+    assert anew([entries[0], *at_once, *entries[3:]], table).same
 
 
 def test_repeats_hops_and_questions_are_left_out(tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ class Member:
         self.paused_at: float | None = None
         self.layout = Layout(fleet.disk.ingress())
         self.transport = MemoryTransport(
-            fleet.broker, declare=lambda broker: broker.declare(plan(NS, self.layout.declaring(), CATALOG))
+            fleet.broker, declare=lambda broker: broker.declare(plan(NS, self.layout.declaring(), fleet.catalog))
         )
         self.store = fleet.disk.reopen()
         self.worker = Worker(
             self.transport,
             self.store,
             NullMeter(),
-            RouteTable(CATALOG),
+            RouteTable(fleet.catalog),
             replace(FACTS, seal=self.store.secret),
             Plan(NS, PARTITIONS, prefetch=20, window=1000, worker=name),
             clock=lambda: EPOCH + fleet.broker.now_s,
@@ -77,9 +77,11 @@ class Member:
 class Fleet:
     """One namespace with as many workers as are started, and all that the script has confirmed and taken."""
 
+    catalog = CATALOG
+
     def __init__(self, limit: int | None) -> None:
         self.broker = MemoryBroker(
-            plan(NS, Ingress((PARTITIONS,)), CATALOG), {f"{NS}.capability.grade": limit} if limit else {}
+            plan(NS, Ingress((PARTITIONS,)), self.catalog), {f"{NS}.capability.grade": limit} if limit else {}
         )
         self.disk = MemoryStore(clock=lambda: self.broker.now_s)
         self.disk.set_ingress(Ingress(), Ingress((PARTITIONS,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from bus.core import naming
 from bus.core.route import Catalog
+from bus.shell.blobs.folder import FolderBlobs
 from tests.core.run_world import OF, catalog
 from tests.core.world import structured
 from tests.shell.test_worker import NS, World
@@ -20,12 +22,14 @@ ROUTES = """\
 route: gather
 match: {type: asked}
 steps:
+- claim_check: {store: data.text, over: 10B}
 - scatter_gather:
     branches: {grade: {capability: grade}, other: {capability: other}, third: {capability: third}}
     join: {policy: all, deadline: 1h}
     into: vars.found
 - delay: {for: 2s}
-to: {event: seen, data: {n: "{{ data.n }}", found: "{{ vars.found.results }}"}}
+- claim_check: {fetch: data.text}
+to: {event: seen, data: {n: "{{ data.n }}", text: "{{ data.text }}", found: "{{ vars.found.results }}"}}
 ---
 route: serial
 match: {type: item}
@@ -74,6 +78,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 class Runs(World):
     """A world whose agents answer what they are asked, some more than once, and fail at times."""
+
+    def __init__(self, made: Catalog) -> None:
+        super().__init__(made=made)
+        self.blobs = FolderBlobs(Path(made.agents["desk"].folder) / "blobs")
+        self.crash()
 
     def ask(self, n: int, type_: str, **data: Any) -> None:
         delivery = structured(type_, {"n": n, **data}, id_=f"m{n}", conversationid=f"c{n % 5}")
@@ -124,8 +133,8 @@ def finish(world: Runs) -> None:
 
 
 def test_a_run_is_taken_up_again_after_a_crash(made: Catalog) -> None:
-    world = Runs(made=made)
-    world.ask(1, "asked")
+    world = Runs(made)
+    world.ask(1, "asked", text="some text of some length")
     world.steps(50)
     world.agents(1)
     world.steps(50)
@@ -158,12 +167,12 @@ class Play:
     """A script played in a world, and what it has sent."""
 
     def __init__(self, made: Catalog) -> None:
-        self.world = Runs(made=made)
+        self.world = Runs(made)
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.numbered: Counter[int] = Counter()
 
     def send(self, what: str, key: int) -> None:
-        data = {} if what == "asked" else {"key": key}
+        data: dict[str, Any] = {"text": f"what number {len(self.sent)} says"} if what == "asked" else {"key": key}
         if what == "numbered":  # 2, 1, 4, 3 ...
             data["number"] = self.numbered[key] + (2 if self.numbered[key] % 2 == 0 else 0)
             self.numbered[key] += 1
@@ -209,6 +218,7 @@ def test_whatever_fails_each_run_ends_once_and_keys_in_order(made: Catalog, scri
     assert Counter(ended) == Counter(range(len(play.sent)))
     for line in seen:
         if "found" in line:
+            assert line["text"] == f"what number {line['n']} says"
             assert {name: got["n"] for name, got in line["found"].items()} == dict.fromkeys(OF, line["n"])
     in_order(seen)
     for key in range(2):

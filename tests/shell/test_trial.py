@@ -37,6 +37,8 @@ from bus.shell.trial.forks import ForkServer
 from bus.shell.trial.place import Here
 from bus.shell.trial.wire import LENGTH, Garbled, answered, asked
 from bus.shell.worker import Plan, Worker
+from tests.core.run_world import RunWorld
+from tests.core.run_world import catalog as runs_catalog
 from tests.core.world import FACTS, TEXT, catalog, flow, raw, route, structured, to_capability
 from tests.prometheus_server import eventually
 from tests.shell.test_worker import Inline
@@ -232,7 +234,7 @@ def test_an_answer_is_believed_only_if_it_can_be_recorded_and_published() -> Non
             "kind": "agent", "name": "desk", "id": "x", "type": "t", "conversation": "c", "body": "", "headers": {},
             "content_type": "x/y", "expires_ms": None,
         }],
-        "changes": [["flow:x", "", 1.5], ["cell:x", None, None]],
+        "changes": [["flow:x", "", 1.5, "v1"], ["cell:x", None, None, None]],
     }  # fmt: skip
     assert isinstance(answered(orjson.dumps({"decision": good})), Decision)
     output: Any = good["outputs"]
@@ -322,3 +324,32 @@ def test_neighbours_of_poison_go_their_way_in_order(apart: Apart) -> None:
     while transport.step():
         pass
     assert len(broker.bodies(f"{ns}.dead")) == 2
+
+
+RUNS = """\
+route: serve
+match: {type: asked}
+serial_by: data.key
+steps:
+- delay: {for: 5s}
+to: {reply: ok, data: {n: "{{ data.n }}"}}
+"""
+
+
+def test_a_run_whose_time_has_come_is_decided_the_same_apart(tmp_path: Path) -> None:
+    """It reads what it shares with others, and changes it: the next of its key begins."""
+    table = RouteTable(runs_catalog(tmp_path, RUNS).catalog)
+    world = RunWorld(table)
+    for n in (1, 2):
+        world.send({"n": n, "key": "k"}, id_=f"m{n}")
+    (key,) = [key for key, (_, due_s) in world.memory.items() if due_s is not None]
+    apart = Apart(fork_server(table, BOUNDS), table, BOUNDS)
+    try:
+        assert apart.due(key, world._facts()) is None
+        world.now_s += 6
+        found = apart.due(key, world._facts())
+        assert found == Here(table).due(key, world._facts())
+    finally:
+        apart.close()
+    assert found is not None
+    assert len(found[1].changes) == 3  # the run is forgotten, the line goes on, the next one is woken

@@ -78,8 +78,13 @@ class World:
             clock=lambda: 1_800_000_000.0 + self.broker.now_s,
             committer=Inline,
             blobs=self.blobs,
+            **self.more(),
         )
         self.transport.start(self.worker)
+
+    def more(self) -> dict[str, Any]:
+        """What else the worker is given."""
+        return {}
 
     def send(self, id_: str, conversation: str = "c", type_: str = "asked", data: Any = None) -> None:
         delivery = structured(type_, data if data is not None else {"n": id_}, id_=id_, conversationid=conversation)
@@ -172,9 +177,9 @@ def _drain(world: World) -> list[Any]:
 def test_many_tokens_at_once_are_one_look_at_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     looks, due = [], Waiting.due
 
-    def spied(self: Waiting, now_s: float) -> list[Job]:
+    def spied(self: Waiting, now_s: float, paused: frozenset[str] = frozenset()) -> list[Job]:
         looks.append(now_s)
-        return due(self, now_s)
+        return due(self, now_s, paused)
 
     monkeypatch.setattr(Waiting, "due", spied)
     world = World({f"{NS}.capability.grade": 0})

@@ -60,17 +60,19 @@ def _join(work: Work, key: str, complete: dict[str, Expression], until_s: float)
     current = memory.cell(key)
     name = current.get("group", work.run[:12])
     group = memory.cell(f"{key}:{name}")
-    number = group.get("n", 0)
-    of, whole = _complete(complete, {**work.names, "index": number}, number + 1)
+    orphan = bool(group) and not memory.waits(group["run"], group["told"])
+    number = group["mine"] if orphan else group.get("n", 0)  # what its owner brought is set aside with that one
+    count = group["n"] if orphan else number + 1
+    of, whole = _complete(complete, {**work.names, "index": count - 1}, count)
     try:
         size = group.get("bytes", 0) + len(strict_json.dump(data))
     except Refused as refused:
         raise StepFailed("internal", refused.reason) from refused
     if number >= MOST_ITEMS or size > _MOST_BYTES:
         raise StepFailed("refusal", f"a group has at most {MOST_ITEMS} messages and {_MOST_BYTES} bytes")
-    if not group or not memory.waits(group["run"], group["told"]):
-        group.update({"run": work.run, "told": f"{work.at}#told"})
-    group.update({"n": number + 1, "of": of, "whole": whole, "bytes": size, "until": until_s})
+    if orphan or not group:
+        group.update({"run": work.run, "told": f"{work.at}#told", "mine": number})
+    group.update({"n": count, "of": of, "whole": whole, "bytes": size, "until": until_s})
     item: dict[str, Json] = {"data": data, "labels": work.label_text, "until": until_s}
     memory.cell(f"{key}:{name}.{number}").update(item)
     current.update({"group": name, "until": until_s})
@@ -129,7 +131,8 @@ SPEC = Spec(
     "group is complete the first goes on with the data of all, in the order in which they came. `into` gets `{results: "
     "[data], completeness, missing, degraded}`; `completeness` is 0 when a group that is not whole has no `count`. "
     "Groups are those of a `serial_by` key of the route, whose other messages go on while one waits here, or, with a "
-    "`by` that reads `msg.conversationid`, of a conversation. What comes after a group is complete begins another.",
+    "`by` that reads `msg.conversationid`, of a conversation. What comes after a group is complete begins another. The "
+    "answer goes to who sent the first.",
     shape=Record(
         {
             "by": Field(Expr(), "CEL giving the key of the group."),

@@ -43,9 +43,9 @@ class Luggage:
         """Write the blobs of a decision; returns it without them, or None when one could not be written."""
         blobs = [each for each in decision.changes if each.key.startswith(BLOB)]
         try:
-            for key, body, _ in blobs:
-                if body is not None:
-                    self._blobs.put(key.removeprefix(BLOB), body)
+            for each in blobs:
+                if each.body is not None:
+                    self._blobs.put(each.key.removeprefix(BLOB), each.body)
         except BlobsDown as error:
             _log.warning("a claim check cannot be given: %s", error)
             return None

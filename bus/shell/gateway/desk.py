@@ -88,13 +88,18 @@ class Desk:
         meter: GatewayMeter,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._catalog, self._link, self._results = catalog, link, results
+        self._link, self._results = link, results
         self._limits, self._meter, self._clock = limits, meter, clock
-        self._entrances = {(each.method, each.path): each for each in catalog.entrances}
+        self.reconfigure(catalog)
         self._held: dict[str, list[_Held]] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._closing = asyncio.Event()
         meter.held = lambda: sum(map(len, self._held.values()))
+
+    def reconfigure(self, catalog: Catalog) -> None:
+        """Take what this configuration says from the next request on."""
+        self._catalog = catalog
+        self._entrances = {(each.method, each.path): each for each in catalog.entrances}
 
     # --- requests -------------------------------------------------------------------------------------------------
 

@@ -14,12 +14,14 @@ from bus.core.errors import BusError
 from bus.core.facts import Limits
 from bus.core.identity import GATEWAY
 from bus.core.naming import agent_queue
+from bus.core.notices import Notice
 from bus.core.route import Catalog
 from bus.ports import AgentLink
 from bus.shell.gateway.desk import Desk
 from bus.shell.gateway.http import HttpServer
 from bus.shell.gateway.results import Results
 from bus.shell.telemetry.gateway import GatewayMeter
+from bus.shell.versions import Configuration
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Gateway:
         self._listening = threading.Event()
         self._error: OSError | None = None
         self._stop: Callable[[], object] = lambda: None
+        self._changed: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main(host, port)), name="gateway", daemon=True)
         self._thread.start()
         self._listening.wait()
@@ -74,6 +77,19 @@ class Gateway:
                 f"the gateway cannot listen on {host}:{port} ({self._error.strerror}); write --http HOST:PORT with "
                 "another port, or 0 for a free one"
             ) from self._error
+
+    def follow(self, catalog: Catalog) -> None:
+        """Take what another configuration says from now on. Thread-safe."""
+        self._catalog = catalog
+        self._changed()
+
+    def reconfigure(self, after: Configuration, done: Callable[[BusError | None], None]) -> None:
+        """The same, for a gateway that runs alone; see bus.shell.reload."""
+        self.follow(after.table.catalog)
+        done(None)
+
+    def notice(self, notice: Notice) -> None:
+        """A gateway writes no log; the workers do."""
 
     def close(self) -> None:
         """Take no more requests, answer those that are held, and let go of broker and log."""
@@ -85,6 +101,7 @@ class Gateway:
         server = HttpServer(desk.handle, self._limits.body_bytes)
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stopping.set)
+        self._changed = lambda: loop.call_soon_threadsafe(lambda: desk.reconfigure(self._catalog))
         try:
             self.port = await server.open(host, port)
         except OSError as error:

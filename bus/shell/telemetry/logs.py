@@ -51,6 +51,11 @@ def configure(level: str, style: str, stream: TextIO) -> logging.Handler:
     return handler
 
 
+def set_level(level: str) -> None:
+    """Change what is written from now on; `level` as in `configure`."""
+    logging.getLogger().setLevel(_LEVELS[level])
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line: ts, level, logger, message, exception when there is one, and the extra fields."""
 

@@ -26,6 +26,7 @@ from bus.core.actions import ROWS, Decision, End
 from bus.core.errors import FAILURE_CLASSES
 from bus.core.message import FAILED
 from bus.core.route import Catalog
+from bus.shell.reload import RESULTS
 
 OTHER = "other"  # a label value that the configuration does not know
 NONE = "none"  # no route owned the message, or the target's kind has no names in the configuration
@@ -40,7 +41,7 @@ INVALID_CODES: tuple[str, ...] = (
     "too-deep", "bad-attribute", "missing-attribute", "too-many-attributes", "property-mismatch",
     "unsupported-content-type", "unknown-agent", "not-you", "not-published", "reserved-attribute",
     "bad-return-address", "unsolicited-reply",
-    "unknown-capability", "id-reused", "upcast", "label",
+    "unknown-capability", "id-reused", "label", "upcast", "not-an-operator", "bad-control",
 )  # fmt: skip
 DEAD_CODES: tuple[str, ...] = (
     "no_route", "hops", "expression", "returned", "bounced", "delivery_limit", "rejected", "queue_full", "parked",
@@ -76,6 +77,7 @@ class NullMeter:
     def store_up(self, up: bool) -> None: ...
     def owns(self, partitions: int) -> None: ...
     def excepted(self, how: str, code: str, outputs: int) -> None: ...
+    def configured(self, catalog: Catalog) -> None: ...
 
 
 class PrometheusMeter:
@@ -97,6 +99,7 @@ class PrometheusMeter:
         self._dead: Counts = {(code,): 0 for code in (*DEAD_CODES, OTHER)}
         self._exceptions: Counts = {(how,): 0 for how in (*EXCEPTIONS, OTHER)}
         self._spans: Counts = {("exported",): 0, ("dropped",): 0}
+        self._reloads: Counts = {(result,): 0 for result in RESULTS}
         self._end_to_end = _Histogram(END_TO_END_S)
         self._stages = {stage: _Histogram(STAGE_S) for stage in ("decide", "commit", "confirm")}
         self._entries = self._commits = self._confirmed = self._reconnects = 0
@@ -206,6 +209,10 @@ class PrometheusMeter:
         self._spans[("exported",)] += exported
         self._spans[("dropped",)] += dropped
 
+    def reloaded(self, result: str) -> None:
+        """Count a change of the configuration that was asked for; called by the thread that makes it."""
+        self._reloads[(result,)] += 1
+
     # --- labels ---------------------------------------------------------------------------------------------------
 
     def _unknown(self, kind: str, name: str) -> Labels:
@@ -248,6 +255,8 @@ class PrometheusMeter:
         yield _counter("agentbus_exceptions", "Outputs not delivered, though decided.", ("how",), self._exceptions)
         yield _counter("agentbus_contract_violations", "Broken contracts.", ("route", "type"), self._violations)
         yield _counter("agentbus_spans", "Messages traced over OTLP.", ("result",), self._spans)
+        reloads = "Times that the configuration was read again, by what came of it."
+        yield _counter("agentbus_config_reloads", reloads, ("result",), self._reloads)
         yield _counter("agentbus_outputs_confirmed", "Outputs confirmed.", (), {(): self._confirmed})
         yield _counter("agentbus_store_commits", "Store commits.", (), {(): self._commits})
         yield _counter("agentbus_store_entries", "Entries committed.", (), {(): self._entries})

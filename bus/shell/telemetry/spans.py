@@ -172,6 +172,13 @@ class SpanRecorder:
             return False
 
 
+def recorder_for(
+    endpoint: str | None, namespace: str, version: str, count: Callable[[int, int], None]
+) -> SpanRecorder | None:
+    """Record spans for a collector, if there is one; see `SpanRecorder` and `otlp_exporter`."""
+    return SpanRecorder(otlp_exporter(endpoint), namespace, version, count) if endpoint else None
+
+
 def otlp_exporter(endpoint: str, timeout_s: float = _SEND_S) -> SpanExporter:
     """Make an OTLP/HTTP exporter.
 

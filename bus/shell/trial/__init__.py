@@ -9,7 +9,8 @@ suspect is tried alone, and its neighbours' trials succeed.
       └──────────────────── a socket pair: (word, delivery, facts) there, text back ────────────────────┘
 
 Why a fork server and not `python -m` something: it is forked before the worker has any thread, so that no lock can be
-held in it; it has the very routes that the worker decides by, whatever has become of the files since; and a child costs
-milliseconds where loading costs a second, each time that one has died. It shares its memory with the worker and
-sleeps until it is asked. Children are made when the first suspect comes and kept until one dies.
+held in it; it has the very routes that the worker began with, whatever has become of the files since, and is sent the
+ones that come later; and a child costs milliseconds where loading costs a second, each time that one has died. It
+shares its memory with the worker and sleeps until it is asked.
+Children are made when the first suspect comes and kept until one dies.
 """

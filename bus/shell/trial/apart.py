@@ -23,13 +23,26 @@ from bus.core.running import is_due, occasion
 from bus.core.table import RouteTable
 from bus.shell.trial.child import OUT_OF_MEMORY, Bounds, serve
 from bus.shell.trial.forks import ForkServer
-from bus.shell.trial.wire import ANSWER_BYTES, LENGTH, Garbled, Needs, Subject, Word, answered, ask
+from bus.shell.trial.wire import (
+    ANSWER_BYTES,
+    CONFIGURATION,
+    LENGTH,
+    Garbled,
+    Needs,
+    Question,
+    Subject,
+    Word,
+    answered,
+    ask,
+)
+from bus.shell.versions import Compiler, cannot
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 _QUESTIONS = 100  # memories that one decision may read: a run, what it shares with others, and those that it wakes
+_COMPILING = 12  # times as long as else an answer may take that begins with compiling a configuration
 STEP_S = 0.25  # between two looks at the leases, which are renewed each second
 
 
@@ -53,6 +66,8 @@ class Apart:
         self._link: socket.socket | None = None
         self.meanwhile: Callable[[], None] = lambda: None
         """Called at least four times a second while it waits; the worker sets it."""
+        self.bundle: Callable[[str], bytes] = lambda version: b""
+        """Gives what a configuration can be compiled from; the worker sets it."""
 
     def understand(self, delivery: Delivery, facts: Facts) -> Message | Decision:
         """See `Place.understand`."""
@@ -82,6 +97,10 @@ class Apart:
         except Died as died:
             return poisoned_run(key, self._table, facts, str(died))
 
+    def reconfigure(self, table: RouteTable) -> None:
+        """See `Place.reconfigure`."""
+        self._table = table
+
     def close(self) -> None:
         """End the child and the fork server."""
         self._hang_up()
@@ -99,18 +118,23 @@ class Apart:
 
     def _ask(self, word: Word, subject: Subject, facts: Facts) -> Message | Decision:
         """Put a question to the child, and again as long as it needs to know more for its answer; see `_once`."""
-        known: dict[str, bytes | None] = {}
+        known = {subject: facts.recall(subject)} if isinstance(subject, str) else dict[str, bytes | None]()
+        versions = (self._table.catalog.version, *self._table.elders)
+        question = Question(word, subject, facts, versions, {})
         for _ in range(_QUESTIONS):
-            made = self._once(word, subject, facts, known)
+            made = self._once(question, known)
             if not isinstance(made, Needs):
                 return made
-            known[made.key] = facts.recall(made.key)
+            question = question._replace(bundles={})
+            if made.key.startswith(CONFIGURATION):
+                version = made.key.removeprefix(CONFIGURATION)
+                question = question._replace(bundles={version: self.bundle(version)})
+            else:
+                known[made.key] = facts.recall(made.key)
         self._forget()
         raise Died("wants to know too much of what is remembered")
 
-    def _once(
-        self, word: Word, subject: Subject, facts: Facts, known: dict[str, bytes | None]
-    ) -> Message | Decision | Needs:
+    def _once(self, question: Question, known: dict[str, bytes | None]) -> Message | Decision | Needs:
         """Put a question to the child.
 
         Raises:
@@ -121,10 +145,11 @@ class Apart:
         if self._link is None:
             self._link = self._forks.child()
             self._link.settimeout(STEP_S)
-        frame = ask(word, subject, facts, known)
+        frame, subject = ask(question, known), question.subject
+        patience = 1 if not question.bundles else _COMPILING
         try:
             self._send(self._link, memoryview(LENGTH.pack(len(frame)) + frame))
-            (size,) = LENGTH.unpack(self._receive(self._link, LENGTH.size))
+            (size,) = LENGTH.unpack(self._receive(self._link, LENGTH.size, patience))
             if size > ANSWER_BYTES:
                 raise Garbled(f"its answer would be {size} bytes long")
             return answered(self._receive(self._link, size))
@@ -148,22 +173,22 @@ class Apart:
         while frame:
             frame = frame[self._waiting(partial(link.send, frame)) :]
 
-    def _receive(self, link: socket.socket, size: int) -> bytes:
+    def _receive(self, link: socket.socket, size: int, patience: int = 1) -> bytes:
         frame = bytearray()
         while len(frame) < size:
-            piece = self._waiting(partial(link.recv, size - len(frame)))
+            piece = self._waiting(partial(link.recv, size - len(frame)), patience)
             if not piece:
                 raise EOFError
             frame += piece
         return bytes(frame)
 
-    def _waiting(self, attempt: Callable[[], T]) -> T:
+    def _waiting(self, attempt: Callable[[], T], patience: int = 1) -> T:
         """Try until it succeeds. It counts steps and not the clock, so that a pause of the whole process costs one.
 
         Raises:
             TimeoutError: the child has been silent for too long.
         """
-        for _ in range(round(self._bounds.silence_s / STEP_S)):
+        for _ in range(round(patience * self._bounds.silence_s / STEP_S)):
             try:
                 return attempt()
             except TimeoutError:
@@ -189,6 +214,6 @@ class Apart:
             self._link = None
 
 
-def fork_server(table: RouteTable, bounds: Bounds) -> ForkServer:
+def fork_server(table: RouteTable, bounds: Bounds, compiler: Compiler = cannot) -> ForkServer:
     """Fork the server that makes the children, while this process has but one thread."""
-    return ForkServer(partial(serve, table=table, bounds=bounds))
+    return ForkServer(partial(serve, table=table, bounds=bounds, compiler=compiler))

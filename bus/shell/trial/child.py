@@ -23,7 +23,8 @@ from bus.core.redelivery import bounced
 from bus.core.running import due
 from bus.core.table import RouteTable
 from bus.shell.trial.place import fault, fault_of_run
-from bus.shell.trial.wire import LENGTH, Needs, Subject, Word, answer, asked
+from bus.shell.trial.wire import CONFIGURATION, LENGTH, Needs, Question, Word, answer, asked
+from bus.shell.versions import Compiler, cannot
 
 OUT_OF_MEMORY = 86
 """Exit code of a child that may not have as much memory as it wants."""
@@ -44,8 +45,13 @@ class Bounds:
     memory_mb: int = 256
 
 
-def serve(link: socket.socket, table: RouteTable, bounds: Bounds) -> None:
-    """Answer questions until the worker hangs up."""
+def serve(link: socket.socket, table: RouteTable, bounds: Bounds, compiler: Compiler = cannot) -> None:
+    """Answer questions until the worker hangs up.
+
+    Args:
+        table: the configuration that the worker began with; others it sends when they are asked for.
+    """
+    tables = {table.catalog.version: table}
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold other agents' messages
     _bound_memory(bounds.memory_mb)
     faulthandler.enable(all_threads=False)
@@ -53,17 +59,35 @@ def serve(link: socket.socket, table: RouteTable, bounds: Bounds) -> None:
     faulthandler.register(signal.SIGPROF, all_threads=False, chain=True)  # says where it was, then ends it
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            word, subject, facts = asked(_read(link))
+            question = asked(_read(link))
+            current = _taken_up(question, tables, compiler)
             signal.setitimer(signal.ITIMER_PROF, bounds.cpu_s)
             try:
-                made = _answer(word, subject, table, facts)
+                made = _answer(question, current)
             except MemoryError:
                 os._exit(OUT_OF_MEMORY)
             signal.setitimer(signal.ITIMER_PROF, 0.0)
             link.sendall(LENGTH.pack(len(made)) + made)
 
 
-def _answer(word: Word, subject: Subject, table: RouteTable, facts: Facts) -> bytes:
+def _taken_up(question: Question, tables: dict[str, RouteTable], compiler: Compiler) -> RouteTable | Needs:
+    """The configuration to decide by, with its elders; compiling is no part of what a message may take."""
+    for version, bundle in question.bundles.items():
+        tables[version] = RouteTable(compiler(version, bundle))
+    for version in tables.keys() - {*question.versions}:
+        del tables[version]
+    for version in question.versions:
+        if version not in tables:
+            return Needs(CONFIGURATION + version)
+    current, *elders = question.versions
+    tables[current].succeed({version: tables[version] for version in elders})
+    return tables[current]
+
+
+def _answer(question: Question, table: RouteTable | Needs) -> bytes:
+    if isinstance(table, Needs):
+        return answer(table)
+    word, subject, facts = question.word, question.subject, question.facts
     try:
         made = _due(subject, table, facts) if isinstance(subject, str) else _try(word, subject, table, facts)
         return answer(made)

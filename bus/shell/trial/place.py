@@ -35,6 +35,9 @@ class Place(Protocol):
     def due(self, key: str, facts: Facts) -> tuple[Delivery, Decision] | None:
         """Decide what follows when the time of a run has come; see `bus.core.running.due`."""
 
+    def reconfigure(self, table: RouteTable) -> None:
+        """Decide by another configuration from now on."""
+
 
 class Here:
     """In this thread.
@@ -67,6 +70,10 @@ class Here:
             return due(key, facts, self._table)
         except Exception as error:  # noqa: BLE001 - as above: nor may it stop all other runs
             return fault_of_run(key, self._table, facts, error)
+
+    def reconfigure(self, table: RouteTable) -> None:
+        """See `Place.reconfigure`."""
+        self._table = table
 
 
 def fault(delivery: Delivery, message: Message, table: RouteTable, facts: Facts, error: Exception) -> Decision:

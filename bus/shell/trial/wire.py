@@ -12,7 +12,7 @@ import struct
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
 from bus.core import findings
 from bus.core.actions import Change, Decision, Delivery, End, Failure, Output, TargetKind
@@ -35,6 +35,10 @@ class Garbled(BusError):
     """Nobody's fault but the message's: the child has said what makes no sense."""
 
 
+CONFIGURATION = "configuration:"
+"""What a `Needs` begins with that is about a configuration, with its version behind."""
+
+
 class Needs(BusError):
     """Nobody's fault: the decision reads what the bus remembers under a key, and the child has not been told that."""
 
@@ -43,19 +47,34 @@ class Needs(BusError):
         self.key = key
 
 
-def ask(word: Word, subject: Subject, facts: Facts, known: Mapping[str, bytes | None]) -> bytes:
+class Question(NamedTuple):
+    """Args:
+    facts: with what is remembered; in the child they raise `Needs` for what they do not know.
+    versions: of the configuration to decide by, and of its elders.
+    bundles: by version, those that the child has asked for.
+    """
+
+    word: Word
+    subject: Subject
+    facts: Facts
+    versions: tuple[str, ...]
+    bundles: Mapping[str, bytes]
+
+
+def ask(question: Question, known: Mapping[str, bytes | None]) -> bytes:
     """Write a question to the child.
 
     Args:
         known: what is remembered, as far as the child has asked for it.
     """
-    plain = replace(facts, recall=nothing_remembered)
-    return pickle.dumps((word, subject, plain, dict(known)), pickle.HIGHEST_PROTOCOL)
+    plain = question._replace(facts=replace(question.facts, recall=nothing_remembered))
+    return pickle.dumps((tuple(plain), dict(known)), pickle.HIGHEST_PROTOCOL)
 
 
-def asked(frame: bytes) -> tuple[Word, Subject, Facts]:
-    """Read a question, in the child; its facts raise `Needs` for what they do not know."""
-    word, subject, facts, known = pickle.loads(frame)
+def asked(frame: bytes) -> Question:
+    """Read a question, in the child."""
+    given, known = pickle.loads(frame)
+    question = Question(*given)
 
     def recall(key: str) -> bytes | None:
         if key not in known:
@@ -63,7 +82,7 @@ def asked(frame: bytes) -> tuple[Word, Subject, Facts]:
         found: bytes | None = known[key]
         return found
 
-    return word, subject, replace(facts, recall=recall)
+    return question._replace(facts=replace(question.facts, recall=recall))
 
 
 def answer(result: Message | Decision | Needs) -> bytes:
@@ -119,7 +138,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "failure": None if decision.failure is None else _failure(decision.failure),
         "outputs": [_output(each) for each in decision.outputs],
         "changes": [
-            [each.key, None if each.body is None else b64encode(each.body).decode(), each.due_s]
+            [each.key, None if each.body is None else b64encode(each.body).decode(), each.due_s, each.version]
             for each in decision.changes
         ],
     }
@@ -212,11 +231,11 @@ def _read_decision(given: Any) -> Decision:
     )
 
 
-def _read_change(key: object, body: object, due_s: object) -> Change:
+def _read_change(key: object, body: object, due_s: object, version: object = None) -> Change:
     if due_s is not None and not isinstance(due_s, float | int):
         raise TypeError(f"{type(due_s).__name__} for a time")
     read = None if body is None else b64decode(_text(body), validate=True)
-    return Change(_named(key), read, None if due_s is None else float(due_s))
+    return Change(_named(key), read, None if due_s is None else float(due_s), _maybe(_named, version))
 
 
 def _read_output(given: Any) -> Output:

@@ -44,6 +44,10 @@ class Runs:
         """The next one."""
         return next(self._left, None)
 
+    def rest(self) -> list[Sent]:
+        """Nothing."""
+        return []
+
 
 def _run(number: int) -> Sent:
     name = f"run-{number}"
