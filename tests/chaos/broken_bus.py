@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from bus.cli import main as bus_main
+from bus.core import running
 from bus.core.actions import Decision, Delivery
 from bus.core.facts import Facts
 from bus.core.memory import RunMemory
@@ -142,11 +144,16 @@ def ask_again() -> None:
     _replace(RunMemory, "ask", broken)
 
 
+def ignore_the_turns() -> None:
+    """Runs of one key do not wait for each other."""
+    _replace(running, "take", lambda instance, memory: True)
+
+
 def break_nothing() -> None:
     """The healthy bus: what it must pass for the others' failures to mean anything."""
 
 
-def _replace(owner: type, name: str, method: Callable[..., Any]) -> None:
+def _replace(owner: type | ModuleType, name: str, method: Callable[..., Any]) -> None:
     setattr(owner, name, method)
 
 
@@ -161,6 +168,7 @@ RULES: Mapping[str, Callable[[], None]] = {
     "overtake-the-held": overtake_the_held,
     "forget-the-runs": forget_the_runs,
     "ask-again": ask_again,
+    "ignore-the-turns": ignore_the_turns,
 }
 
 

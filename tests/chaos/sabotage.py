@@ -42,6 +42,8 @@ TRIALS: Mapping[str, Trial] = {
     "re-evaluate": Trial(("kill", "failpoint"), ("duplicated_effects",)),
     "publish-before-commit": Trial(("kill",), ("duplicated_effects", "audit_missing")),
     "overtake-the-held": Trial(("full-queue",), ("order_violations",)),
+    "forget-the-runs": Trial(("kill",), ("lost",), kills=2),
+    "ignore-the-turns": Trial(("kill",), ("order_violations",), kills=1),
     "crew: none": Trial(("worker-kill", "worker-pause", "commit-cut", "duplicates"), (), rule=NONE, workers=2),
     "crew: re-evaluate": Trial(("worker-kill", "commit-cut"), ("duplicated_effects",), rule="re-evaluate", workers=2),
 }

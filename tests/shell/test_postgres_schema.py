@@ -55,6 +55,22 @@ def test_schemas_that_are_no_store_are_left_alone(namespace: str) -> None:
             PostgresStore(shared_server().url, name)
 
 
+def test_runs_that_an_earlier_format_holds_are_known_by_their_configuration(
+    store: PostgresStore, namespace: str
+) -> None:
+    run = r'{"v":1,"id":"a","route":"t/r","config":"c0ffee","memo":{"x":"\u0000"}}'
+    schema = f'"{namespace}"'
+    shared_server().execute(
+        f"DROP TABLE {schema}.config; ALTER TABLE {schema}.state DROP COLUMN version;"
+        f"UPDATE {schema}.meta SET format = 3;"
+        f"INSERT INTO {schema}.state VALUES (0, 'flow:a', NULL, convert_to('{run}', 'UTF8')), (0, 'cell:b', NULL, '')"
+    )
+    again = PostgresStore(shared_server().url, namespace)
+    again.claim(1)
+    assert list(again.versions()) == ["c0ffee"]
+    again.close()
+
+
 def test_a_newer_format_is_refused(store: PostgresStore, namespace: str) -> None:
     shared_server().execute(f'UPDATE "{namespace}".meta SET format = 99')
     with pytest.raises(StoreFailed, match=r"has format 99 and this agentbus reads \d+; use the version that wrote it"):

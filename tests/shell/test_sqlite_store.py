@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -159,6 +159,20 @@ def test_files_that_are_no_store_are_left_alone(path: Path) -> None:
         SqliteStore(path)
     with pytest.raises(StoreFailed, match="cannot be made"):
         SqliteStore(path / "below" / "bus.db")
+
+
+def test_runs_that_an_earlier_format_holds_are_known_by_their_configuration(path: Path) -> None:
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE config")
+        db.execute("ALTER TABLE state DROP COLUMN version")
+        db.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
+        run = b'{"v":1,"id":"a","route":"t/r","config":"c0ffee","memo":{"x":"\\u0000"}}'
+        db.executemany("INSERT INTO state VALUES (0, ?, NULL, ?)", [("flow:a", run), ("cell:b", b"{}")])
+        db.commit()
+    store = SqliteStore(path)
+    assert list(store.versions()) == ["c0ffee"]
+    store.close()
 
 
 def test_a_newer_format_is_refused(path: Path) -> None:

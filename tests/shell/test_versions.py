@@ -9,13 +9,19 @@ import orjson
 import pytest
 
 from bus.config.again import compile_again
+from bus.core.actions import Delivery
 from bus.core.ingress import Ingress
+from bus.core.message import Message
+from bus.core.pipeline import understand
 from bus.core.registry import STEPS
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
 from bus.shell.topology import plan
+from bus.shell.trial.apart import Apart, fork_server
+from bus.shell.trial.child import Bounds
 from bus.shell.versions import IN_STORE, Configuration, Versions
 from tests.core.run_world import AGENTS, loaded
+from tests.core.world import FACTS, structured
 from tests.shell.test_runs import Runs, finish
 from tests.shell.test_worker import NS
 
@@ -191,3 +197,36 @@ def test_an_answer_to_a_run_keeps_the_contract_that_the_run_began_under(tmp_path
     world.change(two)
     finish(world)
     assert world.by() == {1: "one"}
+
+
+def test_a_suspect_is_tried_under_the_configuration_in_force_and_its_elders(tmp_path: Path) -> None:
+    plain = "route: ask\nmatch: {type: asked}\nto: {capability: grade}\n"
+    one = configuration(tmp_path, plain)
+    two = configuration(tmp_path, plain.replace("grade", "third"), NO_GRADER)
+    bounds = Bounds(cpu_s=5.0, silence_s=10.0)
+    apart = Apart(fork_server(one.table, bounds, compiler), one.table, bounds)
+    apart.bundle = {each.version: each.bundle for each in (one, two)}.__getitem__
+    delivery = structured("asked", {"n": 1}, source="cli")._replace(redelivered=5)
+    try:
+        first = apart.decide(delivery, understood(delivery), FACTS)
+        assert [each.target for each in first.outputs] == ["capability:grade"]
+        two.table.succeed({one.version: one.table})
+        apart.reconfigure(two.table)
+        second = apart.decide(delivery, understood(delivery), FACTS)
+        assert [each.target for each in second.outputs] == ["capability:third"]
+        request = orjson.loads(first.outputs[0].body)
+        echoed = {name: request[name] for name in ("replyto", "conversationid")}
+        answer = structured(
+            "grade.replied", {"text": "good"}, source="grader", id_="r1", correlationid=request["id"], **echoed
+        )
+        decision = apart.decide(answer, understood(answer), FACTS)
+        assert decision.failure is not None
+        assert decision.failure.code == "no_route"  # taken for an answer, and nobody waits for it
+    finally:
+        apart.close()
+
+
+def understood(delivery: Delivery) -> Message:
+    message = understand(delivery, RouteTable(Catalog("", {}, {}, {}, ())), FACTS)
+    assert isinstance(message, Message)
+    return message
