@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.core.run_world import RunWorld, catalog
+from bus.core.answering import reply
+from bus.core.codec import encode
+from bus.core.message import Message
+from tests.core.run_world import OF, RunWorld, catalog
 
 
 @pytest.fixture
@@ -124,3 +127,28 @@ to: {reply: ok, data: "{{ data.n }}"}
     w.send({"n": 1}, "numbered", id_="m1", conversationid="c")
     w.pass_time(1)
     assert w.heard()[1:] == [*range(1, 1002)]
+
+
+def test_a_redriven_message_begins_a_run_that_asks_anew(world: Any) -> None:
+    w = world("""\
+route: r
+match: {type: asked}
+steps:
+- call: {capability: grade, into: vars.a}
+- call: {capability: other, into: vars.b}
+to: {reply: ok, data: 1}
+""")
+    w.send({})
+    first = w.requests[0]
+    w.answer("grade", {"text": "A"})
+    w.fail("other", "tool_error")
+    w.redrive({}, 1)
+    [again] = w.requests
+    assert again["id"] != first["id"]  # else the agent gives the answer that it has, which is known to the bus
+    assert again["replyto"] != first["replyto"]
+    for name in ("grade", "other"):  # as the SDK answers
+        request = w.requests.pop()
+        data = request.pop("data")
+        answer = reply(OF[name], Message(request, data), f"{name}.replied", {"text": "A"})
+        assert w._hear(encode(answer.attributes, answer.data), "m1", "agents").end == "routed"
+    assert (w.heard()[1:], w.memory) == ([1], {})
