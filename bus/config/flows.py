@@ -12,7 +12,7 @@ from bus.config.nodes import Mapping as MappingNode
 from bus.config.nodes import Node, Scalar, Sequence
 from bus.config.observer import UNOBSERVED, Observer
 from bus.config.parsing import BAD, FlowRead, ShapeReader
-from bus.config.places import AFTER, COPIES, PARTS, WITHIN, Names, merged, unknown, unsure, with_error, written
+from bus.config.places import AFTER, PARTS, WITHIN, Names, merged, unknown, unsure, with_error, written
 from bus.config.slots import Slots
 from bus.config.step_checks import CHECKS, Checked, RunPlace
 from bus.config.suggest import instead_of, nearest
@@ -63,7 +63,6 @@ class FlowReader:
     asked: list[str] = field(default_factory=list)
     _ids: dict[str, Scalar] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
-    _copies: list[str] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
 
     def flow(self, node: MappingNode, names: Names) -> tuple[Flow, FlowRead]:
@@ -84,8 +83,8 @@ class FlowReader:
                 steps.append(placed)
         to = node.get("to")
         targets = () if to is None else self.targets.read_to(to, names)
-        if self._copies and to is not None and any(target.kind == "reply" for target in targets):
-            what = f"a copy made by `{self._copies[-1]}` carries no return address, so nobody gets this reply"
+        if self._parts and to is not None and any(target.kind == "reply" for target in targets):
+            what = f"a copy made by `{self._parts[-1]}` carries no return address, so nobody gets this reply"
             self.slots.reader.report(to, "bad-target", what, "an agent, capability or event")
         return Flow(tuple(steps), targets), FlowRead(names, to is not None)
 
@@ -109,11 +108,10 @@ class FlowReader:
         spec = self.steps[kind.text]
         within = WITHIN.get(spec.kind, {})
         shape = ShapeReader(self.slots, names, self._nested, self.targets.read, within, self.observer)
-        copies, parts, inside = list(self._copies), list(self._parts), len(self.asked)
-        self._copies += [spec.kind] if spec.kind in COPIES else []
+        parts, inside = list(self._parts), len(self.asked)
         self._parts += [spec.kind] if spec.kind in PARTS else []
         parsed = shape.read(spec.shape, cast(Node, body.get(kind.text)), kind.text)
-        self._copies, self._parts = copies, parts
+        self._parts = parts
         rules_node = body.get("on_error")
         rules = () if rules_node is None else self.rules(rules_node, names)
         if parsed is BAD:
@@ -163,7 +161,7 @@ class FlowReader:
         slots = Slots(reader, assets, fragment.document.folder, self.slots.watch)
         targets = replace(self.targets, slots=slots)
         inner = FlowReader(slots, self.steps, targets, (*self.inside, name), self.observer, self.place)
-        inner._copies, inner._parts = list(self._copies), list(self._parts)
+        inner._parts = list(self._parts)
         flow, read = inner.flow(fragment.document.node, fragments.scope(fragment, names))
         self.memory = self.memory or inner.memory
         self.asked += inner.asked

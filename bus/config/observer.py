@@ -44,7 +44,8 @@ class Observer:
         """A step, with its parsed `join` if it has one."""
         if self.coverage is None:
             return placed
-        joined = None if join is None else made({"policy": "all", **join})
+        partial = join is not None and join.get("on_deadline") == "partial"  # of messages: then it cannot fail
+        joined = None if join is None else made({"policy": "best_effort" if partial else "all", **join})
         return self.coverage.step(self._place(node), placed, falls_through=falls_through, join=joined)
 
     def condition(self, node: Node, expression: Expression, what: str) -> Expression:

@@ -17,7 +17,7 @@ from bus.config.nodes import Node, Scalar
 from bus.config.observer import UNOBSERVED, Observer
 from bus.config.places import Names, TypeOf, written
 from bus.config.slots import Slots
-from bus.config.suggest import instead_of
+from bus.config.suggest import instead_of, nearest
 from bus.config.types import ANY, Type
 from bus.config.yamlfaults import clip
 from bus.core import spec
@@ -245,7 +245,10 @@ class ShapeReader:
         segments = text.split(".")
         if segments[0] not in _WRITABLE:
             what = f"`{clip(text)}` is no place that a step may write"
-            self.slots.reader.report(node, "bad-path", what, f"`data.{clip(text)}` or `vars.{clip(text)}`")
+            meant = nearest(segments[0], _WRITABLE) if segments[1:] else None
+            rest = clip(".".join(segments[1:]))
+            instead = f"`{meant}.{rest}`" if meant else f"`data.{clip(text)}` or `vars.{clip(text)}`"
+            self.slots.reader.report(node, "bad-path", what, instead)
             return None
         offset = 0
         for segment in segments:

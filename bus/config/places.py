@@ -351,7 +351,5 @@ WITHIN: Mapping[str, Mapping[str, Callable[[Names, Any, TypeOf], Names]]] = {
 """The scopes of a step's fields, for those in which it is not the step's own; `flow` is that of its nested steps."""
 
 PARTS = frozenset(("split", "scatter_gather"))
-"""Kinds whose flows run beside each other: what ends one of them does not end the route."""
-
-COPIES = frozenset(("split",))
-"""Kinds whose flows run on copies of the message, which carry no return address."""
+"""Kinds whose flows run beside each other, on copies of the message: what ends one of them does not end the route, and
+the copies carry no return address."""

@@ -103,9 +103,17 @@ def _by(step: Checked) -> None:
 
 
 def _aggregate(step: Checked) -> None:
+    _whole(step, "aggregate", "joins its group")
+
+
+def _resequence(step: Checked) -> None:
+    _whole(step, "resequence", "takes its turn")
+
+
+def _whole(step: Checked, kind: str, does: str) -> None:
     if step.part:
-        what = f"a message joins its group as a whole, and not by a part of `{step.part}`"
-        step.reader.report(step.node, "bad-step", what, f"`aggregate` before or after `{step.part}`")
+        what = f"a message {does} as a whole, and not by a part of `{step.part}`"
+        step.reader.report(step.node, "bad-step", what, f"`{kind}` before or after `{step.part}`")
     else:
         _by(step)
 
@@ -122,5 +130,5 @@ CHECKS: Mapping[str, Callable[[Checked], None]] = {
     "throttle": _throttle,
     "idempotent": _by,
     "aggregate": _aggregate,
-    "resequence": _by,
+    "resequence": _resequence,
 }

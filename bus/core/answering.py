@@ -20,6 +20,7 @@ from bus.core.message import (
     FENCE,
     HOPS,
     ID,
+    REDRIVE,
     REPLYTO,
     REQUESTED,
     SOURCE,
@@ -60,7 +61,7 @@ def caused(agent: str, task: Message, index: int, type_: str, data: Json) -> Mes
         CAUSATION: task.id,
     }
     for name in (HOPS, *CARRIED):
-        if name in given:
+        if name in given and name != REDRIVE:  # which only the bus sets: it refuses an answer with it
             attributes[name] = given[name]
     if index and task.type.endswith(REQUESTED):
         attributes.update(of_task(task))  # shows the bus in the course of which task it is published

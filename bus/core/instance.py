@@ -27,7 +27,7 @@ import orjson
 from bus.core import findings
 from bus.core.actions import Failure
 from bus.core.address import ReturnAddress
-from bus.core.message import CONVERSATION, ID, SOURCE, Json, Message
+from bus.core.message import CONVERSATION, ID, REDRIVE, SOURCE, Json, Message
 
 FORMAT = 1
 MOST_BYTES = 4 * 1024 * 1024
@@ -35,9 +35,11 @@ MOST_BYTES = 4 * 1024 * 1024
 
 
 def instance_id(message: Message, route: str) -> str:
-    """Id of the run of a route on a message, 32 hex digits: a repeat of the message has the same."""
+    """Id of the run of a route on a message, 32 hex digits: a repeat of the message has the same, a redrive another."""
     given = message.attributes
     text = f"{given[SOURCE]!s}\0{given.get(CONVERSATION) or given[ID]!s}\0{given[ID]!s}\0{route}"
+    if REDRIVE in given:
+        text += f"\0{given[REDRIVE]!s}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

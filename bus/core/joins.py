@@ -61,6 +61,8 @@ def closed(
     for name in lacking:
         if name in failures:
             raise _unreachable(f"`{name}` is required and failed", failures[name])
+        if name not in open_:
+            raise _unreachable(f"`{name}` is required and takes no part")
     missing = len(failures) + len(open_)
     wanted = {"all": len(results) + missing, "any": 1, "quorum": join.n, "best_effort": 0}[join.policy]
     if join.policy != "best_effort":

@@ -302,9 +302,12 @@ def stored(instance: Instance) -> Change:
     """The change that remembers an instance.
 
     Raises:
-        StepFailed: it has become too large.
+        StepFailed: it has become too large, or too deep.
     """
-    body = instance.write()
+    try:
+        body = instance.write()
+    except TypeError as error:  # what a step has wrapped again and again is nested deeper than JSON is read or written
+        raise StepFailed("internal", f"what the run remembers cannot be written as JSON: {error}") from error
     if len(body) > MOST_BYTES:
         what = f"the run remembers {len(body)} bytes, and {MOST_BYTES} are the most"
         raise StepFailed("internal", f"{what}; put large data into a claim check")
@@ -312,5 +315,11 @@ def stored(instance: Instance) -> Change:
 
 
 def _below(path: str, prefix: str) -> bool:
-    """Whether a path is this one or part of it; the id of another step may begin with this one's letters."""
-    return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] in _SEPARATORS)
+    """Whether a path is this one or part of it; the id of another step may begin with this one's letters.
+
+    So `call#1`, a step without an id of its own, is no part of one whose id is `call`.
+    """
+    if not path.startswith(prefix):
+        return False
+    rest = path[len(prefix) : len(prefix) + 2]
+    return not rest or (rest[0] in _SEPARATORS and not (rest[0] == "#" and rest[1:].isdigit()))

@@ -32,6 +32,7 @@ from bus.core.message import (
     EXPIRY,
     HOME,
     ID,
+    REDRIVE,
     SOURCE,
     SPECVERSION,
     TIME,
@@ -225,7 +226,7 @@ def due(key: str, facts: Facts, table: RouteTable) -> tuple[Delivery, Decision] 
     if came is None:
         return None
     instance, late, message = came
-    why = "due: " + (", ".join(path.rstrip("/") for path in late) or "told")
+    why = "due: " + (", ".join(_PART.sub("", path) for path in late) or "told")
     return occasion(message, facts), _resumed(instance, message, why, facts, table)
 
 
@@ -369,8 +370,14 @@ def _outputs(turn: _Turn, work: Work) -> list[Output]:
 
 
 def _request(asked: Asked, instance: Instance, message: Message, facts: Facts) -> list[Output]:
+    """A request of the run.
+
+    That of a redriven message has another id: under its old one an agent that has answered, or failed, would give what
+    it has recorded, and the bus would drop that as a duplicate.
+    """
     target = asked.dispatch.target
-    outbox = Outbox(message, facts, f"{instance.route}#{asked.path}", asked.until_s)
+    again = f"~{instance.event[REDRIVE]!s}" if REDRIVE in instance.event else ""
+    outbox = Outbox(message, facts, f"{instance.route}#{asked.path}{again}", asked.until_s)
     back = ReturnAddress(f"{FLOW}{instance.id}", f"{asked.path}!{instance.home}")
     kind: TargetKind = "agent" if target.kind == "agent" else "capability"
     outbox.send(

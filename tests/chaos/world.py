@@ -20,6 +20,7 @@ import orjson
 
 from bus.core import naming
 from bus.core.endpoints import endpoints
+from bus.core.moving import ARRIVED
 from bus.shell.history_log import Log
 from bus.shell.postgres_log import PostgresLog
 from bus.shell.sqlite_log import SqliteLog
@@ -74,7 +75,6 @@ CHAOS = Scene(
         name,
         options.conversations,
         "duplicates" in options.faults,
-        memory=True,
     ),
 )
 """The general harness's."""
@@ -208,15 +208,18 @@ class World:
             return SqliteLog(self.folder / "home" / "bus.db")
         return PostgresLog(self.database.server.url, self.namespace, self.folder / "home")
 
-    def remembered(self, where: str = "") -> int:
-        """Rows of runs of routes with memory, and of what they share, in the store as it stands."""
-        # A partition notes of itself that all has come to it when the namespace has grown; that stays.
-        where = f"key <> 'arrived' AND ({where or 'true'})"
+    def remembered(self, kind: str = "") -> int:
+        """Rows of runs of routes with memory, and of what they share, in the store as it stands.
+
+        Args:
+            kind: what their keys begin with.
+        """
+        where = f"WHERE key LIKE '{kind}%' AND key <> '{ARRIVED}'"
         if self.database is not None:
-            rows = self.database.server.execute(f'SELECT count(*) FROM "{self.namespace}".state WHERE {where}')
+            rows = self.database.server.execute(f'SELECT count(*) FROM "{self.namespace}".state {where}')
             return int(rows[0][0])
         with contextlib.closing(sqlite3.connect(f"file:{self.folder}/home/bus.db?mode=ro", uri=True)) as db:
-            return int(db.execute(f"SELECT count(*) FROM state WHERE {where}").fetchone()[0])
+            return int(db.execute(f"SELECT count(*) FROM state {where}").fetchone()[0])
 
     def a_bus(self) -> Bus:
         """One of the bus processes, noted in the timeline."""

@@ -12,6 +12,21 @@ def test_as_text(bus: Bus, hello: Path) -> None:
     assert (ran.code, ran.out) == (0, "hello.asked\n  route hello/hello\n    -> capability greeting (greeter)\n")
 
 
+def test_what_a_step_says_of_itself_stands_once(bus: Bus, hello: Path) -> None:
+    ask = "{circuit_breaker: {failures: 5, window: 30s, reset: 1m, steps: [{call: {capability: greeting}}]}}"
+    steps = f"steps:\n- loop: {{while: 'index < 2', max: 2, steps: [{ask}]}}\nto: {{reply: ok}}\n"
+    route = (hello / "hello.yaml").read_text().partition("to:")[0]
+    (hello / "hello.yaml").write_text(route + steps)
+    ran = bus("graph", hello, "--output", "text")
+    assert ran.out.splitlines()[2:] == [
+        "    loop while index < 2, max 2",
+        "      circuit_breaker failures 5, window 30s, reset 1m",
+        "        call",
+        "          -> capability greeting (greeter)",
+        "    -> reply ok",
+    ]
+
+
 def test_as_edges(bus: Bus, hello: Path) -> None:
     assert bus("graph", hello).rows == [
         {"source": "type:hello.asked", "target": "route:hello/hello", "how": "matches"},

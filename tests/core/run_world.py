@@ -87,6 +87,11 @@ class RunWorld:
         event = {"specversion": "1.0", "id": id_, "source": "cli", "type": type_, "replyto": "client:me", **more}
         return self._hear(orjson.dumps({**event, "data": data}), str(more.get("conversationid", id_)), "agents")
 
+    def redrive(self, data: Json, times: int, type_: str = "asked", id_: str = "m1") -> Decision:
+        """The bus sends a dead letter again, as it was."""
+        event = {"specversion": "1.0", "id": id_, "source": "cli", "type": type_, "replyto": "client:me"}
+        return self._hear(orjson.dumps({**event, "redrive": times, "data": data}), id_, "bus")
+
     def answer(
         self, capability: str, data: Json, *, word: str = "replied", again: bool = False, **more: Any
     ) -> Decision:

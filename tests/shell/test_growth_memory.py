@@ -68,7 +68,7 @@ class Runs(Fleet):
 
     def ask(self, type_: str, **data: Any) -> None:
         number = len(self.sent)
-        self.sent.append({"type": type_, "n": number, **data})
+        self.sent.append({"type": type_, "n": number, "text": "short", **data})  # too short for a claim check
         self.ask_again(number)
 
     def ask_again(self, number: int) -> None:

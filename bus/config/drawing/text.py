@@ -44,8 +44,10 @@ def _flow(graph: Graph, flow: Sketch, indent: str) -> Iterable[str]:
         for arrow in step.arrows:
             yield f"{indent}  {_arrow(graph, arrow)}"
         for branch in step.branches:
-            yield f"{indent}  {branch.label}".rstrip()
-            yield from _flow(graph, branch.flow, indent + "    ")
+            said = not branch.label or step.text.startswith(branch.label)  # in the step's own line
+            if not said:
+                yield f"{indent}  {branch.label}"
+            yield from _flow(graph, branch.flow, indent + ("  " if said else "    "))
     for arrow in flow.to:
         yield f"{indent}{_arrow(graph, arrow)}"
 

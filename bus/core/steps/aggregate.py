@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import orjson
-
-from bus.core.errors import StepFailed
+from bus.core import strict_json
+from bus.core.errors import Refused, StepFailed
 from bus.core.expression import Expression
 from bus.core.message import Json
 from bus.core.paths import put
@@ -65,7 +64,10 @@ def _join(work: Work, key: str, complete: dict[str, Expression], until_s: float)
     number = group["mine"] if orphan else group.get("n", 0)  # what its owner brought is set aside with that one
     count = group["n"] if orphan else number + 1
     of, whole = _complete(complete, {**work.names, "index": count - 1}, count)
-    size = group.get("bytes", 0) + len(orjson.dumps(data))
+    try:
+        size = group.get("bytes", 0) + len(strict_json.dump(data))
+    except Refused as refused:
+        raise StepFailed("internal", refused.reason) from refused
     if number >= MOST_ITEMS or size > _MOST_BYTES:
         raise StepFailed("refusal", f"a group has at most {MOST_ITEMS} messages and {_MOST_BYTES} bytes")
     if orphan or not group:
@@ -116,7 +118,8 @@ def _go_on(work: Work, group: dict[str, Any], partial: bool, into: tuple[str, ..
         work.gain(labels)
     missing = list(range(len(results), of or 0))
     complete = 1.0 if whole else len(results) / of if of else 0.0
-    work.notes.append(f"aggregate: {len(results)} messages{'' if whole else ', not all'}")
+    what = "1 message" if len(results) == 1 else f"{len(results)} messages"
+    work.notes.append(f"aggregate: {what}{'' if whole else ', not all'}")
     outcome: dict[str, Json] = {"results": results, "completeness": complete, "missing": cast("Json", missing)}
     put(work.names, into, {**outcome, "degraded": not whole})
 

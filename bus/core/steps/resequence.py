@@ -11,7 +11,7 @@ from typing import Any
 from bus.core.errors import StepFailed
 from bus.core.expression import Expression
 from bus.core.spec import Choice, Duration, Expr, Field, Integer, Record, Spec
-from bus.core.work import Ended, Memory, Step, Work
+from bus.core.work import MOST_ITEMS, Ended, Memory, Step, Work
 
 _KEPT_S = 7 * 86400.0  # after the last message of a key: then its place is forgotten
 
@@ -67,6 +67,8 @@ def _await(work: Work, line: dict[str, Any], number: int, deadline_s: float, rel
     told, times = "", 0
     while True:
         told, times = f"{work.at}#told{times}", times + 1
+        if len(waiting) >= MOST_ITEMS and str(number) not in waiting and line.get("next") != number:
+            raise StepFailed("refusal", f"{MOST_ITEMS} messages wait for those before them, and that is the most")
         waiting[str(number)] = [work.run, told]
         if line.get("next") == number:
             return
@@ -118,7 +120,8 @@ SPEC = Spec(
     "lowest that comes within `deadline` begins. A number that has been there already, or that comes after its "
     "turn, fails with class `expired`; with `on_gap: release` it goes on, late. The order is that of a "
     "`serial_by` key of the route, whose other messages go on while one waits here, or, with a `by` that reads "
-    "`msg.conversationid`, of a conversation. The place in it is forgotten seven days after the last message.",
+    "`msg.conversationid`, of a conversation. The place in it is forgotten seven days after the last message. "
+    f"At most {MOST_ITEMS} messages with one key wait; more fail with class `refusal`.",
     shape=Record(
         {
             "by": Field(Expr(), "CEL giving the key."),

@@ -88,8 +88,12 @@ def _run(branch: dict[str, Any], work: Work) -> Json:
     if target is not None:
         return ask(target, work, branch.get("timeout"))
     flow: Flow = branch["flow"]
-    run_flow(flow, work)
-    return work.names["data"]
+    mark = len(work.sent)
+    try:
+        ended = run_flow(flow, work)
+    finally:  # the asker gets one answer, which is that of the route
+        work.sent[mark:] = [each._replace(answerable=False) for each in work.sent[mark:]]
+    return None if ended is not None and ended.how == "filtered" else work.names["data"]
 
 
 def _composed(compose: Leaf, work: Work, found: dict[str, Json]) -> Json:
@@ -113,7 +117,8 @@ SPEC = Spec(
                         flow=True,
                     )
                 ),
-                "Each a target that answers, or `steps` whose `data` at the end is the result.",
+                "Each a target that answers, or `steps` whose `data` at the end is the result, null when it was "
+                "filtered.",
             ),
             "join": Field(JOIN, "When the results are enough."),
             "into": Field(PathTo(), "Where the outcome goes."),

@@ -150,7 +150,7 @@ def _item(flow: Flow) -> Callable[[Work], Json]:
         index = cast("int", branch.names["index"])
         mark, told = len(branch.sent), len(branch.notes)
         try:
-            run_within(flow, branch)
+            ended = run_within(flow, branch)
             _weigh(branch, mark)
         except RouteFailed as failed:
             failure = replace(failed.failure, reason=f"item {index}: {failed.failure.reason}")
@@ -162,7 +162,7 @@ def _item(flow: Flow) -> Callable[[Work], Json]:
             branch.notes[told:] = [f"[{index}] {note}" for note in branch.notes[told:]] if index < _TOLD else []
             # The asker gets one answer; a copy for each item can't be it.
             branch.sent[mark:] = [each._replace(answerable=False) for each in branch.sent[mark:]]
-        return branch.names["data"]
+        return None if ended is not None and ended.how == "filtered" else branch.names["data"]
 
     return run
 
@@ -184,8 +184,8 @@ SPEC = Spec(
     "and goes on. Without `join` nothing comes back: items leave by `to`, without a return address, and one that fails "
     "fails the message; nothing is sent then, but what left while another item waited. With `join`, `into` gets "
     "`{results, completeness, missing, degraded}`: the `data` at the end of each item's flow, by index, null for one "
-    f"that failed or is late. A message is split into at most {MOST_ITEMS} items in all, and what they send at once is "
-    f"{MOST_BYTES // 1024**2} MiB at most.",
+    f"that was filtered, failed or is late. A message is split into at most {MOST_ITEMS} items in all, and what they "
+    f"send at once is {MOST_BYTES // 1024**2} MiB at most.",
     shape=Record(
         {
             "each": Field(Expr("list"), "CEL giving the items.", required=False),

@@ -69,8 +69,7 @@ FAULTS: Mapping[str, Fault] = {
     "store-disk-full": Fault(database.disk_full, 3, needs=DISK),
     "store-stall": Fault(database.stall, 4, needs=DATABASE),
     "commit-cut": Fault(database.commit_cut, 8, needs=DATABASE),
-    # By name only: a namespace that has grown a dozen times leaves little for the other faults.
-    "grow-partitions": Fault(processes.grow_partitions, 2, by_name=True),
+    "grow-partitions": Fault(processes.grow_partitions, 2),
     "worker-kill": Fault(workers.kill, 8, needs=CREW),
     "worker-pause": Fault(workers.pause, 4, needs=CREW),
     "second-store": Fault(stores.second_store, 1),
