@@ -184,7 +184,6 @@ KINDS: dict[str, tuple[int, Callable[[random.Random], Making]]] = {
 }
 """Weight and maker of every kind."""
 
-WITH_MEMORY = frozenset(("gather", "call", "serve", "wait", "pair"))
 OWN_CONVERSATIONS = frozenset(("stray", "serve", "pair"))
 """Kinds whose way is longer than that of others to the same places, so that no order holds between them."""
 
@@ -200,19 +199,17 @@ class Mix:
     name: of the producer; ids and conversations begin with it.
     conversations: how many are under way.
     duplicates: whether some inputs are published again.
-    memory: whether there are inputs for routes with memory.
     """
 
-    def __init__(self, seed: int, name: str, conversations: int, duplicates: bool = True, memory: bool = True) -> None:
+    def __init__(self, seed: int, name: str, conversations: int, duplicates: bool = True) -> None:
         self._draw = random.Random(f"{seed}/{name}")
         self._name = name
         self._duplicates = duplicates
         self._conversations = [f"{name}-c{each}" for each in range(conversations)]
-        self._kinds = tuple(kind for kind in KINDS if memory or kind not in WITH_MEMORY)
         self._number = 0
         self._seconds: list[Sent] = []  # of pairs
         self._again: list[tuple[int, Sent]] = []  # due at which number
-        self._weights = [KINDS[kind][0] for kind in self._kinds]
+        self._weights = [weight for weight, _ in KINDS.values()]
 
     def next(self) -> Sent:
         """Draw the next publish: a new input, or an earlier one again."""
@@ -224,7 +221,7 @@ class Mix:
         chance = self._draw.random()
         if chance < GARBAGE:
             return self._garbage()
-        (kind,) = self._draw.choices(self._kinds, self._weights)
+        (kind,) = self._draw.choices(tuple(KINDS), self._weights)
         sent = self._make(kind, self._draw.choice(self._conversations))
         if self._duplicates and chance > 1.0 - DUPLICATES:
             self._later(sent)

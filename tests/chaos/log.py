@@ -12,6 +12,7 @@ import orjson
 from bus.audit.record import CONTENT_BYTES, OutputNote, Record
 from bus.core.message import TASK_CLAIM
 from bus.core.outputs import BUS
+from bus.core.parking import WHY as PARKED
 from bus.core.pipeline import REKEYED
 from bus.ports import Entry
 from bus.shell import history_log
@@ -63,7 +64,8 @@ class Turn(NamedTuple):
 @dataclass(slots=True)
 class Log:
     """Args:
-    decided: the records of each body that decided it: neither a duplicate nor the hop to its own partition.
+    decided: the records of each body that decided it: no duplicate, not the hop to its own partition, nor that it waits
+        for what is on its way there.
     inputs: ids of all inputs.
     published: every output.
     elsewhere: outputs that the store says did not end as delivered, and those still held.
@@ -109,7 +111,7 @@ def _note(record: Record, entry: Entry, log: Log) -> None:
     if record.queue.endswith(".bounced"):
         log.bounced.add(record.id)
     _about_tasks(record, log)
-    if record.end != "duplicate" and record.why != REKEYED:
+    if record.end != "duplicate" and record.why not in (REKEYED, PARKED):
         log.decided[record.content].append(record)
     for index, (note, output) in enumerate(zip(record.outputs, entry.outputs, strict=True)):
         where = record.partition, record.seq, index

@@ -20,6 +20,7 @@ import orjson
 
 from bus.core import naming
 from bus.core.endpoints import endpoints
+from bus.core.moving import ARRIVED
 from bus.shell.history_log import Log
 from bus.shell.postgres_log import PostgresLog
 from bus.shell.sqlite_log import SqliteLog
@@ -74,8 +75,6 @@ CHAOS = Scene(
         name,
         options.conversations,
         "duplicates" in options.faults,
-        # Runs that wait do not yet move to where their conversations go when a namespace grows.
-        memory="grow-partitions" not in options.faults,
     ),
 )
 """The general harness's."""
@@ -209,8 +208,13 @@ class World:
             return SqliteLog(self.folder / "home" / "bus.db")
         return PostgresLog(self.database.server.url, self.namespace, self.folder / "home")
 
-    def remembered(self, where: str = "") -> int:
-        """Rows of runs of routes with memory, and of what they share, in the store as it stands."""
+    def remembered(self, kind: str = "") -> int:
+        """Rows of runs of routes with memory, and of what they share, in the store as it stands.
+
+        Args:
+            kind: what their keys begin with.
+        """
+        where = f"WHERE key LIKE '{kind}%' AND key <> '{ARRIVED}'"
         if self.database is not None:
             rows = self.database.server.execute(f'SELECT count(*) FROM "{self.namespace}".state {where}')
             return int(rows[0][0])

@@ -74,3 +74,13 @@ async def test_a_key_that_is_none_is_refused(key: str, tmp_path: Path) -> None:
     answer = await Desk(CATALOG, link, results, Limits(), GatewayMeter(CATALOG)).handle(ask(key))
     assert (answer.status, link.asked) == (400, [])
     await results.close()
+
+
+async def test_another_configuration_has_other_ways_in(tmp_path: Path) -> None:
+    results = Results(lambda: History(SqliteLog(tmp_path / "bus.db")))
+    made = Desk(CATALOG, Away(fails=True), results, Limits(), GatewayMeter(CATALOG))
+    other = ask()._replace(path="/other")
+    assert (await made.handle(other)).status == 404
+    made.reconfigure(Catalog("beef", {}, {}, {}, (), (Entrance("shop/other", "POST", "/other", "asked", 0.3),)))
+    assert [(await made.handle(each)).status for each in (other, ask())] == [503, 404]
+    await results.close()

@@ -29,7 +29,7 @@ steps:
     into: vars.found
 - delay: {for: 2s}
 - claim_check: {fetch: data.text}
-to: {event: seen, data: {n: "{{ data.n }}", text: "{{ data.text }}", found: "{{ vars.found.results }}"}}
+to: {event: seen, data: {n: "{{ data.n }}", text: "{{ data.?text.orValue('') }}", found: "{{ vars.found.results }}"}}
 ---
 route: serial
 match: {type: item}

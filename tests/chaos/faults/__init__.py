@@ -69,8 +69,7 @@ FAULTS: Mapping[str, Fault] = {
     "store-disk-full": Fault(database.disk_full, 3, needs=DISK),
     "store-stall": Fault(database.stall, 4, needs=DATABASE),
     "commit-cut": Fault(database.commit_cut, 8, needs=DATABASE),
-    # By name only until runs that wait move to where their conversations go; its load has none: see tests.chaos.world.
-    "grow-partitions": Fault(processes.grow_partitions, 2, by_name=True),
+    "grow-partitions": Fault(processes.grow_partitions, 2),
     "worker-kill": Fault(workers.kill, 8, needs=CREW),
     "worker-pause": Fault(workers.pause, 4, needs=CREW),
     "second-store": Fault(stores.second_store, 1),

@@ -187,7 +187,7 @@ class _Gathering:
 
     def _open(self) -> int:
         """Runs that the store remembers now."""
-        return self._world.remembered("WHERE key LIKE 'flow:%'")
+        return self._world.remembered("flow:")
 
     def _logged(self) -> list[str]:
         """Ids of requests and results, as often as a decision has them."""
