@@ -86,7 +86,9 @@ class TargetReader:
             if name is not None:
                 reader.wrong(name, kind, "a name")
             return None
-        given = _Given(kind, choice, data_node, value, names["data"] if value is None else value.type)
+        # Of a value with findings nothing more is known; without one the data goes as it is.
+        type_ = value.type if value is not None else names["data"] if data_node is None else ANY
+        given = _Given(kind, choice, data_node, value, type_)
         target = self._open(name, body, given, names) if "{{" in name.text else self._plain(name, body, given)
         return target if sound and (data_node is None or value is not None) else None
 
