@@ -104,6 +104,8 @@ def check(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise StoreFailed(f"{path} is not a store of agentbus; give another --home")
     version = meta(db, "format")
+    if isinstance(version, int) and version < FORMAT:
+        raise StoreFailed(f"{path} has format {version}; `bus run` brings it up to format {FORMAT}: start it once")
     if version != FORMAT:
         raise StoreFailed(
             f"{path} has format {version!r} and this agentbus reads {FORMAT}; use the version that wrote it"

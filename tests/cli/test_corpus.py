@@ -34,7 +34,8 @@ def test_other_commands_refuse_it_too(bus: Bus, command: tuple[str, ...], tmp_pa
     assert ran.err.count("error[") == bus("lint", root, "--output", "text").out.count("error[")
 
 
-def test_the_sound_configuration_is_good_to_both(bus: Bus, tmp_path: Path) -> None:
+def test_the_sound_configuration_is_good_to_both(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUS_HOME", str(tmp_path / "home"))
     root = lay_out("", tmp_path)
     assert bus("lint", root).code == 0
     assert bus("topology", "plan", root).code == 0
