@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from bus.cli.common import Printer, count, duration_s, folders_of, output_option, settings_of, settings_options
+from bus.cli.send import exchange, new_message
 from bus.core.errors import BusError
+from bus.core.message import Message
+from bus.core.outputs import BUS
 
 if TYPE_CHECKING:
     from bus.rehearsal.recording import Recording
     from bus.rehearsal.replay import Decided, Difference, Replayed
+    from bus.settings import Settings
     from bus.shell.history import History
 
 
@@ -24,16 +28,21 @@ if TYPE_CHECKING:
 @click.option("--since", metavar="TIME", help="All conversations since then: `1h` ago, or 2026-05-01T12:00:00Z.")
 @click.option("--against", required=True, type=click.Path(path_type=Path), help="Folder with the changed routes.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The newest so many at most.")
+@click.option("--live", is_flag=True, help="Then send what came in once more, to the running bus.")
 @settings_options
 @output_option()
 def replay(
-    conversation: str | None, since: str | None, against: Path, limit: int, printer: Printer, **flags: Any
+    conversation: str | None, since: str | None, against: Path, limit: int, live: bool, printer: Printer, **flags: Any
 ) -> int:
     """Decide recorded conversations anew by the routes in a folder, and show which decisions differ.
 
     Agents answer as the log says they did, when they did. Nothing is sent, and the log is only read.
     CONVERSATION is an id or the beginning of one; one that had to wait for others (`serial_by`) is best
     replayed with them, by --since. Exit code 1 when a decision differs.
+
+    With --live the messages that came in from outside are also sent to the running bus, each by its sender and as a
+    new message of a new conversation: agents are asked again, and all else that follows happens. Nobody is told the
+    answers; `bus trace` shows them.
 
     \b
     Examples:
@@ -53,14 +62,45 @@ def replay(
     if len(names) > limit:
         printer.note(f"the newest {limit} of {count(len(names), 'conversation')}; write --limit {len(names)} for all")
     facts = bootstrap.facts()
-    found = decide_anew([recorded(log, each) for each in names[-limit:]], catalog, facts)
+    recordings = [recorded(log, each) for each in names[-limit:]]
+    found = decide_anew(recordings, catalog, facts)
     _show([each for each in found if not each.same], printer)
     differ = sum(not each.same for each in found)
     same = f"{differ} of {count(len(found), 'conversation')} would go otherwise"
     text = same if differ else f"no difference in {count(len(found), 'conversation')}"
     summary = {"conversations": len(found), "differ": differ, "config": catalog.version}
     printer.emit(summary, f"{text}, {count(sum(each.decisions for each in found), 'decision')}, by {catalog.version}")
+    if live:
+        _send(recordings, bootstrap.running(settings_of(flags)), printer)
     return 1 if differ else 0
+
+
+def again(recording: Recording) -> list[Message]:
+    """What came in from outside, as new messages of one new conversation; the bus's own (schedules) are left out."""
+    found: list[Message] = []
+    for each in recording.arrived:
+        if each.message.source == BUS:
+            continue
+        conversation = found[0].conversation if found else None
+        found.append(new_message(each.message.type, each.message.data, each.message.source, conversation))
+    return found
+
+
+def _send(recordings: Sequence[Recording], settings: Settings, printer: Printer) -> None:
+    import asyncio
+
+    from bus import bootstrap
+
+    for recording in recordings:
+        messages = again(recording)
+        for message in messages:
+            asyncio.run(exchange(bootstrap.agent_link(settings, message.source), message, None))
+        if messages:
+            new = messages[0].conversation
+            sent = {"conversation": recording.conversation, "live": new, "messages": len(messages)}
+            printer.emit(
+                sent, f"{recording.conversation} sent again: {count(len(messages), 'message')}, conversation {new}"
+            )
 
 
 def recorded(log: History, conversation: str) -> Recording:

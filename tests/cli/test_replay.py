@@ -9,6 +9,7 @@ import pytest
 from bus import bootstrap
 from bus.audit.record import encode
 from bus.core.actions import Delivery
+from bus.core.message import Message
 from bus.core.pipeline import decide
 from bus.ports import Commit, Entry
 from bus.rehearsal.script import Send, Stub
@@ -121,3 +122,27 @@ def test_a_recorded_conversation_becomes_a_test_that_passes(bus: Bus, home: Path
     text = (hello / "first.test.yaml").read_text()
     assert '    greeting: {reply: {"text": "Hello Ada"}, after: 2s}' in text
     assert '  - {reply: ok, data: {"text": "Hello Ada"}}' in text
+
+
+def test_live_sends_what_came_in_once_more_as_new_messages(
+    bus: Bus, home: Path, hello: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Message] = []
+
+    class Link:
+        async def open(self) -> None: ...
+
+        async def send(self, message: Message) -> None:
+            sent.append(message)
+
+        async def close(self) -> None: ...
+
+    monkeypatch.setattr(bootstrap, "running", lambda settings: settings)
+    monkeypatch.setattr(bootstrap, "agent_link", lambda settings, name: Link())
+    ran = bus("replay", "first", "--against", hello, "--home", home, "--live")
+    (message,) = sent
+    assert (message.source, message.type, message.data) == ("cli", "hello.asked", {"name": "Ada"})
+    assert ran.rows[-1] == {"conversation": "first-one", "live": message.conversation, "messages": 1}
+    assert message.conversation != "first-one"
+    bus("replay", "first", "--against", hello, "--home", home)
+    assert len(sent) == 1
