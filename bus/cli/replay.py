@@ -13,8 +13,12 @@ import rich_click as click
 from bus.cli.common import Printer, count, duration_s, folders_of, output_option, settings_of, settings_options
 from bus.cli.send import exchange, new_message
 from bus.core.errors import BusError
+from bus.core.identity import CLIENT
 from bus.core.message import Message
 from bus.core.outputs import BUS
+
+OWN = "bus."
+"""What the types of the bus's own messages begin with: acts of operators, test messages, words about tasks."""
 
 if TYPE_CHECKING:
     from bus.rehearsal.recording import Recording
@@ -62,7 +66,8 @@ def replay(
     if len(names) > limit:
         printer.note(f"the newest {limit} of {count(len(names), 'conversation')}; write --limit {len(names)} for all")
     facts = bootstrap.facts()
-    recordings = [recorded(log, each) for each in names[-limit:]]
+    # What operators have told the bus, and its test messages, are in the log, too; they are nothing that routes decide.
+    recordings = [each for each in (recorded(log, name) for name in names[-limit:]) if not _of_operators(each)]
     found = decide_anew(recordings, catalog, facts)
     _show([each for each in found if not each.same], printer)
     differ = sum(not each.same for each in found)
@@ -75,11 +80,16 @@ def replay(
     return 1 if differ else 0
 
 
+def _of_operators(recording: Recording) -> bool:
+    types = [each.record.type for each in recording.entries]
+    return bool(types) and all(type_.startswith(OWN) for type_ in types)
+
+
 def again(recording: Recording) -> list[Message]:
     """What came in from outside, as new messages of one new conversation; the bus's own (schedules) are left out."""
     found: list[Message] = []
     for each in recording.arrived:
-        if each.message.source == BUS:
+        if each.message.source == BUS or each.message.type.startswith(OWN):
             continue
         conversation = found[0].conversation if found else None
         found.append(new_message(each.message.type, each.message.data, each.message.source, conversation))
@@ -94,7 +104,9 @@ def _send(recordings: Sequence[Recording], settings: Settings, printer: Printer)
     for recording in recordings:
         messages = again(recording)
         for message in messages:
-            asyncio.run(exchange(bootstrap.agent_link(settings, message.source), message, None))
+            # Who asks and is gone gets no answer; without an asker an answer would be an event that nobody wants.
+            asked_s = 0.0 if message.source == CLIENT else None
+            asyncio.run(exchange(bootstrap.agent_link(settings, message.source), message, asked_s))
         if messages:
             new = messages[0].conversation
             sent = {"conversation": recording.conversation, "live": new, "messages": len(messages)}

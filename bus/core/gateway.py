@@ -59,6 +59,9 @@ class Result(NamedTuple):
 PENDING = Result("pending")
 
 
+_SLACK_S = 0.1  # the message's deadline was set a little before the client began to wait
+
+
 def keyed_id(entrance: Entrance, key: str) -> str:
     """Id of the message of a request with an Idempotency-Key: 32 hex digits."""
     return blake2b(f"gateway\0{entrance.name}\0{key}".encode(), digest_size=16).hexdigest()
@@ -100,6 +103,18 @@ def answers(result: Message, identity: str) -> bool:
 def is_reuse(result: Message) -> bool:
     """Whether it says that an id was used before with other content."""
     return result.type == FAILED and isinstance(result.data, dict) and result.data.get("code") == REUSED
+
+
+def ran_out(entrance: Entrance, result: Result, waited_s: float) -> bool:
+    """Whether a failure is the request's own deadline, which agents and routes meet at the moment that the client does.
+
+    Args:
+        waited_s: how long the client has been held.
+    """
+    if entrance.wait_s is None or entrance.on_timeout != "fail" or result.how != "failed":
+        return False
+    said = result.data.get("class") if isinstance(result.data, dict) else None
+    return said in ("timeout", "expired") and waited_s >= entrance.wait_s - _SLACK_S
 
 
 def found_in(bodies: Iterable[bytes], identity: str) -> Result:

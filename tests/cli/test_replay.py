@@ -8,10 +8,12 @@ import pytest
 
 from bus import bootstrap
 from bus.audit.record import encode
+from bus.cli.replay import again
 from bus.core.actions import Delivery
 from bus.core.message import Message
 from bus.core.pipeline import decide
 from bus.ports import Commit, Entry
+from bus.rehearsal.recording import Arrived, Recording
 from bus.rehearsal.script import Send, Stub
 from bus.rehearsal.stage import Hop, Stage
 from bus.rehearsal.stand_ins import StandIns
@@ -132,6 +134,9 @@ def test_live_sends_what_came_in_once_more_as_new_messages(
     class Link:
         async def open(self) -> None: ...
 
+        async def open_client(self, hear: object) -> str:
+            return "client:x"
+
         async def send(self, message: Message) -> None:
             sent.append(message)
 
@@ -146,3 +151,10 @@ def test_live_sends_what_came_in_once_more_as_new_messages(
     assert message.conversation != "first-one"
     bus("replay", "first", "--against", hello, "--home", home)
     assert len(sent) == 1
+
+
+def test_acts_of_operators_are_neither_compared_nor_sent() -> None:
+    purge = Message({"id": "1", "source": "cli", "type": "bus.control.purge", "specversion": "1.0"}, {})
+    asked = Message({"id": "2", "source": "cli", "type": "hello.asked", "specversion": "1.0"}, {})
+    made = again(Recording("c", 0.0, (Arrived(purge, 0.0), Arrived(asked, 1.0)), {}, ()))
+    assert [each.type for each in made] == ["hello.asked"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bus.core.codec import encode
-from bus.core.gateway import ADDRESS, PENDING, Result, answers, found_in, keyed_id, message_of
+from bus.core.gateway import ADDRESS, PENDING, Result, answers, found_in, keyed_id, message_of, ran_out
 from bus.core.identity import GATEWAY
 from bus.core.message import EXPIRY, REPLYTO, TRACEPARENT, Json, Message
 from bus.core.route import Agent, Entrance
@@ -57,3 +57,11 @@ def test_an_end_is_an_answer_or_else_a_failure_and_never_the_refusal_of_a_repeat
     assert not answers(reused, "m")
     assert end(reused, failed, others) == Result("failed", {"code": "x"})
     assert end(failed, answered) == Result("answered", {"n": 1})
+
+
+def test_a_failure_at_the_deadline_of_a_request_that_may_fail_is_its_time_that_ran_out() -> None:
+    late = Result("failed", {"class": "timeout"})
+    assert ran_out(ASK, late, 1.95)
+    assert not ran_out(ASK, late, 1.0)  # of a call in the route, long before
+    assert not ran_out(replace(ASK, on_timeout="accepted"), late, 2.0)
+    assert not ran_out(ASK, Result("failed", {"class": "refusal"}), 2.0)

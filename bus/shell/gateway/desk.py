@@ -32,6 +32,7 @@ from bus.core.gateway import (
     is_reuse,
     keyed_id,
     message_of,
+    ran_out,
     result_of,
     shown,
 )
@@ -199,10 +200,12 @@ class Desk:
         traced = (("Bus-Conversation", identity),)
         if entrance.wait_s is None:
             return Response(202, {"id": identity, "status": "accepted"}, traced)
+        began_s = asyncio.get_running_loop().time()
         result = await self._end(identity, held, entrance.wait_s)
+        waited_s = asyncio.get_running_loop().time() - began_s
         if result.how == "answered":
             return Response(200, result.data, traced)
-        if result.how == "failed":
+        if result.how == "failed" and not ran_out(entrance, result, waited_s):
             return Response(422, {"error": result.data}, traced)
         if entrance.on_timeout == "accepted":
             place = ("Location", REQUESTS + identity)
