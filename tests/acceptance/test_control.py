@@ -44,7 +44,7 @@ def test_an_operator_pauses_looks_purges_and_ends_it(live: LiveBus) -> None:
     wait_for(all_came)
     assert got == ["0", "1", "2"]
     said(live, "resume", "--capability", "essay")
-    wait_for(lambda: live.metric("agentbus_outputs_confirmed_total") >= 6)
+    wait_for(lambda: said(live, "purge", "capability.essay", "--dry-run")[0]["messages"] == 3)
 
     would = said(live, "purge", "capability.essay", "--dry-run")
     assert (would[0]["messages"], would[0]["purged"]) == (3, False)
