@@ -323,10 +323,8 @@ def run_bus(
     from bus import __version__
     from bus.shell.calm import calm_process
     from bus.shell.obedience import Obedience
-    from bus.shell.patience import patiently
     from bus.shell.readiness import Readiness
     from bus.shell.signals import graceful
-    from bus.shell.store_binding import bind_store
     from bus.shell.telemetry.metrics import PrometheusMeter
     from bus.shell.telemetry.spans import recorder_for
     from bus.shell.watchdog import Vitals, watched
@@ -338,12 +336,9 @@ def run_bus(
         told = Readiness(ready, waiting)
         told.port = endpoint(settings, meter.registry, lambda: told.wrong, open_things)
         stopping = open_things.enter_context(graceful())
-        store = patiently(lambda: open_store(settings), told.waits)
-        open_things.callback(store.close)
-        patiently(lambda: bind_store(bus_url(settings), settings.namespace, store.store_id), told.waits)
+        store = _bound_store(settings, told.waits, open_things)
         recorder = recorder_for(settings.otlp_endpoint, settings.namespace, __version__, meter.spans)
-        if recorder is not None:
-            open_things.callback(recorder.close)
+        open_things.callback(lambda: None if recorder is None else recorder.close())
         vitals, obedience = Vitals(), Obedience(settings.log_level)
         # From here on the transport waits for the broker and the worker for the store.
         for_ever = dataclasses.replace(settings, connect_timeout_s=math.inf)
@@ -352,17 +347,25 @@ def run_bus(
             source=source, on_told=obedience.told,
         )  # fmt: skip
         if source is not None:
-            reloader = source.reloader(settings, worker, meter.reloaded)
-            open_things.callback(reloader.close)
+            reloader = open_things.enter_context(contextlib.closing(source.reloader(settings, worker, meter.reloaded)))
             reloader.start()
-            stopping.reload = lambda: reloader.ask("SIGHUP")
-            obedience.reload = lambda: reloader.ask("bus control")
-        obedience.drain = worker.drain
+            stopping.reload, obedience.reload = partial(reloader.ask, "SIGHUP"), partial(reloader.ask, "bus control")
         open_things.enter_context(beside(meter.registry))
-        stopping.drain = worker.drain
+        stopping.drain = obedience.drain = worker.drain
         open_things.enter_context(watched(vitals, settings.stall_s))
         calm_process()
         worker.run()
+
+
+def _bound_store(settings: Settings, waits: Callable[[str], None], open_things: contextlib.ExitStack) -> Store:
+    """The store, when it and the broker are there and the namespace is this store's."""
+    from bus.shell.patience import patiently
+    from bus.shell.store_binding import bind_store
+
+    store = patiently(lambda: open_store(settings), waits)
+    open_things.callback(store.close)
+    patiently(lambda: bind_store(bus_url(settings), settings.namespace, store.store_id), waits)
+    return store
 
 
 def make_worker(

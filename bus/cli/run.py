@@ -13,7 +13,10 @@ import rich_click as click
 from bus.cli.common import Printer, count, folders_of, output_option, settings_of, settings_options, terminable
 
 if TYPE_CHECKING:
+    from bus.bootstrap_config import Source
     from bus.core.route import Catalog
+    from bus.core.table import RouteTable
+    from bus.settings import Settings
     from bus.shell.reload import Outcome
 
 
@@ -74,7 +77,7 @@ def run(
       bus run --store postgresql://bus:secret@db/bus --workers 4
       BUS_AMQP_URL=amqp://bus:secret@rabbit/ bus run --namespace shop
     """
-    from bus import bootstrap, bootstrap_roles
+    from bus import bootstrap
     from bus.bootstrap_config import Source
     from bus.shell.telemetry.logs import configure
 
@@ -96,20 +99,27 @@ def run(
     with terminable():
         broker = bootstrap.open_broker(settings, printer.note)
         try:
-            if role == "gateway":
-                bootstrap_roles.run_gateway(broker.settings, table, told.ready, source)
-            elif workers > 1:
-                beside = role == "all" and bool(table.catalog.entrances)
-                bootstrap_roles.run_workers(
-                    broker.settings, source, workers, printer.note, partial(told.ready, None), beside
-                )
-            elif role == "router":
-                bootstrap.run_bus(broker.settings, table, told.ready, told.waiting, source=source)
-            else:
-                bootstrap_roles.run_all(broker.settings, table, told.ready, told.waiting, source)
+            _serve(broker.settings, table, source, role, workers, told, printer)
         finally:
             broker.stop()
     return 0
+
+
+def _serve(
+    settings: Settings, table: RouteTable, source: Source, role: str, workers: int, told: _Told, printer: Printer
+) -> None:
+    """Run the roles of this process until it is told to end."""
+    from bus import bootstrap, bootstrap_roles
+
+    if role == "gateway":
+        bootstrap_roles.run_gateway(settings, table, told.ready, source)
+    elif workers > 1:
+        beside = role == "all" and bool(table.catalog.entrances)
+        bootstrap_roles.run_workers(settings, source, workers, printer.note, partial(told.ready, None), beside)
+    elif role == "router":
+        bootstrap.run_bus(settings, table, told.ready, told.waiting, source=source)
+    else:
+        bootstrap_roles.run_all(settings, table, told.ready, told.waiting, source)
 
 
 @dataclass(frozen=True, slots=True)

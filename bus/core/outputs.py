@@ -116,19 +116,15 @@ class Outbox:
             source: who says it; the bus itself unless it passes on an agent's words.
             correlation: id of the request that this answers.
             back: return address to seal into it; NOBODY for requests without an asker; None for no address.
-            lease_s: of a request whose agent may accept it and be silent for so long: a lease watches over it then.
+            lease_s: of a request whose agent may accept it and be silent for so long, under a lease.
             labels: text of the attribute, when it is not what the message came with.
             home: for `ingress`: the key of the partition to go to, if not the conversation's.
             extra: attributes besides.
         """
-        outputs, facts, given = self.outputs, self.facts, self.message.attributes
+        facts, given = self.facts, self.message.attributes
         cause = given[ID]
         conversation: str = given.get(CONVERSATION) or cause  # type: ignore[assignment] # the codec has checked both
-        # Senders choose ids, and an id is theirs alone: the same one of another sender, or in another conversation, is
-        # another input (bus.core.replies.identity_of), and agents drop what comes under an id that they know.
-        who = f"{given[SOURCE]!s}\0{conversation}\0{cause!s}"
-        text = f"{who}\0{self.route}\0{kind}:{name}\0{len(outputs)}"
-        identity = blake2b(text.encode(), digest_size=16).hexdigest()
+        identity = self._identity(f"{kind}:{name}", conversation)
         event: dict[str, Any] = {
             SPECVERSION: "1.0",
             ID: identity,
@@ -137,39 +133,45 @@ class Outbox:
             TIME: facts.now,
             CONVERSATION: conversation,
             CAUSATION: cause,
-            # Word of a message that has no hops left has none either, and not fewer.
-            HOPS: max(0, (hops_left(self.message, facts) if HOPS in given else facts.limits.hops) - 1),
+            HOPS: hops_after(self.message, facts) if HOPS in given else facts.limits.hops - 1,
             TRACEPARENT: _child(given.get(TRACEPARENT), conversation, identity),
         }
         if correlation is not None:
             event[CORRELATION] = correlation
-        expires_ms = None
-        if self.deadline_s is not None or not _CARRIED.isdisjoint(given):
-            expires_ms = self._carry(event)
+        carries = self.deadline_s is not None or not _CARRIED.isdisjoint(given)
+        expires_ms = self._carry(event) if carries else None
         if labels is not None:
-            event.pop(LABELS, None)
-            if labels:
-                event[LABELS] = labels
+            _relabel(event, labels)
         if back is not None:
-            if expires_ms is not None and back != NOBODY:
-                back = ReturnAddress(back.address, back.asked, int(facts.now_s * 1000) + expires_ms)
-            event[REPLYTO] = seal(facts.seal, back, identity, type_, conversation, 0, event.get(LABELS, ""))
-        if lease_s is not None:
-            event[LEASE] = lease_s
-        if home:
-            event[HOME] = home
-        if extra:
-            event.update(extra)
+            event[REPLYTO] = self._sealed(back, event, expires_ms)
+        if lease_s is not None or home or extra:
+            _more(event, lease_s, home, extra)
         if data is not None:
             event["data"] = data
         # Half the time of the constructor's, and every message needs one.
-        output = tuple.__new__(
-            Output,
-            (kind, name, identity, type_, home or conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms),
-        )
-        outputs.append(output)
+        values = kind, name, identity, type_, home or conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms
+        output = tuple.__new__(Output, values)
+        self.outputs.append(output)
         if lease_s is not None:
-            outputs.append(watch(output, 0, lease_s))
+            self.outputs.append(watch(output, 0, lease_s))
+
+    def _sealed(self, back: ReturnAddress, event: dict[str, Any], expires_ms: int | None) -> str:
+        """The return address, bound to the request that this is."""
+        if expires_ms is not None and back != NOBODY:
+            back = ReturnAddress(back.address, back.asked, int(self.facts.now_s * 1000) + expires_ms)
+        given = event[ID], event[TYPE], event[CONVERSATION]
+        return seal(self.facts.seal, back, *given, 0, event.get(LABELS, ""))
+
+    def _identity(self, target: str, conversation: str) -> str:
+        """Id of the next output.
+
+        Senders choose ids, and an id is theirs alone: the same one of another sender, or in another conversation, is
+        another input (bus.core.replies.identity_of), and agents drop what comes under an id that they know.
+        """
+        given = self.message.attributes
+        who = f"{given[SOURCE]!s}\0{conversation}\0{given[ID]!s}"
+        text = f"{who}\0{self.route}\0{target}\0{len(self.outputs)}"
+        return blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _carry(self, attributes: dict[str, Attribute]) -> int | None:
         """Hand on what a message inherits; return the milliseconds until it expires, or None."""
@@ -189,6 +191,20 @@ class Outbox:
         return None if own is None else max(0, int((own - self.facts.now_s) * 1000))
 
 
+def _more(event: dict[str, Any], lease_s: int | None, home: str, extra: Mapping[str, Attribute] | None) -> None:
+    if lease_s is not None:
+        event[LEASE] = lease_s
+    if home:
+        event[HOME] = home
+    event.update(extra or {})
+
+
+def _relabel(event: dict[str, Any], labels: str) -> None:
+    event.pop(LABELS, None)
+    if labels:
+        event[LABELS] = labels
+
+
 def watch(request: Output, fence: int, lease_s: int) -> Output:
     """Make the lease that watches over a request; its name is the task's id. See bus.core.leases."""
     headers = {"bus-fence": fence, "bus-lease": lease_s, "bus-kind": request.kind, "bus-name": request.name}
@@ -200,6 +216,11 @@ def hops_left(message: Message, facts: Facts) -> int:
     said = message.attributes.get(HOPS)
     most = facts.limits.hops
     return said if isinstance(said, int) and said < most else most
+
+
+def hops_after(message: Message, facts: Facts) -> int:
+    """Hops that what comes of a message may take; word of one that has none left has none either, and not fewer."""
+    return max(0, hops_left(message, facts) - 1)
 
 
 def set_aside(

@@ -274,9 +274,7 @@ class Tenure:
             nonlocal decide_s, commit_s
             began = time.perf_counter()
             judged = self._judge.judge(batch, parked)
-            for job, outcome in back:
-                if job.output.kind != "client":
-                    self._judge.came_back(job.partition, job.output, outcome.reason, judged)
+            self._take_back(back, judged)
             self._judge.all_arrived(whole)
             if lapse:
                 self._judge.lapse(judged)
@@ -309,6 +307,11 @@ class Tenure:
             self._committed(judged, [job for job, _ in back], held)
 
         self._submit(work, durable)
+
+    def _take_back(self, back: Sequence[tuple[Job, Outcome]], judged: Judged) -> None:
+        for job, outcome in back:
+            if job.output.kind != "client":
+                self._judge.came_back(job.partition, job.output, outcome.reason, judged)
 
     def _committed(self, judged: Judged, back: Sequence[Job], held: Sequence[Job]) -> None:
         self._reach("after-commit")
