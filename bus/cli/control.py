@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -125,20 +126,22 @@ def reload(printer: Printer, **flags: Any) -> int:
     settings = _settings(flags)
     asked_s = time.time()
     _tell(settings, "reload", {})
-    told: list[Record] = []
+    told: list[tuple[Record, list[str]]] = []
     until = time.monotonic() + _RELOAD_S
     while time.monotonic() < until:
-        for record in _notices(settings, asked_s)[len(told) :]:
-            told.append(record)
+        for record, findings in _notices(settings, asked_s)[len(told) :]:
+            told.append((record, findings))
             until = min(until, time.monotonic() + _MORE_S)
-            printer.emit({"event": record.type, "config": record.config, "reason": record.reason}, record.reason)
+            said = {"event": record.type, "config": record.config, "reason": record.reason, "findings": findings}
+            printer.emit(said, "\n".join([*findings, record.reason]))
         time.sleep(0.2)
     if not told:
         raise BusError("no process has said what came of it; its log may say more")
-    return 1 if any(each.type == "bus.config.refused" for each in told) else 0
+    return 1 if any(each.type == "bus.config.refused" for each, _ in told) else 0
 
 
-def _notices(settings: Settings, since_s: float) -> list[Record]:
+def _notices(settings: Settings, since_s: float) -> list[tuple[Record, list[str]]]:
+    """What processes have said of their configuration since then, each with the findings that it names."""
     from bus import bootstrap
 
     with contextlib.closing(bootstrap.history(settings)) as history:
@@ -146,8 +149,9 @@ def _notices(settings: Settings, since_s: float) -> list[Record]:
             said = history.conversation(CONTROL_CONVERSATION)
         except BusError:
             return []  # nothing was ever said in it
-    found = [each for each in said if each.type.startswith("bus.config.") and each.decided_s >= since_s]
-    return sorted(found, key=lambda each: each.decided_s)
+        found = [each for each in said if each.type.startswith("bus.config.") and each.decided_s >= since_s]
+        entries = history.entries(sorted(found, key=lambda each: each.decided_s))
+    return [(record, list(json.loads(entry.input)["data"]["findings"])) for record, entry in entries]
 
 
 @control.command()

@@ -83,6 +83,10 @@ class GatewayReader:
         if node is not None and seconds is not None and seconds > MOST_WAIT_S:
             what = f"no request is held for more than {MOST_WAIT_S:g}s"
             self.reader.report(node, "wrong-type", what, "`wait: 30s` with `on_timeout: accepted`: it is fetched later")
+        fails = body.get("on_timeout")
+        if node is not None and seconds == 0 and isinstance(fails, Scalar) and fails.text == "fail":
+            what = "without time to wait every request fails"
+            self.reader.report(node, "wrong-type", what, "`wait: 10s`, or `on_timeout: accepted`")
         return seconds
 
     def _on_timeout(self, body: MappingNode) -> str | None:

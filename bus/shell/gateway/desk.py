@@ -211,7 +211,8 @@ class Desk:
             place = ("Location", REQUESTS + identity)
             return Response(202, dict(shown(identity, result)), (*traced, place))
         if self._closing.is_set():
-            return _unavailable()
+            what = "the gateway ends, and the bus has the request; ask again with its Idempotency-Key, if it has one"
+            return _refused(503, "unavailable", what, "unavailable", (*traced, ("Retry-After", "5")))
         return _refused(504, "timeout", f"no answer within {entrance.wait_s:g} s", "timeout", traced)
 
     async def _end(self, identity: str, held: _Held, wait_s: float) -> Result:

@@ -126,10 +126,11 @@ class HttpServer:
                 request = await connection.request()
             except _TooBig:
                 data = failure("too-big", f"the body is too big; send at most {self._body_bytes} bytes")
-                await connection.last(413, data)
+                await connection.last(413, {"error": data})
                 return
             except h11.RemoteProtocolError as error:
-                await connection.last(error.error_status_hint, failure("bad-http", f"this is no request: {error}"))
+                data = failure("bad-http", f"this is no request: {error}")
+                await connection.last(error.error_status_hint, {"error": data})
                 return
             if request is None:
                 return
