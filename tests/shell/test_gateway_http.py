@@ -68,7 +68,7 @@ async def test_what_is_no_good_request_gets_one_sentence_and_no_second_chance(da
         head, _, body = (await said(port, data)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 %d " % status)
         assert b"connection: close" in head.lower()
-        assert orjson.loads(body)["reason"]
+        assert orjson.loads(body)["error"]["reason"]
 
 
 async def test_requests_of_one_connection_are_answered_in_turn() -> None:
