@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bus.core.actions import Output
+from bus.audit.record import Record
+from bus.core.actions import Decision, Output
 from bus.core.facts import Facts
 from bus.core.message import FLOW_TOLD, Json
 from bus.core.route import Catalog
@@ -133,42 +134,26 @@ def _replayed(found: Recording, hops: Sequence[Hop], stand_ins: StandIns, proble
 def _recorded(entries: Iterable[Entry]) -> list[Decided]:
     numbers, found = _Numbers(), list[Decided]()
     for entry in entries:
-        record, failure = entry.record, entry.record.failure
-        found.append(
-            Decided(
-                record.type,
-                record.source,
-                numbers.next(record.type, record.source),
-                record.end,
-                record.route or "",
-                "" if failure is None else f"{failure.failure}, {failure.code}",
-                record.reason,
-                _sent(entry.outputs),
-            )
-        )
+        record = entry.record
+        found.append(_decided(numbers, record.type, record.source, record, entry.outputs))
     return found
 
 
 def _rehearsed(hops: Iterable[Hop]) -> list[Decided]:
     numbers, found = _Numbers(), list[Decided]()
     for hop in hops:
-        if hop.decision.end == "superseded":
-            continue
-        decision, failure, message = hop.decision, hop.decision.failure, hop.message
-        type_, source = ("", "") if message is None else (message.type, message.source)
-        found.append(
-            Decided(
-                type_,
-                source,
-                numbers.next(type_, source),
-                decision.end,
-                decision.route or "",
-                "" if failure is None else f"{failure.failure}, {failure.code}",
-                decision.reason,
-                _sent(decision.outputs),
-            )
-        )
+        decision, message = hop.decision, hop.message
+        if decision.end != "superseded":
+            type_, source = ("", "") if message is None else (message.type, message.source)
+            found.append(_decided(numbers, type_, source, decision, decision.outputs))
     return found
+
+
+def _decided(numbers: _Numbers, type_: str, source: str, said: Record | Decision, outputs: Iterable[Output]) -> Decided:
+    failure = said.failure
+    failed = "" if failure is None else f"{failure.failure}, {failure.code}"
+    number = numbers.next(type_, source)
+    return Decided(type_, source, number, said.end, said.route or "", failed, said.reason, _sent(outputs))
 
 
 def _sent(outputs: Iterable[Output]) -> tuple[tuple[str, str, Json], ...]:

@@ -181,13 +181,14 @@ def _identity(home: Path, old: Identity | None) -> Identity:
         node = f"agentbus-{blake2b(str(home).encode(), digest_size=5).hexdigest()}@localhost"
         old = Identity(node, 0, 0, 0, secrets.token_urlsafe(18), secrets.token_urlsafe(18))
     wanted = (old.port, old.dist_port, old.epmd_port)
-    if all(port and _free(port) for port in wanted):
+    if all(port and is_free(port) for port in wanted):
         return old
     port, dist_port, epmd_port = _free_ports(3)
     return replace(old, port=port, dist_port=dist_port, epmd_port=epmd_port)
 
 
-def _free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1 with this port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -5,26 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from bus.core.errors import Unreachable
-from bus.shell.broker import Broker, start_broker
+from bus.shell.broker import Broker, is_free, start_broker
 from tests.chaos.children import PATIENCE_S, poll
 
 CONTROL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class Node:
@@ -60,7 +49,7 @@ class Node:
         """Start it again, under the same name and ports, which a client of somebody else may have had meanwhile."""
         identity: dict[str, Any] = json.loads((self._home / "broker.json").read_bytes())["identity"]
         ports = [int(identity[name]) for name in ("port", "dist_port")]
-        assert poll(lambda: all(map(_free, ports))), f"somebody else has taken one of the ports {ports}"
+        assert poll(lambda: all(map(is_free, ports))), f"somebody else has taken one of the ports {ports}"
         self._broker = self._start()
 
     def _start(self) -> Broker:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-
-from tests.core.run_world import RunWorld, catalog
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Any:
-    return lambda routes: RunWorld(catalog(tmp_path, routes))
 
 
 def route(step: str) -> str:

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.core.run_world import RunWorld, catalog
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Any:
-    return lambda routes: RunWorld(catalog(tmp_path, routes))
-
 
 CALLS = """\
 route: r

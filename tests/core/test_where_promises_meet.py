@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +9,7 @@ import pytest
 from bus.core.answering import reply
 from bus.core.codec import encode
 from bus.core.message import Message
-from tests.core.run_world import OF, RunWorld, catalog
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Any:
-    return lambda routes: RunWorld(catalog(tmp_path, routes))
+from tests.core.run_world import OF
 
 
 def test_a_step_whose_id_is_its_kind_is_tried_again_alone(world: Any) -> None:

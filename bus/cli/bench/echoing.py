@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 READY = "ready"
 """What it says when it listens."""
-_STOP_S = 10.0
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def echoing(settings: Settings) -> Iterator[None]:
     Raises:
         BusError: it did not start.
     """
-    from bus.shell.bench.bus_process import environment_of
+    from bus.shell.bench.bus_process import end, environment_of
 
     command = [sys.executable, "-m", "bus.cli.bench.echo_agent"]
     process = subprocess.Popen(
@@ -38,10 +37,4 @@ def echoing(settings: Settings) -> Iterator[None]:
             raise BusError("the agent that answers the benchmark did not start; see above")
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        end(process)

@@ -75,14 +75,19 @@ def bus_process(
         _await_ready(process, log)
         yield BusProcess(process.pid)
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a process of the benchmark: it may drain first, but not for ever."""
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _await_ready(process: subprocess.Popen[str], log: Path) -> None:
