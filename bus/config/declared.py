@@ -157,6 +157,7 @@ class Namespace:
         owned: those of the routes that do not merely observe.
         entrances: entries of the gateway, in file order.
         schedules: what is sent by the clock, in file order.
+        controls: switches that `detour` steps look at.
     """
 
     integrations: dict[str, Integration] = field(default_factory=dict)
@@ -172,6 +173,7 @@ class Namespace:
     owned: Patterns = field(default_factory=Patterns)
     entrances: list[DeclaredEntrance] = field(default_factory=list)
     schedules: list[DeclaredSchedule] = field(default_factory=list)
+    controls: set[str] = field(default_factory=set)
 
     def type_names(self) -> Iterator[str]:
         """Every known message type: declared ones and those that capabilities bring."""

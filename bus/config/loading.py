@@ -312,6 +312,7 @@ class _Loader:
             entrances=entrances,
             schedules=tuple(each.schedule for each in self.namespace.schedules),
             labels={name: each.requires for name, each in self.namespace.labels.items() if each.requires},
+            controls=frozenset(self.namespace.controls),
         )
 
 

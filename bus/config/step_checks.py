@@ -124,7 +124,13 @@ def _throttle(step: Checked) -> None:
         step.reader.report(step.node, "bad-step", what, "the route without `observe`")
 
 
+def _detour(step: Checked) -> None:
+    """Nothing to report: what is switched must be known to who switches it."""
+    step.namespace.controls.add(step.parsed["control"])
+
+
 CHECKS: Mapping[str, Callable[[Checked], None]] = {
+    "detour": _detour,
     "label": _label,
     "redact": _redact,
     "throttle": _throttle,

@@ -100,6 +100,9 @@ def _switch(data: Mapping[str, Any], message: Message, facts: Facts, table: Rout
     name, on = data.get("control"), data.get("on")
     if not isinstance(name, str) or not name or len(name) > 100 or not isinstance(on, bool):
         raise Refused("bad-control", "write `control` with a name and `on` with true or false")
+    if on and name not in table.catalog.controls:
+        known = ", ".join(sorted(table.catalog.controls)) or "none"
+        raise Refused("bad-control", f"no `detour` looks at `{name}`; write one of: {known}")
     change = _stands(SWITCH + name, True, facts) if on else Change(SWITCH + name, None)
     return f"switch {name} {'on' if on else 'off'}", [change], {}
 

@@ -169,6 +169,7 @@ class Catalog:
         entrances: entries of the gateway, in file order.
         schedules: what is sent by the clock, in file order.
         labels: what each declared label requires of an agent's attributes.
+        controls: switches that `detour` steps look at.
     """
 
     version: str
@@ -179,6 +180,7 @@ class Catalog:
     entrances: tuple[Entrance, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     labels: Mapping[str, Attributes] = field(default_factory=dict)
+    controls: frozenset[str] = frozenset()
 
     def audience(self, agents: Iterable[str]) -> Audience:
         """These agents as those that a message may reach."""

@@ -172,3 +172,11 @@ def test_a_value_whose_type_only_the_message_tells_is_checked_then(tmp_path: Pat
         decision = decide(structured("asked", {"text": "Ada", "n": value}), RouteTable(catalog), FACTS)
         shown.append(decision.reason)
     assert shown == ["", *(f"fragment greet: `times` wants integer, got {got}" for got in ("float", "bool", "null"))]
+
+
+def test_what_may_be_switched_is_what_detours_look_at_in_fragments_too(tmp_path: Path) -> None:
+    inner = "fragment: checked\nsteps:\n- detour: {control: extra, steps: [{set: {vars.a: 1}}]}\n"
+    steps = ("detour: {control: premium, steps: [{set: {vars.b: 1}}]}", "use: {fragment: checked}")
+    shop = sound(tmp_path, integration=INTEGRATION, agents=AGENTS, asked__json=ASKED, checked=inner,
+                 routes=route(*steps, rest="to: {event: done}\n"))  # fmt: skip
+    assert shop.controls == {"premium", "extra"}

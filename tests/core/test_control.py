@@ -13,7 +13,8 @@ from bus.core.pipeline import decide
 from bus.core.table import RouteTable
 from tests.core.world import FACTS, catalog, flow, route, structured, to_capability
 
-TABLE = RouteTable(catalog(route("grade", "asked", flow(to=(to_capability("grade"),)))))
+MADE = catalog(route("grade", "asked", flow(to=(to_capability("grade"),))))
+TABLE = RouteTable(replace(MADE, controls=frozenset({"premium"})))
 
 
 def told(verb: str, data: Any, user: str | None = "bus", source: str = "cli", **more: Any) -> Decision:
@@ -63,6 +64,7 @@ def test_an_event_of_a_route_is_no_operator() -> None:
         ("pause", {"agent": {"n": 1}}),
         ("switch", {"control": "x", "on": "yes"}),
         ("switch", {"control": "x" * 300, "on": True}),
+        ("switch", {"control": "premuim", "on": True}),
         ("log-level", {"level": "loud"}),
         ("log-level", {"level": ["debug"]}),
         ("purge", {"queue": "dead"}),
