@@ -151,7 +151,7 @@ def encode(
         "received_s": received_s,
         "decided_s": decided_s,
         "end": decision.end,
-        "config": config,
+        "config": decision.config or config,
         "queue": delivery.queue,
         "content": (content_hash(body) if content is None else content).hex(),
         "size": len(body),

@@ -129,6 +129,7 @@ class Decision(NamedTuple):
         steps: what each step did, in order, short strings for the trace.
         outputs: what to publish, in order.
         changes: what is remembered and forgotten in the same commit, each key once.
+        config: version of the configuration that decided, when it is not the one in force: a run stays with its own.
     """
 
     end: End
@@ -141,3 +142,4 @@ class Decision(NamedTuple):
     steps: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = ()
     changes: tuple[Change, ...] = ()
+    config: str = ""

@@ -414,8 +414,9 @@ def _routed(
         end, reason = "filtered", reason or f"{route.name} sent it nowhere"
     notes = tuple(work.notes)
     # Half the time of the constructor's, and every message needs one.
+    changed = tuple(work.changes)
     return tuple.__new__(
-        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), tuple(work.changes))
+        Decision, (end, message, route.name, route.where, why, reason, None, notes, tuple(outputs), changed, "")
     )
 
 

@@ -425,6 +425,7 @@ def _decision(
         notes,
         tuple(outputs),
         (*turn.blobs, *changes),
+        "" if turn.first else turn.instance.config,
     )
 
 

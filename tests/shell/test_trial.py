@@ -234,7 +234,7 @@ def test_an_answer_is_believed_only_if_it_can_be_recorded_and_published() -> Non
             "kind": "agent", "name": "desk", "id": "x", "type": "t", "conversation": "c", "body": "", "headers": {},
             "content_type": "x/y", "expires_ms": None,
         }],
-        "changes": [["flow:x", "", 1.5, "v1"], ["cell:x", None, None, None]],
+        "config": "", "changes": [["flow:x", "", 1.5, "v1"], ["cell:x", None, None, None]],
     }  # fmt: skip
     assert isinstance(answered(orjson.dumps({"decision": good})), Decision)
     output: Any = good["outputs"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from bus.audit.record import decode
 from bus.config.again import compile_again
 from bus.core.actions import Delivery
 from bus.core.ingress import Ingress
@@ -88,6 +90,18 @@ class Versioned(Runs):
     def _declare(self, after: Configuration) -> None:
         self.broker.declare(plan(NS, Ingress((2,)), after.table.catalog))
 
+    def decided(self) -> set[tuple[str, str]]:
+        """Type of each message of the log, and the configuration that decided it."""
+        found = set()
+        for partition in range(2):
+            for seq in itertools.count(1):
+                try:
+                    record = decode(self.store.entry(partition, seq).record)
+                except KeyError:
+                    break
+                found.add((record.type, record.config))
+        return found
+
     def by(self) -> dict[int, str]:
         return {each["n"]: each["by"] for each in self.seen()}
 
@@ -105,6 +119,9 @@ def test_a_run_ends_as_the_configuration_says_under_which_it_began(tmp_path: Pat
     assert [each["data"]["n"] for each in world.queue("capability.third")] == [2]
     finish(world)  # the grader is declared no more, and its answer is taken all the same
     assert world.by() == {1: "one", 2: "two"}
+    first, second = one.table.catalog.version, two.table.catalog.version
+    answers = {("grade.replied", first), ("other.replied", first), ("third.replied", second)}
+    assert world.decided() == answers | {("asked", first), ("asked", second)}
     assert world.remembered() == []
     assert world.queue("dead") == world.queue("invalid") == []
     world.restart(two)

@@ -228,6 +228,7 @@ def _read_decision(given: Any) -> Decision:
         tuple([_text(each) for each in given["steps"]]),
         tuple([_read_output(each) for each in given["outputs"]]),
         tuple([_read_change(*each) for each in given["changes"]]),
+        _text(given["config"]),
     )
 
 
