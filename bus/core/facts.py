@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 
@@ -20,6 +21,12 @@ class Limits:
     body_bytes: int = 256 * 1024
     depth: int = 64
     hops: int = 32
+
+
+@lru_cache(maxsize=8)  # a bus has one
+def of_the_bus(limits: Limits) -> Limits:
+    """Bounds on what the bus says to itself: a message or an answer at the limit, with what it adds to it."""
+    return replace(limits, body_bytes=2 * limits.body_bytes, depth=limits.depth + 8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from bus.core.claims import claimed
 from bus.core.codec import decode, expiry_s
 from bus.core.control import controlled
 from bus.core.errors import ExpressionFailed, Refused, StepFailed
-from bus.core.facts import Facts
+from bus.core.facts import Facts, of_the_bus
 from bus.core.flow import RouteFailed, run_flow
 from bus.core.identity import CLIENT, check_sender, return_address
 from bus.core.instance import failed
@@ -66,7 +66,7 @@ RETIRED = "\0retired"
 def understand(delivery: Delivery, table: RouteTable, facts: Facts) -> Message | Decision:
     """Decode a delivery; what cannot be understood is a decision already."""
     try:
-        return decode(delivery, facts.limits)
+        return decode(delivery, of_the_bus(facts.limits) if delivery.user_id == facts.bus_user else facts.limits)
     except Refused as refused:
         return undecodable(delivery, table, facts, refused)
 

@@ -10,7 +10,7 @@ from bus.core.actions import Decision, Delivery, End, Failure, Output
 from bus.core.address import ReturnAddress, unseal
 from bus.core.codec import decode
 from bus.core.errors import FailureClass, Refused
-from bus.core.facts import Facts
+from bus.core.facts import Facts, of_the_bus
 from bus.core.identity import check_sender
 from bus.core.leases import came_back
 from bus.core.message import FENCE, REPLYTO, Message
@@ -112,7 +112,7 @@ def _told_late(delivery: Delivery, message: Message, table: RouteTable, facts: F
 
 def _decoded(delivery: Delivery, facts: Facts) -> Message | None:
     try:
-        return decode(delivery, facts.limits)
+        return decode(delivery, of_the_bus(facts.limits))
     except Refused:
         return None
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
+
+from tests.core.world import FACTS
 
 CALLS = """\
 route: r
@@ -285,3 +288,16 @@ to: {reply: ok, data: {x: "{{ vars.?x.orValue(0) }}", data: "{{ data }}"}}
     assert w.requests[0]["data"] == {"x": 0, "data": {}}
     w.answer("other", 1)
     assert (w.heard(), w.memory) == ([{"x": 0, "data": {}}], {})
+
+
+def test_a_message_and_an_answer_at_the_limit_reach_a_run_that_lives_elsewhere(world: Any) -> None:
+    w = world(SERIAL)
+    body = {"specversion": "1.0", "id": "m1", "source": "cli", "type": "asked", "replyto": "client:me"}
+    room = FACTS.limits.body_bytes - len(orjson.dumps({**body, "data": {"account": "a", "n": 1, "text": ""}}))
+    w.send({"account": "a", "n": 1, "text": "x" * room})
+    deep: Any = 0
+    for _ in range(FACTS.limits.depth - 1):
+        deep = [deep]
+    w.answer("other", deep)
+    w.pass_time(0)
+    assert (w.heard(), w.memory, [who for who, _ in w.told]) == ([{"n": 1}], {}, ["me"])
