@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeAlias
 from urllib.parse import unquote, urljoin
 
@@ -59,6 +60,8 @@ class LoadedContract:
     files: Mapping[str, Json] = field(repr=False)
     _validator: Any = field(repr=False)
     _branches: bool = False
+    sources: tuple[str, Mapping[str, Json]] = field(default=("", MappingProxyType({})), repr=False)
+    """Its URI, and all its files by theirs."""
 
     @property
     def schema(self) -> Json:
@@ -98,7 +101,8 @@ def load_contract(path: Path, root: Path) -> LoadedContract | tuple[Problem, ...
         _refuse_explosion(files, uri, schema, path)
         resolve = _resolver(files)
         type_, branches = from_schema(schema, uri, name, resolve), _branches_again(schema, uri, resolve)
-        return LoadedContract(name, type_, path, files.contents(), validator, branches)
+        sources = uri, files.by_uri()
+        return LoadedContract(name, type_, path, files.contents(), validator, branches, sources)
     except Found as found:
         return found.problems
 

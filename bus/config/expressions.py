@@ -18,6 +18,7 @@ from typing import Any, cast
 from bus.config import cel_cost, cel_engine, cel_faults, cel_numbers
 from bus.config.cel_check import Checker, as_bool, default_of, start
 from bus.config.cel_fast import compile_fast, plain_path
+from bus.config.cel_plain import form
 from bus.config.cel_text import render
 from bus.config.cel_tree import Fold, Ident, Node, children
 from bus.config.problem import Found, Problem
@@ -44,6 +45,7 @@ from bus.config.types import (
 from bus.core.errors import ExpressionFailed
 from bus.core.expression import Expression, Names
 from bus.core.message import Json
+from bus.core.plain import meaning
 from bus.core.spec import ExprType
 
 MAX_TEXT_BYTES = 4096
@@ -122,10 +124,13 @@ def _compile(text: str, scope: Scope, want: ExprType, slot: str) -> Compiled:
     json_type = _deliverable(checked.tree, type_)
     _check_wanted(checked.tree, json_type, want, slot)
     used = frozenset(_free(checked.tree, frozenset())) & names
-    evaluate = compile_fast(checked.tree) or _with_engine(text, checked, scope, used, cost)
+    fast = compile_fast(checked.tree)
+    evaluate = fast or _with_engine(text, checked, scope, used, cost)
     if want != "any" and json_type != {"bool": BOOL, "string": STRING}.get(want):
         evaluate = _ensure(text, evaluate, want)
-    return Compiled(named(text, evaluate), json_type, used, path=plain_path(checked.tree) if want == "any" else None)
+    said = form(checked.tree) if fast is not None and want in ("any", "bool") else None
+    expression = meaning(named(text, evaluate), said)
+    return Compiled(expression, json_type, used, path=plain_path(checked.tree) if want == "any" else None)
 
 
 def _refused(text: str, scope: Scope, faults: tuple[cel_engine.Fault, ...]) -> tuple[Problem, ...]:

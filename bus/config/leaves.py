@@ -18,6 +18,7 @@ from bus.config.types import ANY, NULL, STRING, List, Object, Type, an, field_ty
 from bus.core.errors import ExpressionFailed
 from bus.core.expression import Names
 from bus.core.message import Json
+from bus.core.plain import Form, form_of, meaning
 
 _PATH = re.compile(r"([a-z_]\w*)((?:\.\??[A-Za-z_]\w*|\[[^\[\]]*\])+)(?:\([^()]*\))?")
 _QUOTES = re.compile(r"""[rRbB]{0,2}("{3}|'{3}|"|')""")
@@ -160,7 +161,7 @@ def _template(text: str, parts: Sequence[_Part], scope: Scope) -> Compiled:
         except ExpressionFailed as error:
             raise ExpressionFailed(f"`{text[:80]}`: {error}") from error
 
-    return Compiled(named(text, fill), STRING, names)
+    return Compiled(meaning(named(text, fill), _said("text", makers)), STRING, names)
 
 
 def _no_text(part: tuple[str, int], type_: Type) -> list[Problem]:
@@ -180,14 +181,18 @@ def literal(value: Json) -> Compiled:
         return mapping({name: literal(each) for name, each in value.items()})
     if isinstance(value, list):
         return sequence([literal(each) for each in value])
-    return Compiled(named("", lambda names: value), of_value(value), frozenset())
+    constant = meaning(named("", lambda names: value), {"const": value})
+    return Compiled(constant, of_value(value), frozenset())
 
 
 def mapping(children: Mapping[str, Compiled]) -> Compiled:
     """An object of compiled values."""
     type_ = Object({name: each.type for name, each in children.items()}, frozenset(children), exact=True)
     build = _fields_of_one_root(children) or _object(children)
-    return Compiled(named("{...}", build), type_, _names(children.values()), _warnings(children.values()))
+    forms = {name: form_of(each.expression) for name, each in children.items()}
+    said: Form | None = None if None in forms.values() else {"object": [[name, form] for name, form in forms.items()]}
+    made = meaning(named("{...}", build), said)
+    return Compiled(made, type_, _names(children.values()), _warnings(children.values()))
 
 
 def sequence(children: Sequence[Compiled]) -> Compiled:
@@ -198,7 +203,14 @@ def sequence(children: Sequence[Compiled]) -> Compiled:
         return [make(names) for make in makers]
 
     type_ = List(union(each.type for each in children))
-    return Compiled(named("[...]", build), type_, _names(children), _warnings(children))
+    made = meaning(named("[...]", build), _said("list", makers))
+    return Compiled(made, type_, _names(children), _warnings(children))
+
+
+def _said(kind: str, parts: Iterable[object]) -> Form | None:
+    """What a list or a text means, when all of its parts say it."""
+    forms = [form_of(each) for each in parts]
+    return None if None in forms else {kind: [*forms]}
 
 
 def _object(children: Mapping[str, Compiled]) -> Callable[[Names], Json]:

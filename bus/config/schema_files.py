@@ -116,6 +116,10 @@ class SchemaFiles:
         paths = ((Path(unquote(urlsplit(uri).path)), schema) for uri, schema in self._schemas.items())
         return {path.relative_to(self._root).as_posix(): schema for path, schema in paths}
 
+    def by_uri(self) -> dict[str, Json]:
+        """All files that have been read, by their URIs."""
+        return dict(self._schemas)
+
     def locate(self, uri: str, path: Iterable[str | int]) -> int:
         """Return where a path of keys and indexes leads in a file's text: to its last key, or its last item."""
         documents = nodes.parse(uri, self._texts.get(uri, "").encode()).documents  # JSON is YAML

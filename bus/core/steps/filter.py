@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bus.core.expression import Expression
+from bus.core.plain import Form, form_of, meaning
 from bus.core.spec import Expr, Spec
 from bus.core.work import Ended, Step, Work
 
@@ -14,7 +15,11 @@ def build(condition: Expression) -> Step:
         work.notes.append(f"filter: {condition.text} is false")
         return Ended("filtered", f"filter: {condition.text} is false")
 
-    return step
+    form = form_of(condition)
+    said: Form | None = (
+        None if form is None else {"kind": "filter", "condition": form, "reason": f"filter: {condition.text} is false"}
+    )
+    return meaning(step, said)
 
 
 SPEC = Spec(

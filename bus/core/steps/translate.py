@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bus.core.expression import Leaf
+from bus.core.plain import form_of, meaning
 from bus.core.spec import Field, Leaves, Record, Spec, Text
 from bus.core.work import Ended, Step, Work
 
@@ -21,7 +22,8 @@ def build(parsed: dict[str, Any]) -> Step:
         work.notes.append("translate")
         return None
 
-    return step
+    form = form_of(data)
+    return meaning(step, None if form is None or named is not None else {"kind": "translate", "data": form})
 
 
 SPEC = Spec(
