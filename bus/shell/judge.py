@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
@@ -47,6 +48,7 @@ from bus.core.times import rfc3339
 from bus.ports import SHARED, Blobs, Claim, Entry, Held, InboxKey, Received, Store
 from bus.shell.blobs.folder import NoBlobs
 from bus.shell.blobs.luggage import Luggage
+from bus.shell.express import Express, engine
 from bus.shell.controls import Controls, shared
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.judged import Case, Judged
@@ -109,6 +111,8 @@ class Judge:
         self._inboxes: dict[int, Inbox] = {}
         self._facts_of: dict[int, tuple[Facts, Facts]] = {}
         self._next: dict[int, int] = {}
+        module = engine()
+        self._lane = None if module is None else Express(table, facts, module)
 
     @property
     def bus_user(self) -> str:
@@ -201,6 +205,13 @@ class Judge:
         if release and self.releasable:
             self._release(facts, judged, release)
         table, partitions = self.table, self._partitions
+        if self._lane is not None and not facts.paused and not self.arriving and not self._retired:
+            quick = self._lane.judge([each.delivery for each in batch], facts.now)
+            at_s = self._clock()
+        else:
+            quick, at_s = [None] * len(batch), 0.0
+        if None not in quick and self._all_quick(batch, quick, facts, at_s, judged):
+            return judged
         understood = [
             None
             if delivery.queue not in partitions
@@ -217,6 +228,38 @@ class Judge:
         for received, case, content in zip(batch, cases, contents, strict=True):
             self._record(case, received.delivery, content, received, facts, judged)
         return judged
+
+    def _all_quick(
+        self, batch: Sequence[Received], quick: Sequence[Any], facts: Facts, at_s: float, judged: Judged
+    ) -> bool:
+        """Number and record a batch of which all is decided; False, and nothing done, when one was seen before."""
+        partitions, inboxes = self._partitions, self._inboxes
+        for (delivery, *_), made in zip([each[1:] for each in batch], quick, strict=True):
+            partition = partitions.get(delivery.queue)
+            if partition is None or delivery.redelivered or inboxes[partition].earlier(made[1]) is not None:
+                return False
+        if len({made[1].key for made in quick}) != len(quick):
+            return False
+        for received, (decision, key, tail) in zip(batch, quick, strict=True):
+            delivery = received.delivery
+            partition = partitions[delivery.queue]
+            seq = self._next[partition]
+            self._next[partition] = seq + 1
+            inboxes[partition].add(key, seq)
+            judged.keys[partition].append((key[0], seq))
+            arrived = received.arrived_s or facts.now_s
+            head = (
+                f'{{"v":1,"partition":{partition},"seq":{seq},"received_s":{arrived!r},"decided_s":{at_s!r},'
+                f'"queue":"{delivery.queue}"'
+            )
+            outputs = decision.outputs
+            line = head.encode() + tail
+            judged.entries[partition].append(tuple.__new__(Entry, (seq, key, line, delivery.body, outputs)))
+            judged.opens.append(
+                Open(partition, seq, outputs, len(outputs), [received.tag], arrived, decision, None, delivery.queue, at_s)
+            )
+            judged.decisions.append(decision)
+        return True
 
     def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> Case:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""
@@ -249,6 +292,8 @@ class Judge:
         if isinstance(understood, Decision):
             return self._raw(delivery, content, partition, lambda: understood)
         source, type_ = understood.source, understood.type
+        if self._lane is not None:
+            self._lane.learn(understood)
         answers = self.table.find(type_, source).answers is not None and source != BUS
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)
