@@ -46,7 +46,7 @@ TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 """A W3C traceparent of version 00."""
 
 _CARRIED = frozenset(CARRIED)
-_NO_HEADERS: Mapping[str, Attribute] = MappingProxyType({})
+NO_HEADERS: Mapping[str, Attribute] = MappingProxyType({})
 
 REPLAY = "bus-replay"
 """Header of a request that the bus has published before, as far as it knows: it may be in the queue twice."""
@@ -149,7 +149,7 @@ class Outbox:
         if data is not None:
             event["data"] = data
         # Half the time of the constructor's, and every message needs one.
-        values = kind, name, identity, type_, home or conversation, write(event), STRUCTURED, _NO_HEADERS, expires_ms
+        values = kind, name, identity, type_, home or conversation, write(event), STRUCTURED, NO_HEADERS, expires_ms
         output = tuple.__new__(Output, values)
         self.outputs.append(output)
         if lease_s is not None:

@@ -6,16 +6,16 @@ The engine is optional (`bus/express`); without it everything is decided by `bus
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 
+from bus.audit.record import FORMAT
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.express import plan_of
 from bus.core.facts import Facts
 from bus.core.message import Message
-from bus.core.outputs import _NO_HEADERS
+from bus.core.outputs import NO_HEADERS
 from bus.core.table import RouteTable
 from bus.ports import InboxKey
 
@@ -30,14 +30,6 @@ class Quick(NamedTuple):
     record: bytes
 
 
-def engine() -> Any:
-    """The engine's module, or None."""
-    try:
-        return importlib.import_module("agentbus_express")
-    except ImportError:
-        return None
-
-
 class Express:
     """Args:
     table: the compiled configuration.
@@ -49,7 +41,7 @@ class Express:
         self._table = table
         self._known: set[tuple[str, str]] = set()
         self._lane = module.Lane(
-            (Output, Decision, Message, InboxKey), _NO_HEADERS, facts.seal, table.catalog.version,
+            (Output, Decision, Message, InboxKey, Quick), NO_HEADERS, facts.seal, table.catalog.version,
             facts.identity == "shared", limits.body_bytes, limits.depth, limits.hops,
         )  # fmt: skip
 
@@ -63,6 +55,24 @@ class Express:
         if plan is not None:
             self._lane.learn(*pair, orjson.dumps(plan))
 
-    def judge(self, deliveries: Sequence[Delivery], now: str) -> list[Any]:
-        """Per delivery a `Quick`, or None."""
-        return self._lane.judge(list(deliveries), now)
+    def judge(self, deliveries: list[Delivery], now: str) -> list[Quick | None]:
+        """Decide what is usual; None for all else."""
+        return cast("list[Quick | None]", self._lane.judge(deliveries, now))
+
+
+def express_lane(table: RouteTable, facts: Facts) -> Express | None:
+    """The lane, or None where its engine is not installed."""
+    try:
+        module = importlib.import_module("agentbus_express")
+    except ImportError:
+        return None
+    return Express(table, facts, module)
+
+
+def recorded(made: Quick, queue: str, partition: int, seq: int, received_s: float, decided_s: float) -> bytes:
+    """The whole audit record, as `bus.audit.record.encode` writes it but for the order of its fields."""
+    head = (
+        f'{{"v":{FORMAT},"partition":{partition},"seq":{seq},"received_s":{received_s!r},"decided_s":{decided_s!r},'
+        f'"queue":"{queue}"'
+    )
+    return head.encode() + made.record

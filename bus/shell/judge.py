@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
@@ -48,8 +47,8 @@ from bus.core.times import rfc3339
 from bus.ports import SHARED, Blobs, Claim, Entry, Held, InboxKey, Received, Store
 from bus.shell.blobs.folder import NoBlobs
 from bus.shell.blobs.luggage import Luggage
-from bus.shell.express import Express, engine
 from bus.shell.controls import Controls, shared
+from bus.shell.express import Quick, express_lane, recorded
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.judged import Case, Judged
 from bus.shell.leases import Leases
@@ -111,8 +110,7 @@ class Judge:
         self._inboxes: dict[int, Inbox] = {}
         self._facts_of: dict[int, tuple[Facts, Facts]] = {}
         self._next: dict[int, int] = {}
-        module = engine()
-        self._lane = None if module is None else Express(table, facts, module)
+        self._lane = express_lane(table, facts)
 
     @property
     def bus_user(self) -> str:
@@ -171,6 +169,7 @@ class Judge:
         """
         self.versions.change(after)
         self.table = after.table
+        self._lane = express_lane(after.table, self._facts)
         for place in {self._here, self._apart}:
             place.reconfigure(after.table)
         self.leases.used = self.leases.used or _leases(after.table)
@@ -205,61 +204,79 @@ class Judge:
         if release and self.releasable:
             self._release(facts, judged, release)
         table, partitions = self.table, self._partitions
-        if self._lane is not None and not facts.paused and not self.arriving and not self._retired:
-            quick = self._lane.judge([each.delivery for each in batch], facts.now)
-            at_s = self._clock()
-        else:
-            quick, at_s = [None] * len(batch), 0.0
-        if None not in quick and self._all_quick(batch, quick, facts, at_s, judged):
-            return judged
+        quick = self._quick(batch, facts)
         understood = [
             None
-            if delivery.queue not in partitions
+            if made is not None or delivery.queue not in partitions
             else understand(delivery, table, facts)
             if delivery.redelivered < SUSPECT
             else self._apart.understand(delivery, facts)
-            for delivery in [each.delivery for each in batch]
+            for made, (_, delivery, _) in zip(quick, batch, strict=True)
         ]
-        contents = [content_hash(each.delivery.body) for each in batch]
-        cases = [
-            self._case(received.delivery, message, content, facts)
-            for received, message, content in zip(batch, understood, contents, strict=True)
+        contents = [
+            b"" if made is not None else content_hash(delivery.body)
+            for made, (_, delivery, _) in zip(quick, batch, strict=True)
         ]
-        for received, case, content in zip(batch, cases, contents, strict=True):
-            self._record(case, received.delivery, content, received, facts, judged)
+        cases: list[Case] = []
+        for at, (_, delivery, _) in enumerate(batch):
+            made = quick[at]
+            if made is not None:
+                partition = partitions[delivery.queue]
+                if self._inboxes[partition].earlier(made.key) is None:
+                    cases.append(self._numbered(partition, made.decision, made.key, None))
+                    continue
+                quick[at] = None  # seen before: what that means is told in Python
+                understood[at], contents[at] = understand(delivery, table, facts), content_hash(delivery.body)
+            cases.append(self._case(delivery, understood[at], contents[at], facts))
+        decided_s = self._clock()
+        for received, case, content, made in zip(batch, cases, contents, quick, strict=True):
+            if made is None:
+                self._record(case, received.delivery, content, received, facts, judged)
+            else:
+                self._note(case, made, received, facts, decided_s, judged)
         return judged
 
-    def _all_quick(
-        self, batch: Sequence[Received], quick: Sequence[Any], facts: Facts, at_s: float, judged: Judged
-    ) -> bool:
-        """Number and record a batch of which all is decided; False, and nothing done, when one was seen before."""
-        partitions, inboxes = self._partitions, self._inboxes
-        for (delivery, *_), made in zip([each[1:] for each in batch], quick, strict=True):
-            partition = partitions.get(delivery.queue)
-            if partition is None or delivery.redelivered or inboxes[partition].earlier(made[1]) is not None:
-                return False
-        if len({made[1].key for made in quick}) != len(quick):
-            return False
-        for received, (decision, key, tail) in zip(batch, quick, strict=True):
-            delivery = received.delivery
-            partition = partitions[delivery.queue]
-            seq = self._next[partition]
-            self._next[partition] = seq + 1
-            inboxes[partition].add(key, seq)
-            judged.keys[partition].append((key[0], seq))
-            arrived = received.arrived_s or facts.now_s
-            head = (
-                f'{{"v":1,"partition":{partition},"seq":{seq},"received_s":{arrived!r},"decided_s":{at_s!r},'
-                f'"queue":"{delivery.queue}"'
+    def _quick(self, batch: Sequence[Received], facts: Facts) -> list[Quick | None]:
+        """What the express lane makes of a batch; None for each message that it leaves to Python."""
+        if self._lane is None or facts.paused:
+            return [None] * len(batch)
+        fine = {
+            queue
+            for queue, partition in self._partitions.items()
+            if partition not in self._retired and partition not in self.arriving and not self.parked.paused(partition)
+        }
+        made = self._lane.judge([each.delivery for each in batch], facts.now)
+        return [
+            each if delivery.queue in fine and delivery.redelivered == 0 else None
+            for each, (_, delivery, _) in zip(made, batch, strict=True)
+        ]
+
+    def _note(
+        self, case: Case, made: Quick, received: Received, facts: Facts, decided_s: float, judged: Judged
+    ) -> None:
+        """Record what the express lane decided; the same as `_record` does."""
+        partition, seq, decision, key, _ = case
+        assert key is not None
+        judged.keys[partition].append((key[0], seq))
+        delivery, outputs = received.delivery, decision.outputs
+        arrived = received.arrived_s or facts.now_s
+        line = recorded(made, delivery.queue, partition, seq, arrived, decided_s)
+        judged.entries[partition].append(tuple.__new__(Entry, (seq, key, line, delivery.body, outputs)))
+        judged.opens.append(
+            Open(
+                partition,
+                seq,
+                outputs,
+                len(outputs),
+                [received.tag],
+                arrived,
+                decision,
+                None,
+                delivery.queue,
+                decided_s,
             )
-            outputs = decision.outputs
-            line = head.encode() + tail
-            judged.entries[partition].append(tuple.__new__(Entry, (seq, key, line, delivery.body, outputs)))
-            judged.opens.append(
-                Open(partition, seq, outputs, len(outputs), [received.tag], arrived, decision, None, delivery.queue, at_s)
-            )
-            judged.decisions.append(decision)
-        return True
+        )
+        judged.decisions.append(decision)
 
     def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> Case:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""

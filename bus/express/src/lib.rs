@@ -28,6 +28,7 @@ struct Classes {
     decision: Py<PyType>,
     message: Py<PyType>,
     key: Py<PyType>,
+    quick: Py<PyType>,
     new: Py<PyAny>,
     headers: Py<PyAny>,
 }
@@ -80,7 +81,7 @@ impl Lane {
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
-        classes: (Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>),
+        classes: (Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>),
         headers: Py<PyAny>,
         seal: Vec<u8>,
         config: String,
@@ -92,9 +93,9 @@ impl Lane {
         if seal.is_empty() || seal.len() > 64 || hops < 1 {
             return Err(PyValueError::new_err("a key of 1 to 64 bytes and at least one hop are needed"));
         }
-        let (output, decision, message, key) = classes;
+        let (output, decision, message, key, quick) = classes;
         let new = py.get_type::<PyTuple>().getattr("__new__")?.unbind();
-        let classes = Classes { output, decision, message, key, new, headers };
+        let classes = Classes { output, decision, message, key, quick, new, headers };
         Ok(Lane { classes, seal, config, shared, body_bytes, depth, hops, plans: HashMap::new() })
     }
 
@@ -151,7 +152,7 @@ impl Lane {
 
     fn tell<'py>(
         &self, py: Python<'py>, message: message::Message, made: decide::Made, came: &Came,
-    ) -> PyResult<Bound<'py, PyTuple>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let classes = &self.classes;
         let new = classes.new.bind(py);
         let attributes = PyDict::new(py);
@@ -189,7 +190,7 @@ impl Lane {
             None => record.extend_from_slice(b"null"),
         }
         record.extend_from_slice(&tail);
-        (decision, key, PyBytes::new(py, &record)).into_pyobject(py)
+        new.call1((classes.quick.bind(py), (decision, key, PyBytes::new(py, &record))))
     }
 }
 
