@@ -2,8 +2,8 @@
 
 A message of a (type, source) that has a plan is owned by a route without memory whose steps filter and translate by
 paths, literals and comparisons, and goes to agents, capabilities or events. An engine that knows the plan can decide it
-without this package; whatever it is not sure of it leaves to `bus.core.pipeline.decide`, which stays the only place that
-knows what goes wrong and how to say it.
+without this package; whatever it is not sure of it leaves to `bus.core.pipeline.decide`, the only place that knows what
+goes wrong and how to say it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from bus.core.flow import name_of
+from bus.core.dispatch import name_of
 from bus.core.identity import CLIENT, GATEWAY
 from bus.core.message import TASK_CLAIM, Json
 from bus.core.outputs import BUS

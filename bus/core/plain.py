@@ -1,7 +1,7 @@
 """What a compiled piece of a route means, as data, where that can be said simply.
 
-Routes are compiled to closures. One that means no more than a path, a literal, a comparison or a tree of these bears its
-meaning beside it, so that another engine can run the same (bus.core.express).
+Routes are compiled to closures. One that means no more than a path, a literal, a comparison or a tree of these bears
+its meaning beside it, so that another engine can run the same (bus.core.express).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, TypeAlias, TypeVar, cast
 from bus.core.message import Json
 
 Form: TypeAlias = "dict[str, Json]"
-"""One of `{"const": value}`, `{"path": [root, field, ...]}`, `{"has": [path, field]}`, `{"object": [[name, form], ...]}`,
-`{"list": [form, ...]}`, `{"text": [form, ...]}`, `{"not": form}`, `{"and": [form, form]}`, `{"or": [form, form]}`,
-`{"compare": [operator, form, form]}`; of a step: its kind and the forms in it."""
+"""One of `{"const": value}`, `{"path": [root, field, ...]}`, `{"has": [path, field]}`,
+`{"object": [[name, form], ...]}`, `{"list": [form, ...]}`, `{"text": [form, ...]}`, `{"not": form}`,
+`{"and": [form, form]}`, `{"or": [form, form]}`, `{"compare": [operator, form, form]}`; of a step: its kind, too."""
 
 T = TypeVar("T")
 

@@ -287,6 +287,8 @@ class Judge:
             )
         else:
             partition = self._partitions[delivery.queue]
+            if self._lane is not None and isinstance(understood, Message):
+                self._lane.learn(understood)
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
         if behind is not None or decision.why == REKEYED:
             key = None
@@ -309,8 +311,6 @@ class Judge:
         if isinstance(understood, Decision):
             return self._raw(delivery, content, partition, lambda: understood)
         source, type_ = understood.source, understood.type
-        if self._lane is not None:
-            self._lane.learn(understood)
         answers = self.table.find(type_, source).answers is not None and source != BUS
         key = inbox_key(understood, answers, content)
         earlier = self._inboxes[partition].earlier(key)

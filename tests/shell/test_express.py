@@ -1,0 +1,177 @@
+"""The express lane decides what Python decides, to the byte, or leaves it to Python."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bus import bootstrap
+from bus.audit.record import content_hash, decode, encode
+from bus.core.actions import Decision, Delivery
+from bus.core.facts import Facts
+from bus.core.pipeline import decide, understand
+from bus.core.table import RouteTable
+from bus.core.times import rfc3339
+from bus.shell.bench.load import order
+from bus.shell.bench.scene import write_scene
+from bus.shell.express import Express, Quick, express_lane, recorded
+from bus.shell.inbox import inbox_key
+
+pytest.importorskip("agentbus_express")
+STRUCTURED = "application/cloudevents+json"
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_ATTRIBUTE = st.sampled_from(
+    [
+        "id",
+        "source",
+        "type",
+        "specversion",
+        "conversationid",
+        "time",
+        "hopsleft",
+        "traceparent",
+        "tracestate",
+        "replyto",
+        "labels",
+        "expirytime",
+        "subject",
+        "correlationid",
+        "causationid",
+        "datacontenttype",
+        "redrive",
+        "x",
+        "Bad",
+    ]
+)
+_VALUE = (
+    st.sampled_from(
+        [
+            "shop",
+            "bench.order",
+            "1.0",
+            "2026-01-31T09:30:00Z",
+            "2026-02-29T24:00:00Z",
+            "2026-05-07T09:30:00.123Z",
+            "application/json",
+            "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+            "00-" + "0" * 32 + "-" + "b" * 16 + "-01",
+            "agent:shop",
+            "\x7f",
+            "é",
+            "",
+            0,
+            1,
+            7,
+            99,
+            -1,
+            True,
+            None,
+        ]
+    )
+    | st.text(max_size=70)
+    | st.integers(-5, 2**65)
+)
+_PLACE = st.sampled_from(["order_id", "customer", "amount", "currency", "lines", "note", "more"])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[RouteTable, Facts, Express]:
+    catalog = bootstrap.load([write_scene(tmp_path_factory.mktemp("express"))]).catalog
+    assert catalog is not None
+    table, now = RouteTable(catalog), time.time()
+    facts = Facts(now, rfc3339(now), b"k" * 32)
+    lane = express_lane(table, facts)
+    assert lane is not None
+    message = understand(_delivery(order("r", 1)), table, facts)
+    assert not isinstance(message, Decision)
+    lane.learn(message)
+    return table, facts, lane
+
+
+def _delivery(body: bytes, key: str = "conv-0001") -> Delivery:
+    return Delivery(body, STRUCTURED, {}, "bus", None, None, key, "ns.ingress.00")
+
+
+def _same(world: tuple[RouteTable, Facts, Express], delivery: Delivery) -> bool:
+    """Whether the lane decided it; what it decides must be what Python does."""
+    table, facts, lane = world
+    made = lane.judge([delivery], facts.now)[0]
+    if made is None:
+        return False
+    message = understand(delivery, table, facts)
+    assert not isinstance(message, Decision)
+    decision, content = decide(delivery, table, facts, message), content_hash(delivery.body)
+    assert isinstance(made, Quick)
+    assert made.decision.message is not None
+    assert made.decision.message.attributes == message.attributes
+    assert made.decision._replace(message=None) == decision._replace(message=None)
+    assert made.key == inbox_key(message, False, content)
+    line = recorded(made, delivery.queue, 1, 2, 1.5, 2.5)
+    there: dict[str, Any] = {"seq": 2, "partition": 1, "received_s": 1.5, "decided_s": 2.5}
+    expected = encode(decision, delivery, **there, config=table.catalog.version, content=content)
+    assert decode(line) == decode(expected)
+    assert orjson.loads(line) == orjson.loads(expected)
+    return True
+
+
+def test_takes_the_usual(world: tuple[RouteTable, Facts, Express]) -> None:
+    assert _same(world, _delivery(order("r", 1)))
+    filtered = orjson.loads(order("r", 1))
+    filtered["data"]["currency"] = "USD"
+    assert _same(world, _delivery(orjson.dumps(filtered)))
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    attributes=st.dictionaries(_ATTRIBUTE, _VALUE, max_size=3),
+    data=st.dictionaries(_PLACE, _JSON, max_size=3),
+    dropped=st.sets(_PLACE | _ATTRIBUTE, max_size=1),
+    pretty=st.booleans(),
+)
+def test_agrees_with_python_or_leaves_it(
+    world: tuple[RouteTable, Facts, Express],
+    attributes: dict[str, Any],
+    data: dict[str, Any],
+    dropped: set[str],
+    pretty: bool,
+) -> None:
+    event = orjson.loads(order("r", 1))
+    event["data"].update(data)
+    event.update(attributes)
+    for name in dropped:
+        event.pop(name, None)
+        event["data"].pop(name, None)
+    # What orjson refuses to write, such as NaN and huge integers, is part of it.
+    body = json.dumps(event, indent=2 if pretty else None).encode()
+    _same(world, _delivery(body, str(event.get("conversationid") or event.get("id"))))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"body": b"{}"},
+        {"body": order("r", 1).replace(b'"amount":', b'"amount":1,"amount":')},
+        {"body": order("r", 1) + b" x"},
+        {"body": b"\xef\xbb\xbf" + order("r", 1)},
+        {"content_type": "application/json"},
+        {"routing_key": "conv-0002"},
+        {"message_id": "other"},
+        {"type": "other"},
+        {"body": order("r", 1).replace(b'"amount":11.5', b'"amount":-0')},
+        {"body": order("r", 1).replace(b'"amount":11.5', b'"amount":123456789012345678901')},
+        {"body": order("r", 1).replace(b'"vip"', b'"deep":' + b"[" * 70 + b"]" * 70 + b',"vip"')},
+    ],
+)
+def test_leaves_what_is_doubtful(world: tuple[RouteTable, Facts, Express], change: dict[str, Any]) -> None:
+    assert not _same(world, _delivery(order("r", 1))._replace(**change))
