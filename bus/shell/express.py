@@ -6,18 +6,22 @@ The engine is optional (`bus/express`); without it everything is decided by `bus
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple, cast
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
 from bus.audit.record import FORMAT
-from bus.core.actions import Decision, Delivery, Output
+from bus.core.actions import Decision, Output
 from bus.core.express import plan_of
 from bus.core.facts import Facts
 from bus.core.message import Message
 from bus.core.outputs import NO_HEADERS
 from bus.core.table import RouteTable
-from bus.ports import InboxKey
+from bus.ports import InboxKey, Received
+
+_log = logging.getLogger(__name__)
 
 _MOST_PLANS = 4096
 
@@ -52,12 +56,20 @@ class Express:
             return
         self._known.add(pair)
         plan = plan_of(self._table, *pair)
-        if plan is not None:
+        if plan is None:
+            return
+        try:
             self._lane.learn(*pair, orjson.dumps(plan))
+        except (ValueError, TypeError) as error:  # a contract, or a literal, that only Python can read
+            _log.warning("`%s` from `%s` is left to Python: %s", *pair, error)
 
-    def judge(self, deliveries: list[Delivery], now: str) -> list[Quick | None]:
-        """Decide what is usual; None for all else."""
-        return cast("list[Quick | None]", self._lane.judge(deliveries, now))
+    def judge(self, batch: Sequence[Received], queues: Collection[str], now: str) -> list[Quick | None]:
+        """Decide what is usual and came for the first time, from one of these queues; None for all else."""
+        made = self._lane.judge([each.delivery for each in batch], now)
+        return [
+            each if delivery.queue in queues and delivery.redelivered == 0 else None
+            for each, (_, delivery, _) in zip(made, batch, strict=True)
+        ]
 
 
 def express_lane(table: RouteTable, facts: Facts) -> Express | None:

@@ -228,12 +228,8 @@ class Judge:
                 quick[at] = None  # seen before: what that means is told in Python
                 understood[at], contents[at] = understand(delivery, table, facts), content_hash(delivery.body)
             cases.append(self._case(delivery, understood[at], contents[at], facts))
-        decided_s = self._clock()
         for received, case, content, made in zip(batch, cases, contents, quick, strict=True):
-            if made is None:
-                self._record(case, received.delivery, content, received, facts, judged)
-            else:
-                self._note(case, made, received, facts, decided_s, judged)
+            self._record(case, received.delivery, content, received, facts, judged, made)
         return judged
 
     def _quick(self, batch: Sequence[Received], facts: Facts) -> list[Quick | None]:
@@ -245,38 +241,7 @@ class Judge:
             for queue, partition in self._partitions.items()
             if partition not in self._retired and partition not in self.arriving and not self.parked.paused(partition)
         }
-        made = self._lane.judge([each.delivery for each in batch], facts.now)
-        return [
-            each if delivery.queue in fine and delivery.redelivered == 0 else None
-            for each, (_, delivery, _) in zip(made, batch, strict=True)
-        ]
-
-    def _note(
-        self, case: Case, made: Quick, received: Received, facts: Facts, decided_s: float, judged: Judged
-    ) -> None:
-        """Record what the express lane decided; the same as `_record` does."""
-        partition, seq, decision, key, _ = case
-        assert key is not None
-        judged.keys[partition].append((key[0], seq))
-        delivery, outputs = received.delivery, decision.outputs
-        arrived = received.arrived_s or facts.now_s
-        line = recorded(made, delivery.queue, partition, seq, arrived, decided_s)
-        judged.entries[partition].append(tuple.__new__(Entry, (seq, key, line, delivery.body, outputs)))
-        judged.opens.append(
-            Open(
-                partition,
-                seq,
-                outputs,
-                len(outputs),
-                [received.tag],
-                arrived,
-                decision,
-                None,
-                delivery.queue,
-                decided_s,
-            )
-        )
-        judged.decisions.append(decision)
+        return self._lane.judge(batch, fine, facts.now)
 
     def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> Case:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""
@@ -514,22 +479,26 @@ class Judge:
         received: Received | None,
         facts: Facts,
         judged: Judged,
+        made: Quick | None = None,
     ) -> None:
         partition, seq, decision, key, behind = case
         if key is not None:
             judged.keys[partition].append((key[0], seq))
         arrived = facts.now_s if received is None or not received.arrived_s else received.arrived_s
         decided_s = self._clock()
-        line = encode_record(
-            decision,
-            delivery,
-            seq=seq,
-            partition=partition,
-            received_s=arrived,
-            decided_s=decided_s,
-            config=self.table.catalog.version,
-            content=content,
-        )
+        if made is not None:
+            line = recorded(made, delivery.queue, partition, seq, arrived, decided_s)
+        else:
+            line = encode_record(
+                decision,
+                delivery,
+                seq=seq,
+                partition=partition,
+                received_s=arrived,
+                decided_s=decided_s,
+                config=self.table.catalog.version,
+                content=content,
+            )
         entry = tuple.__new__(Entry, (seq, key, line, delivery.body, decision.outputs))
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]

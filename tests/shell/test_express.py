@@ -18,6 +18,7 @@ from bus.core.facts import Facts
 from bus.core.pipeline import decide, understand
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
+from bus.ports import Received, Tag
 from bus.shell.bench.load import order
 from bus.shell.bench.scene import write_scene
 from bus.shell.express import Express, Quick, express_lane, recorded
@@ -106,7 +107,7 @@ def _delivery(body: bytes, key: str = "conv-0001") -> Delivery:
 def _same(world: tuple[RouteTable, Facts, Express], delivery: Delivery) -> bool:
     """Whether the lane decided it; what it decides must be what Python does."""
     table, facts, lane = world
-    made = lane.judge([delivery], facts.now)[0]
+    made = lane.judge([Received(Tag(1, 1), delivery)], {delivery.queue}, facts.now)[0]
     if made is None:
         return False
     message = understand(delivery, table, facts)
