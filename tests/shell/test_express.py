@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,11 +19,13 @@ from bus.core.facts import Facts
 from bus.core.pipeline import decide, understand
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
-from bus.ports import Received, Tag
+from bus.ports import Commit, Received, Tag
 from bus.shell.bench.load import order
 from bus.shell.bench.scene import write_scene
 from bus.shell.express import Express, Quick, express_lane, recorded
 from bus.shell.inbox import inbox_key
+from bus.shell.judge import Judge
+from bus.shell.sqlite_store import SqliteStore
 
 pytest.importorskip("agentbus_express")
 STRUCTURED = "application/cloudevents+json"
@@ -176,3 +179,36 @@ def test_agrees_with_python_or_leaves_it(
 )
 def test_leaves_what_is_doubtful(world: tuple[RouteTable, Facts, Express], change: dict[str, Any]) -> None:
     assert not _same(world, _delivery(order("r", 1))._replace(**change))
+
+
+def _sorted(record: bytes) -> bytes:
+    return orjson.dumps(orjson.loads(record), option=orjson.OPT_SORT_KEYS)
+
+
+def test_a_judge_with_the_lane_records_what_one_without_it_does(
+    world: tuple[RouteTable, Facts, Express], tmp_path: Path
+) -> None:
+    """Mixed batches, repeats within one and across two, one that is broken: same numbers, keys, records, outputs."""
+    table, facts, _ = world
+    broken = _delivery(b"{}", "conv-0001")
+    first = [_delivery(order("m", 1)), broken, _delivery(order("m", 1)), _delivery(order("m", 1001))]
+    batches = [first, [_delivery(order("m", 1001)), _delivery(order("m", 2001))], [_delivery(order("m", 3001))] * 2]
+    told = []
+    for number, lane in enumerate((True, False)):
+        store = SqliteStore(tmp_path / f"{number}.db")
+        judge = Judge(store, table, facts, "ns", 1000, lambda: 5.0)
+        if not lane:
+            judge._lane = None
+        judge.claimed(store.claim(1), [])
+        entries = []
+        for batch in batches:
+            received = [Received(Tag(1, tag), each, 4.0) for tag, each in enumerate(batch, 1)]
+            judged = judge.judge(received)
+            store.commit(Commit(judged.entries, {}))
+            judge.committed(judged.keys)
+            entries += [each._replace(record=_sorted(each.record))
+                        for each in judged.entries[0]]  # fmt: skip
+        told.append(entries)
+        store.close()
+    assert told[0] == told[1]
+    assert [each.inbox is not None for each in told[0]] == [True, True, False, True, False, True, True, False]
