@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
 from bus.audit.record import FORMAT
-from bus.core.actions import Decision, Output
+from bus.core.actions import Decision, Delivery, Output
 from bus.core.express import plan_of
 from bus.core.facts import Facts
 from bus.core.message import Message
 from bus.core.outputs import NO_HEADERS
 from bus.core.table import RouteTable
-from bus.ports import InboxKey, Received
+from bus.ports import Entry, InboxKey, Received
 
 _log = logging.getLogger(__name__)
 
 _MOST_PLANS = 4096
+
+Row: TypeAlias = "tuple[Quick, Delivery, int, int, float]"
+"""What came, what was decided on it, the partition, its number there, and epoch seconds when it came."""
 
 
 class Quick(NamedTuple):
@@ -45,7 +48,7 @@ class Express:
         self._table = table
         self._known: set[tuple[str, str]] = set()
         self._lane = module.Lane(
-            (Output, Decision, Message, InboxKey, Quick), NO_HEADERS, facts.seal, table.catalog.version,
+            (Output, Decision, Message, InboxKey, Quick, Entry), NO_HEADERS, FORMAT, facts.seal, table.catalog.version,
             facts.identity == "shared", limits.body_bytes, limits.depth, limits.hops,
         )  # fmt: skip
 
@@ -63,13 +66,15 @@ class Express:
         except (ValueError, TypeError) as error:  # a contract, or a literal, that only Python can read
             _log.warning("`%s` from `%s` is left to Python: %s", *pair, error)
 
-    def judge(self, batch: Sequence[Received], queues: Collection[str], now: str) -> list[Quick | None]:
+    def judge(self, batch: Sequence[Received], queues: set[str], now: str) -> list[Quick | None]:
         """Decide what is usual and came for the first time, from one of these queues; None for all else."""
-        made = self._lane.judge([each.delivery for each in batch], now)
-        return [
-            each if delivery.queue in queues and delivery.redelivered == 0 else None
-            for each, (_, delivery, _) in zip(made, batch, strict=True)
-        ]
+        made: list[Quick | None] = self._lane.judge([each.delivery for each in batch], queues, now)
+        return made
+
+    def record(self, rows: Sequence[Row], decided_s: float) -> list[Entry]:
+        """Complete the records, as `bus.audit.record.encode` writes them but for the order of their fields."""
+        entries: list[Entry] = self._lane.record(rows, decided_s)
+        return entries
 
 
 def express_lane(table: RouteTable, facts: Facts) -> Express | None:
@@ -79,12 +84,3 @@ def express_lane(table: RouteTable, facts: Facts) -> Express | None:
     except ImportError:
         return None
     return Express(table, facts, module)
-
-
-def recorded(made: Quick, queue: str, partition: int, seq: int, received_s: float, decided_s: float) -> bytes:
-    """The whole audit record, as `bus.audit.record.encode` writes it but for the order of its fields."""
-    head = (
-        f'{{"v":{FORMAT},"partition":{partition},"seq":{seq},"received_s":{received_s!r},"decided_s":{decided_s!r},'
-        f'"queue":"{queue}"'
-    )
-    return head.encode() + made.record

@@ -6,7 +6,7 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -48,7 +48,7 @@ from bus.ports import SHARED, Blobs, Claim, Entry, Held, InboxKey, Received, Sto
 from bus.shell.blobs.folder import NoBlobs
 from bus.shell.blobs.luggage import Luggage
 from bus.shell.controls import Controls, shared
-from bus.shell.express import Quick, express_lane, recorded
+from bus.shell.express import Quick, express_lane
 from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.judged import Case, Judged
 from bus.shell.leases import Leases
@@ -228,8 +228,10 @@ class Judge:
                 quick[at] = None  # seen before: what that means is told in Python
                 understood[at], contents[at] = understand(delivery, table, facts), content_hash(delivery.body)
             cases.append(self._case(delivery, understood[at], contents[at], facts))
+        entries = self._quick_entries(batch, cases, quick)
         for received, case, content, made in zip(batch, cases, contents, quick, strict=True):
-            self._record(case, received.delivery, content, received, facts, judged, made)
+            entry = None if made is None else next(entries)
+            self._record(case, received.delivery, content, received, facts, judged, entry)
         return judged
 
     def _quick(self, batch: Sequence[Received], facts: Facts) -> list[Quick | None]:
@@ -242,6 +244,19 @@ class Judge:
             if partition not in self._retired and partition not in self.arriving and not self.parked.paused(partition)
         }
         return self._lane.judge(batch, fine, facts.now)
+
+    def _quick_entries(
+        self, batch: Sequence[Received], cases: Sequence[Case], quick: Sequence[Quick | None]
+    ) -> Iterator[Entry]:
+        """What is recorded of those that the express lane has decided."""
+        if self._lane is None:
+            return iter(())
+        rows = [
+            (made, received.delivery, case.partition, case.seq, received.arrived_s)
+            for received, case, made in zip(batch, cases, quick, strict=True)
+            if made is not None
+        ]
+        return iter(self._lane.record(rows, self._clock()))
 
     def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> Case:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""
@@ -479,16 +494,14 @@ class Judge:
         received: Received | None,
         facts: Facts,
         judged: Judged,
-        made: Quick | None = None,
+        entry: Entry | None = None,
     ) -> None:
         partition, seq, decision, key, behind = case
         if key is not None:
             judged.keys[partition].append((key[0], seq))
         arrived = facts.now_s if received is None or not received.arrived_s else received.arrived_s
         decided_s = self._clock()
-        if made is not None:
-            line = recorded(made, delivery.queue, partition, seq, arrived, decided_s)
-        else:
+        if entry is None:
             line = encode_record(
                 decision,
                 delivery,
@@ -499,7 +512,7 @@ class Judge:
                 config=self.table.catalog.version,
                 content=content,
             )
-        entry = tuple.__new__(Entry, (seq, key, line, delivery.body, decision.outputs))
+            entry = tuple.__new__(Entry, (seq, key, line, delivery.body, decision.outputs))
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
         outputs, left = decision.outputs, len(decision.outputs)

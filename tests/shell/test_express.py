@@ -22,7 +22,7 @@ from bus.core.times import rfc3339
 from bus.ports import Commit, Received, Tag
 from bus.shell.bench.load import order
 from bus.shell.bench.scene import write_scene
-from bus.shell.express import Express, Quick, express_lane, recorded
+from bus.shell.express import Express, Quick, express_lane
 from bus.shell.inbox import inbox_key
 from bus.shell.judge import Judge
 from bus.shell.sqlite_store import SqliteStore
@@ -121,7 +121,7 @@ def _same(world: tuple[RouteTable, Facts, Express], delivery: Delivery) -> bool:
     assert made.decision.message.attributes == message.attributes
     assert made.decision._replace(message=None) == decision._replace(message=None)
     assert made.key == inbox_key(message, False, content)
-    line = recorded(made, delivery.queue, 1, 2, 1.5, 2.5)
+    line = lane.record([(made, delivery, 1, 2, 1.5)], 2.5)[0].record
     there: dict[str, Any] = {"seq": 2, "partition": 1, "received_s": 1.5, "decided_s": 2.5}
     expected = encode(decision, delivery, **there, config=table.catalog.version, content=content)
     assert decode(line) == decode(expected)

@@ -1,18 +1,26 @@
 //! Values and conditions. What has no value here is None, and Python says why.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use crate::plan::Form;
+use crate::tree::{Members, Tree, find};
 
 /// What expressions read: `data` as the steps have left it, the message's own, the route's `config`.
 pub struct Names<'a> {
-    pub data: &'a Value,
-    pub request: &'a Value,
-    pub config: &'a Value,
+    pub data: &'a Tree<'a>,
+    pub request: &'a Tree<'a>,
+    pub config: &'a Tree<'a>,
 }
 
-fn follow<'a>(path: &[String], names: &Names<'a>) -> Option<&'a Value> {
+fn member<'t, 'a>(of: &'t Tree<'a>, name: &str) -> Option<&'t Tree<'a>> {
+    match of {
+        Tree::Object(members) => find(members, name),
+        _ => None,
+    }
+}
+
+fn follow<'a>(path: &[String], names: &Names<'a>) -> Option<&'a Tree<'a>> {
     let (root, fields) = path.split_first()?;
     let mut value = match root.as_str() {
         "data" => names.data,
@@ -21,34 +29,35 @@ fn follow<'a>(path: &[String], names: &Names<'a>) -> Option<&'a Value> {
         _ => return None,
     };
     for field in fields {
-        value = value.as_object()?.get(field)?;
+        value = member(value, field)?;
     }
     Some(value)
 }
 
-pub fn value(form: &Form, names: &Names) -> Option<Value> {
+pub fn value<'a>(form: &'a Form, names: &Names<'a>) -> Option<Tree<'a>> {
     Some(match form {
-        Form::Const(value) => value.clone(),
-        Form::Path(path) => follow(path, names)?.clone(),
+        Form::Const(value) => value.lent(),
+        Form::Path(path) => follow(path, names)?.lent(),
         Form::Object(members) => {
-            let mut made = Map::with_capacity(members.len());
+            let mut made: Members = Vec::with_capacity(members.len());
             for (name, form) in members {
-                made.insert(name.clone(), value(form, names)?);
+                let value = value(form, names)?;
+                match made.iter_mut().find(|(each, _)| each == name) {
+                    Some((_, before)) => *before = value,
+                    None => made.push((Cow::Borrowed(name), value)),
+                }
             }
-            Value::Object(made)
+            Tree::Object(made)
         }
-        Form::List(items) => Value::Array(items.iter().map(|each| value(each, names)).collect::<Option<_>>()?),
+        Form::List(items) => Tree::List(items.iter().map(|each| value(each, names)).collect::<Option<_>>()?),
         Form::Text(parts) => {
             let mut made = String::new();
             for part in parts {
-                match value(part, names)? {
-                    Value::String(text) => made.push_str(&text),
-                    _ => return None,
-                }
+                made.push_str(value(part, names)?.text()?);
             }
-            Value::String(made)
+            Tree::Text(Cow::Owned(made))
         }
-        _ => Value::Bool(holds(form, names)?),
+        _ => Tree::Bool(holds(form, names)?),
     })
 }
 
@@ -64,22 +73,25 @@ pub fn holds(form: &Form, names: &Names) -> Option<bool> {
             let (left, right) = (holds(left, names)?, holds(right, names)?);
             left || right
         }
-        Form::Has(path, field) => follow(path, names)?.as_object()?.contains_key(field),
+        Form::Has(path, field) => match follow(path, names)? {
+            Tree::Object(members) => find(members, field).is_some(),
+            _ => return None,
+        },
         Form::Compare(how, left, right) => compare(how, &operand(left, names)?, &operand(right, names)?)?,
         _ => operand(form, names)?.as_bool()?,
     })
 }
 
 enum Operand<'a> {
-    Borrowed(&'a Value),
+    Borrowed(&'a Tree<'a>),
     Made(bool),
 }
 
 impl Operand<'_> {
     fn as_bool(&self) -> Option<bool> {
         match self {
-            Operand::Borrowed(value) => value.as_bool(),
-            Operand::Made(value) => Some(*value),
+            Operand::Borrowed(Tree::Bool(value)) | Operand::Made(value) => Some(*value),
+            Operand::Borrowed(_) => None,
         }
     }
 }
@@ -96,12 +108,12 @@ fn operand<'a>(form: &'a Form, names: &Names<'a>) -> Option<Operand<'a>> {
 fn compare(how: &str, left: &Operand, right: &Operand) -> Option<bool> {
     let (Operand::Borrowed(left), Operand::Borrowed(right)) = (left, right) else { return None };
     let order = match (left, right) {
-        (Value::Array(_) | Value::Object(_), _) | (_, Value::Array(_) | Value::Object(_)) => return None,
-        (Value::Number(one), Value::Number(two)) => match (one.as_i64(), two.as_i64()) {
-            (Some(one), Some(two)) => one.cmp(&two),
-            _ => one.as_f64()?.partial_cmp(&two.as_f64()?)?,
-        },
-        (Value::String(one), Value::String(two)) => one.cmp(two),
+        (Tree::List(_) | Tree::Object(_), _) | (_, Tree::List(_) | Tree::Object(_)) => return None,
+        (Tree::Int(one), Tree::Int(two)) => one.cmp(two),
+        (Tree::Int(one), Tree::Float(two)) => (*one as f64).partial_cmp(two)?,
+        (Tree::Float(one), Tree::Int(two)) => one.partial_cmp(&(*two as f64))?,
+        (Tree::Float(one), Tree::Float(two)) => one.partial_cmp(two)?,
+        (Tree::Text(one), Tree::Text(two)) => one.cmp(two),
         _ => return match how {
             "==" => Some(left == right),
             "!=" => Some(left != right),

@@ -5,21 +5,25 @@
 
 mod decide;
 mod forms;
-mod json;
 mod message;
 mod plan;
+mod tree;
+mod tuples;
 
 use std::collections::HashMap;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple, PyType};
-use serde_json::Value;
+use pyo3::types::{PyBytes, PyDict, PyList, PySet, PyString, PyTuple, PyType};
+
+use crate::message::{Attribute, NAMES};
+use crate::tuples::{bytes_at, tuple_of, texts_at};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const AT_ONCE: usize = 64;
 const STRUCTURED: &str = "application/cloudevents+json";
 
 /// The Python classes of what it returns, all named tuples.
@@ -29,8 +33,9 @@ struct Classes {
     message: Py<PyType>,
     key: Py<PyType>,
     quick: Py<PyType>,
-    new: Py<PyAny>,
+    entry: Py<PyType>,
     headers: Py<PyAny>,
+    names: Vec<Py<PyString>>,
 }
 
 #[pyclass]
@@ -38,6 +43,7 @@ struct Lane {
     classes: Classes,
     seal: Vec<u8>,
     config: String,
+    format: u32,
     shared: bool,
     body_bytes: usize,
     depth: usize,
@@ -54,35 +60,32 @@ struct Came<'a> {
     key: &'a str,
 }
 
-fn text<'a>(item: &'a Bound<'_, PyAny>) -> Option<Option<&'a str>> {
-    if item.is_none() {
-        return Some(None);
+/// A first delivery from one of these queues, with the types that Python promises; else it is not usual.
+fn came<'a>(delivery: &'a Bound<'_, PyTuple>, queues: &Bound<'_, PySet>) -> Option<Came<'a>> {
+    if texts_at(delivery, 1)?? != STRUCTURED || delivery.get_borrowed_item(8).ok()?.is_truthy().ok()? {
+        return None;
     }
-    item.cast::<PyString>().ok()?.to_str().ok().map(Some)
-}
-
-fn came<'a>(fields: &'a [Bound<'_, PyAny>]) -> Option<Came<'a>> {
-    if text(fields.get(1)?)?? != STRUCTURED {
+    if !queues.contains(delivery.get_borrowed_item(7).ok()?).ok()? {
         return None;
     }
     Some(Came {
-        body: fields[0].cast::<PyBytes>().ok()?.as_bytes(),
-        user: text(fields.get(3)?)?,
-        id: text(fields.get(4)?)?,
-        type_: text(fields.get(5)?)?,
-        key: text(fields.get(6)?)??,
+        body: bytes_at(delivery, 0)?,
+        user: texts_at(delivery, 3)?,
+        id: texts_at(delivery, 4)?,
+        type_: texts_at(delivery, 5)?,
+        key: texts_at(delivery, 6)??,
     })
 }
 
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (classes, headers, seal, config, shared, body_bytes, depth, hops))]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
     fn new(
         py: Python<'_>,
-        classes: (Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>),
+        classes: (Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>, Py<PyType>),
         headers: Py<PyAny>,
+        format: u32,
         seal: Vec<u8>,
         config: String,
         shared: bool,
@@ -93,10 +96,10 @@ impl Lane {
         if seal.is_empty() || seal.len() > 64 || hops < 1 {
             return Err(PyValueError::new_err("a key of 1 to 64 bytes and at least one hop are needed"));
         }
-        let (output, decision, message, key, quick) = classes;
-        let new = py.get_type::<PyTuple>().getattr("__new__")?.unbind();
-        let classes = Classes { output, decision, message, key, quick, new, headers };
-        Ok(Lane { classes, seal, config, shared, body_bytes, depth, hops, plans: HashMap::new() })
+        let (output, decision, message, key, quick, entry) = classes;
+        let names = NAMES.iter().map(|name| PyString::intern(py, name).unbind()).collect();
+        let classes = Classes { output, decision, message, key, quick, entry, headers, names };
+        Ok(Lane { classes, seal, config, format, shared, body_bytes, depth, hops, plans: HashMap::new() })
     }
 
     /// Decide messages of this type and source by a plan.
@@ -106,91 +109,137 @@ impl Lane {
         Ok(())
     }
 
-    /// Decide a batch: per delivery a (decision, inbox key, content hash, rest of the record), or None.
-    fn judge<'py>(&self, py: Python<'py>, deliveries: &Bound<'py, PyList>, now: &str) -> PyResult<Bound<'py, PyList>> {
-        // Tuples and what is in them stay alive while the list of references to it does.
-        let mut fields: Vec<Vec<Bound<'py, PyAny>>> = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            fields.push(match delivery.cast::<PyTuple>() {
-                Ok(tuple) => tuple.iter().collect(),
-                Err(_) => Vec::new(),
-            });
-        }
-        let batch: Vec<Option<Came>> = fields.iter().map(|each| came(each)).collect();
+    /// Decide a batch of what came for the first time from these queues: per delivery a `Quick`, or None.
+    fn judge<'py>(
+        &self, py: Python<'py>, deliveries: Vec<Bound<'py, PyTuple>>, queues: &Bound<'py, PySet>, now: &str,
+    ) -> PyResult<Bound<'py, PyList>> {
+        // Tuples and what is in them stay alive while this list of references to them does.
+        let batch: Vec<Option<Came>> = deliveries.iter().map(|each| came(each, queues)).collect();
         let setting = decide::Setting { now, config: &self.config, seal: &self.seal, hops: self.hops };
-        let made: Vec<_> = py.detach(|| {
-            batch.iter().map(|each| each.as_ref().and_then(|came| self.decided(came, &setting))).collect()
-        });
         let results = PyList::empty(py);
-        for (each, came) in made.into_iter().zip(&batch) {
-            match (each, came) {
-                (Some((message, made)), Some(came)) => results.append(self.tell(py, message, made, came)?)?,
-                _ => results.append(py.None())?,
+        // A few at a time, so that what is made of them is still in the processor's cache when Python's values are.
+        for few in batch.chunks(AT_ONCE) {
+            let made: Vec<_> = py.detach(|| {
+                few.iter().map(|each| each.as_ref().and_then(|came| self.decided(came, &setting))).collect()
+            });
+            for each in made {
+                match each {
+                    Some((head, made)) => results.append(self.tell(py, &head, made)?)?,
+                    None => results.append(py.None())?,
+                }
             }
+        }
+        Ok(results)
+    }
+
+    /// Complete records: per (quick, delivery, partition, number, arrived) an `Entry`.
+    fn record<'py>(
+        &self, py: Python<'py>, rows: Vec<Bound<'py, PyTuple>>, decided_s: f64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let results = PyList::empty(py);
+        for row in rows {
+            results.append(self.entry(py, &row, decided_s)?)?;
         }
         Ok(results)
     }
 }
 
 impl Lane {
-    fn decided(&self, came: &Came, setting: &decide::Setting) -> Option<(message::Message, decide::Made)> {
+    fn decided<'a>(
+        &'a self, came: &Came<'a>, setting: &decide::Setting,
+    ) -> Option<(message::Head<'a>, decide::Made<'a>)> {
         if came.body.len() > self.body_bytes {
             return None;
         }
         let message = message::read(came.body, self.depth)?;
-        let (type_, source) = (message.text("type")?, message.text("source")?);
-        let usual = came.id.is_none_or(|said| said == message.id())
-            && came.type_.is_none_or(|said| said == type_)
-            && (self.shared || came.user == Some(source))
-            && came.key == message.conversation();
+        let usual = came.id.is_none_or(|said| said == message.head.id)
+            && came.type_.is_none_or(|said| said == message.head.type_)
+            && (self.shared || came.user == Some(message.head.source))
+            && came.key == message.head.conversation;
         if !usual {
             return None;
         }
-        let made = decide::decide(&message, came.body, self.plans.get(type_)?.get(source)?, setting)?;
-        Some((message, made))
+        let plan = self.plans.get(message.head.type_)?.get(message.head.source)?;
+        let mut made = decide::decide(&message, came.body, plan, setting)?;
+        made.record.extend_from_slice(b",\"user_id\":");
+        match came.user {
+            Some(user) => tree::text(&mut made.record, user),
+            None => made.record.extend_from_slice(b"null"),
+        }
+        made.record.push(b'}');
+        Some((message.head, made))
     }
 
     fn tell<'py>(
-        &self, py: Python<'py>, message: message::Message, made: decide::Made, came: &Came,
+        &self, py: Python<'py>, head: &message::Head, made: decide::Made,
     ) -> PyResult<Bound<'py, PyAny>> {
         let classes = &self.classes;
-        let new = classes.new.bind(py);
         let attributes = PyDict::new(py);
-        for (name, value) in &message.attributes {
+        for (at, value) in &head.attributes {
+            let name = classes.names[*at].bind(py);
             match value {
-                Value::String(said) => attributes.set_item(PyString::intern(py, name), said)?,
-                _ => attributes.set_item(PyString::intern(py, name), value.as_i64())?,
+                Attribute::Text(said) => attributes.set_item(name, said)?,
+                Attribute::Int(said) => attributes.set_item(name, said)?,
             }
         }
-        let conversation = PyString::new(py, message.conversation());
+        let conversation = PyString::new(py, head.conversation).into_any();
+        let none = py.None().into_bound(py);
         let mut outs = Vec::with_capacity(made.outs.len());
-        for out in made.outs {
-            let parts = (
-                PyString::intern(py, &out.kind), PyString::intern(py, &out.name), out.id,
-                PyString::intern(py, &out.type_), &conversation, PyBytes::new(py, &out.body), intern!(py, STRUCTURED),
-                classes.headers.bind(py), py.None(),
-            );
-            outs.push(new.call1((classes.output.bind(py), parts))?);
+        let routed = !made.outs.is_empty();
+        for out in &made.outs {
+            outs.push(tuple_of(classes.output.bind(py), [
+                out.target.kind.py.bind(py).clone().into_any(),
+                out.target.name.py.bind(py).clone().into_any(),
+                PyString::new(py, out.id.text()).into_any(),
+                out.target.type_.py.bind(py).clone().into_any(),
+                conversation.clone(),
+                PyBytes::new(py, &out.body).into_any(),
+                intern!(py, STRUCTURED).clone().into_any(),
+                classes.headers.bind(py).clone(),
+                none.clone(),
+            ])?);
         }
-        let told = new.call1((classes.message.bind(py), (attributes, py.None())))?;
-        let decision = (
-            if made.routed { intern!(py, "routed") } else { intern!(py, "filtered") },
-            told, PyString::intern(py, &made.route), PyString::intern(py, &made.place),
-            PyString::intern(py, &made.why), made.reason, py.None(), PyTuple::new(py, made.notes)?,
-            PyTuple::new(py, outs)?, PyTuple::empty(py), intern!(py, ""),
-        );
-        let decision = new.call1((classes.decision.bind(py), decision))?;
-        let key = (PyBytes::new(py, &made.key), PyBytes::new(py, &made.content[..8]));
-        let key = new.call1((classes.key.bind(py), key))?;
-        let mut record = made.record;
-        let tail = record.split_off(record.len() - 1);
-        record.extend_from_slice(b",\"user_id\":");
-        match came.user {
-            Some(user) => json::text(&mut record, user),
-            None => record.extend_from_slice(b"null"),
+        let told = tuple_of(classes.message.bind(py), [attributes.into_any(), none.clone()])?;
+        let empty = intern!(py, "").clone().into_any();
+        let end = if routed { intern!(py, "routed") } else { intern!(py, "filtered") };
+        let notes = PyTuple::new(py, made.notes.iter().map(|note| note.py.bind(py)))?;
+        let decision = tuple_of(classes.decision.bind(py), [
+            end.clone().into_any(),
+            told,
+            made.owner.route.py.bind(py).clone().into_any(),
+            made.owner.place.py.bind(py).clone().into_any(),
+            made.owner.why.py.bind(py).clone().into_any(),
+            made.reason.map_or_else(|| empty.clone(), |reason| reason.py.bind(py).clone().into_any()),
+            none,
+            notes.into_any(),
+            PyTuple::new(py, outs)?.into_any(),
+            PyTuple::empty(py).into_any(),
+            empty,
+        ])?;
+        let key = [PyBytes::new(py, &made.key).into_any(), PyBytes::new(py, &made.content[..8]).into_any()];
+        let key = tuple_of(classes.key.bind(py), key)?;
+        tuple_of(classes.quick.bind(py), [decision, key, PyBytes::new(py, &made.record).into_any()])
+    }
+
+    fn entry<'py>(&self, py: Python<'py>, row: &Bound<'py, PyTuple>, decided_s: f64) -> PyResult<Bound<'py, PyAny>> {
+        let item = |at: usize| row.get_borrowed_item(at);
+        let (quick, delivery) = (row.get_item(0)?.cast_into::<PyTuple>()?, row.get_item(1)?.cast_into::<PyTuple>()?);
+        let odd = || PyTypeError::new_err("a row is (quick, delivery, partition, number, arrived)");
+        let (partition, seq, arrived_s): (u64, u64, f64) = (item(2)?.extract()?, item(3)?.extract()?, item(4)?.extract()?);
+        let tail = bytes_at(&quick, 2).ok_or_else(odd)?;
+        let mut record = Vec::with_capacity(tail.len() + 160);
+        record.extend_from_slice(format!("{{\"v\":{},\"partition\":{partition},\"seq\":{seq}", self.format).as_bytes());
+        for (name, seconds) in [("received_s", arrived_s), ("decided_s", decided_s)] {
+            record.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            tree::write(&mut record, &tree::Tree::Float(seconds));
         }
-        record.extend_from_slice(&tail);
-        new.call1((classes.quick.bind(py), (decision, key, PyBytes::new(py, &record))))
+        record.extend_from_slice(b",\"queue\":");
+        tree::text(&mut record, texts_at(&delivery, 7).flatten().ok_or_else(odd)?);
+        record.extend_from_slice(tail);
+        let (decision, key) = (quick.get_item(0)?, quick.get_item(1)?);
+        let outputs = decision.cast::<PyTuple>()?.get_item(8)?;
+        let line = PyBytes::new(py, &record).into_any();
+        tuple_of(self.classes.entry.bind(py), [row.get_item(3)?, key, line, delivery.get_item(0)?, outputs])
     }
 }
 

@@ -1,62 +1,90 @@
 //! A usual message: a structured CloudEvent with nothing about it that Python would look at closely.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
-/// Attributes that may be any text. All others but `time` and `hopsleft` are left to Python.
-const FREE: [&str; 10] = [
+use crate::tree::{Tree, parse};
+
+/// Attributes that a usual message may have; all but the last three are any text.
+pub const NAMES: [&str; 13] = [
     "specversion", "id", "source", "type", "conversationid", "correlationid", "causationid", "traceparent",
-    "tracestate", "subject",
+    "tracestate", "subject", "datacontenttype", "time", "hopsleft",
 ];
+const FREE: usize = 10;
 const MOST_TEXT: usize = 1024;
 const SHORT_ID: usize = 63;
 
-pub struct Message {
-    pub attributes: Map<String, Value>,
-    pub data: Value,
+#[derive(Clone, Copy)]
+pub enum Attribute<'a> {
+    Text(&'a str),
+    Int(i64),
 }
 
-impl Message {
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.attributes.get(name).and_then(Value::as_str)
-    }
+pub struct Message<'a> {
+    pub head: Head<'a>,
+    pub data: Tree<'a>,
+}
 
-    pub fn id(&self) -> &str {
-        self.text("id").unwrap_or_default()
-    }
+pub struct Head<'a> {
+    pub id: &'a str,
+    pub source: &'a str,
+    pub type_: &'a str,
+    pub conversation: &'a str,
+    pub hops: Option<i64>,
+    /// In their order, each with its place among the names.
+    pub attributes: Vec<(usize, Attribute<'a>)>,
+}
 
-    pub fn conversation(&self) -> &str {
-        self.text("conversationid").unwrap_or_else(|| self.id())
-    }
-
-    pub fn hops(&self) -> Option<i64> {
-        self.attributes.get("hopsleft").and_then(Value::as_i64)
+impl<'a> Head<'a> {
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        text(&self.attributes, name)
     }
 }
 
-pub fn read(body: &[u8], depth: usize) -> Option<Message> {
-    let Value::Object(mut attributes) = crate::json::parse(body, depth)? else { return None };
-    let data = attributes.shift_remove("data").unwrap_or(Value::Null);
+fn text<'a>(attributes: &[(usize, Attribute<'a>)], name: &str) -> Option<&'a str> {
+    attributes.iter().find(|(at, _)| NAMES[*at] == name).and_then(|(_, said)| match said {
+        Attribute::Text(said) => Some(*said),
+        Attribute::Int(_) => None,
+    })
+}
+
+pub fn read(body: &[u8], depth: usize) -> Option<Message<'_>> {
+    let Tree::Object(members) = parse(body, depth)? else { return None };
+    let mut data = Tree::Null;
+    let mut hops = None;
     let mut length = 0;
-    for (name, value) in &attributes {
-        match (name.as_str(), value) {
-            ("hopsleft", Value::Number(number)) => {
-                number.as_i64().filter(|hops| *hops >= 1)?;
-            }
-            ("datacontenttype", Value::String(said)) if said == "application/json" => (),
-            ("time", Value::String(said)) if is_time(said.as_bytes()) => (),
-            (_, Value::String(said)) if FREE.contains(&name.as_str()) && printable(said) => length += said.len(),
-            _ => return None,
+    let mut attributes = Vec::with_capacity(members.len());
+    for (name, value) in members {
+        if name == "data" {
+            data = value;
+            continue;
         }
+        let at = NAMES.iter().position(|each| *each == name)?;
+        let said = match (NAMES[at], value) {
+            ("hopsleft", Tree::Int(left)) if left >= 1 => {
+                hops = Some(left);
+                Attribute::Int(left)
+            }
+            ("datacontenttype", Tree::Text(Cow::Borrowed(said))) if said == "application/json" => Attribute::Text(said),
+            ("time", Tree::Text(Cow::Borrowed(said))) if is_time(said.as_bytes()) => Attribute::Text(said),
+            (_, Tree::Text(Cow::Borrowed(said))) if at < FREE && printable(said) => {
+                length += said.len();
+                Attribute::Text(said)
+            }
+            _ => return None,
+        };
+        attributes.push((at, said));
     }
-    let message = Message { attributes, data };
+    let of = |name: &str| text(&attributes, name);
+    let (id, source, type_) = (of("id")?, of("source")?, of("type")?);
+    let conversation = of("conversationid").unwrap_or(id);
     let short = |text: &str| !text.is_empty() && text.len() <= SHORT_ID;
     let usual = length <= MOST_TEXT
-        && message.text("specversion")? == "1.0"
-        && short(message.text("id")?)
-        && short(message.conversation())
-        && !message.text("source")?.is_empty()
-        && is_type(message.text("type")?.as_bytes());
-    usual.then_some(message)
+        && of("specversion")? == "1.0"
+        && short(id)
+        && short(conversation)
+        && !source.is_empty()
+        && is_type(type_.as_bytes());
+    usual.then_some(Message { head: Head { id, source, type_, conversation, hops, attributes }, data })
 }
 
 fn printable(text: &str) -> bool {

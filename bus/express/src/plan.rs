@@ -1,10 +1,35 @@
 //! What Python says of one (type, source): the routes that may own it, as data. See `bus/core/express.py`.
 
-use serde::Deserialize;
-use serde_json::Value;
 use std::collections::HashMap;
 
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::tree::{Borrowed, Tree, text};
+
+/// A text that is the same for many messages: as it is, as JSON, and as Python has it.
+pub struct Name {
+    pub text: String,
+    pub json: Vec<u8>,
+    pub py: Py<PyString>,
+}
+
+impl Name {
+    pub fn new(said: &str) -> Self {
+        let mut json = Vec::new();
+        text(&mut json, said);
+        Name { text: said.to_owned(), json, py: Python::attach(|py| PyString::intern(py, said).unbind()) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Name::new(&String::deserialize(from)?))
+    }
+}
 
 #[derive(Deserialize)]
 pub struct Schema {
@@ -17,17 +42,17 @@ pub struct Plan {
     pub contract: Option<Schema>,
     pub owners: Vec<Owner>,
     #[serde(skip)]
-    pub kept: Option<Validator>,
+    pub kept: Option<Validator<Borrowed>>,
 }
 
 #[derive(Deserialize)]
 pub struct Owner {
     pub when: Option<Form>,
-    pub passed: String,
-    pub route: String,
-    pub place: String,
-    pub why: String,
-    pub config: Value,
+    pub passed: Name,
+    pub route: Name,
+    pub place: Name,
+    pub why: Name,
+    pub config: Tree<'static>,
     pub steps: Vec<Step>,
     pub to: Vec<Target>,
 }
@@ -35,7 +60,7 @@ pub struct Owner {
 #[derive(Deserialize)]
 pub struct Step {
     pub when: Option<Form>,
-    pub skipped: String,
+    pub skipped: Name,
     #[serde(flatten)]
     pub kind: Kind,
 }
@@ -43,28 +68,36 @@ pub struct Step {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
-    Filter { condition: Form, reason: String },
-    Translate { data: Form },
+    Filter { condition: Form, reason: Name },
+    Translate {
+        data: Form,
+        #[serde(default = "translate")]
+        note: Name,
+    },
+}
+
+fn translate() -> Name {
+    Name::new("translate")
 }
 
 #[derive(Deserialize)]
 pub struct Target {
-    pub kind: String,
-    pub name: String,
+    pub kind: Name,
+    pub name: Name,
     #[serde(rename = "type")]
-    pub type_: String,
+    pub type_: Name,
     pub data: Option<Form>,
     pub contract: Option<Schema>,
     pub sealed: bool,
-    pub note: String,
+    pub note: Name,
     #[serde(skip)]
-    pub kept: Option<Validator>,
+    pub kept: Option<Validator<Borrowed>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    Const(Value),
+    Const(Tree<'static>),
     Path(Vec<String>),
     Has(Vec<String>, String),
     Object(Vec<(String, Form)>),
@@ -85,10 +118,10 @@ impl Retrieve for Files {
 }
 
 /// With the settings of `bus/config/contracts.py`.
-fn compile(schema: Option<&Schema>) -> Result<Option<Validator>, String> {
+fn compile(schema: Option<&Schema>) -> Result<Option<Validator<Borrowed>>, String> {
     let Some(schema) = schema else { return Ok(None) };
     let root = schema.files.get(&schema.uri).ok_or("no schema")?;
-    jsonschema::options()
+    jsonschema::options_for::<Borrowed>()
         .with_base_uri(schema.uri.clone())
         .with_retriever(Files(schema.files.clone()))
         .should_validate_formats(true)
