@@ -5,7 +5,6 @@ The engine is optional (`bus/express`); without it everything is decided by `bus
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -20,6 +19,7 @@ from bus.core.message import Message
 from bus.core.outputs import NO_HEADERS
 from bus.core.table import RouteTable
 from bus.ports import Entry, InboxKey, Received
+from bus.shell.engine import ENGINE
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +79,4 @@ class Express:
 
 def express_lane(table: RouteTable, facts: Facts) -> Express | None:
     """The lane, or None where its engine is not installed."""
-    try:
-        module = importlib.import_module("agentbus_express")
-    except ImportError:
-        return None
-    return Express(table, facts, module)
+    return None if ENGINE is None else Express(table, facts, ENGINE)

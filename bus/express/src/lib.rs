@@ -5,8 +5,10 @@
 
 mod decide;
 mod forms;
+mod frames;
 mod message;
 mod plan;
+mod segment;
 mod tree;
 mod tuples;
 
@@ -18,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PySet, PyString, PyTuple, PyType};
 
 use crate::message::{Attribute, NAMES};
-use crate::tuples::{bytes_at, tuple_of, texts_at};
+use crate::tuples::{bytes_at, item_at, text_at, texts_at, tuple_of};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -61,11 +63,11 @@ struct Came<'a> {
 }
 
 /// A first delivery from one of these queues, with the types that Python promises; else it is not usual.
-fn came<'a>(delivery: &'a Bound<'_, PyTuple>, queues: &Bound<'_, PySet>) -> Option<Came<'a>> {
-    if texts_at(delivery, 1)?? != STRUCTURED || delivery.get_borrowed_item(8).ok()?.is_truthy().ok()? {
+fn came<'a>(delivery: Borrowed<'a, '_, PyTuple>, queues: &Bound<'_, PySet>) -> Option<Came<'a>> {
+    if text_at(delivery, 1)? != STRUCTURED || item_at(delivery, 8)?.is_truthy().ok()? {
         return None;
     }
-    if !queues.contains(delivery.get_borrowed_item(7).ok()?).ok()? {
+    if !queues.contains(item_at(delivery, 7)?).ok()? {
         return None;
     }
     Some(Came {
@@ -73,7 +75,7 @@ fn came<'a>(delivery: &'a Bound<'_, PyTuple>, queues: &Bound<'_, PySet>) -> Opti
         user: texts_at(delivery, 3)?,
         id: texts_at(delivery, 4)?,
         type_: texts_at(delivery, 5)?,
-        key: texts_at(delivery, 6)??,
+        key: text_at(delivery, 6)?,
     })
 }
 
@@ -114,7 +116,7 @@ impl Lane {
         &self, py: Python<'py>, deliveries: Vec<Bound<'py, PyTuple>>, queues: &Bound<'py, PySet>, now: &str,
     ) -> PyResult<Bound<'py, PyList>> {
         // Tuples and what is in them stay alive while this list of references to them does.
-        let batch: Vec<Option<Came>> = deliveries.iter().map(|each| came(each, queues)).collect();
+        let batch: Vec<Option<Came>> = deliveries.iter().map(|each| came(each.as_borrowed(), queues)).collect();
         let setting = decide::Setting { now, config: &self.config, seal: &self.seal, hops: self.hops };
         let results = PyList::empty(py);
         // A few at a time, so that what is made of them is still in the processor's cache when Python's values are.
@@ -226,7 +228,7 @@ impl Lane {
         let (quick, delivery) = (row.get_item(0)?.cast_into::<PyTuple>()?, row.get_item(1)?.cast_into::<PyTuple>()?);
         let odd = || PyTypeError::new_err("a row is (quick, delivery, partition, number, arrived)");
         let (partition, seq, arrived_s): (u64, u64, f64) = (item(2)?.extract()?, item(3)?.extract()?, item(4)?.extract()?);
-        let tail = bytes_at(&quick, 2).ok_or_else(odd)?;
+        let tail = bytes_at(quick.as_borrowed(), 2).ok_or_else(odd)?;
         let mut record = Vec::with_capacity(tail.len() + 160);
         record.extend_from_slice(format!("{{\"v\":{},\"partition\":{partition},\"seq\":{seq}", self.format).as_bytes());
         for (name, seconds) in [("received_s", arrived_s), ("decided_s", decided_s)] {
@@ -234,7 +236,7 @@ impl Lane {
             tree::write(&mut record, &tree::Tree::Float(seconds));
         }
         record.extend_from_slice(b",\"queue\":");
-        tree::text(&mut record, texts_at(&delivery, 7).flatten().ok_or_else(odd)?);
+        tree::text(&mut record, text_at(delivery.as_borrowed(), 7).ok_or_else(odd)?);
         record.extend_from_slice(tail);
         let (decision, key) = (quick.get_item(0)?, quick.get_item(1)?);
         let outputs = decision.cast::<PyTuple>()?.get_item(8)?;
@@ -245,5 +247,7 @@ impl Lane {
 
 #[pymodule]
 fn agentbus_express(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(segment::segments, module)?)?;
+    module.add_class::<frames::Frames>()?;
     module.add_class::<Lane>()
 }

@@ -25,11 +25,18 @@ pub fn tuple_of<'py, const N: usize>(
     }
 }
 
+/// What stands at a place, for as long as the tuple lives: tuples are immutable.
+pub fn item_at<'a, 'py>(tuple: Borrowed<'a, 'py, PyTuple>, at: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+    if at >= tuple.len() {
+        return None;
+    }
+    // SAFETY: the place exists, and what the tuple holds lives as long as it does.
+    unsafe { Some(Borrowed::from_ptr(tuple.py(), ffi::PyTuple_GetItem(tuple.as_ptr(), at as ffi::Py_ssize_t))) }
+}
+
 /// The text at a place: None when something else stands there, Some(None) for Python's None.
-///
-/// What is borrowed lives as long as the tuple, which is immutable.
-pub fn texts_at<'a>(tuple: &'a Bound<'_, PyTuple>, at: usize) -> Option<Option<&'a str>> {
-    let item = tuple.get_borrowed_item(at).ok()?;
+pub fn texts_at<'a>(tuple: Borrowed<'a, '_, PyTuple>, at: usize) -> Option<Option<&'a str>> {
+    let item = item_at(tuple, at)?;
     if item.is_none() {
         return Some(None);
     }
@@ -39,11 +46,22 @@ pub fn texts_at<'a>(tuple: &'a Bound<'_, PyTuple>, at: usize) -> Option<Option<&
     Some(Some(unsafe { std::mem::transmute::<&str, &'a str>(text) }))
 }
 
-/// The bytes at a place, borrowed likewise.
-pub fn bytes_at<'a>(tuple: &'a Bound<'_, PyTuple>, at: usize) -> Option<&'a [u8]> {
-    let item = tuple.get_borrowed_item(at).ok()?;
+pub fn text_at<'a>(tuple: Borrowed<'a, '_, PyTuple>, at: usize) -> Option<&'a str> {
+    texts_at(tuple, at).flatten()
+}
+
+pub fn bytes_at<'a>(tuple: Borrowed<'a, '_, PyTuple>, at: usize) -> Option<&'a [u8]> {
+    let item = item_at(tuple, at)?;
     let bytes = item.cast::<PyBytes>().ok()?;
     let bytes = bytes.as_bytes();
-    // SAFETY: as above.
+    // SAFETY: the bytes lie in an object that the tuple holds.
     Some(unsafe { std::mem::transmute::<&[u8], &'a [u8]>(bytes) })
+}
+
+pub fn tuple_at<'a, 'py>(tuple: Borrowed<'a, 'py, PyTuple>, at: usize) -> Option<Borrowed<'a, 'py, PyTuple>> {
+    item_at(tuple, at)?.cast::<PyTuple>().ok()
+}
+
+pub fn number_at(tuple: Borrowed<'_, '_, PyTuple>, at: usize) -> Option<u64> {
+    item_at(tuple, at)?.extract().ok()
 }

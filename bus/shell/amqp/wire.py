@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from bus.core.actions import Delivery
 from bus.core.errors import BusError
 from bus.shell.amqp.table import LazyHeaders, Malformed, decode_table
+from bus.shell.engine import ENGINE
 
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT, FRAME_END = 1, 2, 3, 8, 0xCE
 FRAME_OVERHEAD = 8  # type, channel, size, end octet
@@ -115,6 +116,7 @@ class Scanner:
         self._rest = b""
         self._content: _Content | None = None
         self._queues: dict[bytes, str] = {}
+        self._frames = None if ENGINE is None else ENGINE.Frames(Delivery, LazyHeaders, NO_HEADERS, channel, frame_max)
 
     def name_consumer(self, consumer_tag: str, queue: str) -> None:
         """Say which queue the deliveries with this consumer tag are from."""
@@ -154,8 +156,8 @@ class Scanner:
             if channel != hot or kind == FRAME_HEARTBEAT:
                 foreign.append(buffer[at : stop + 1])
             elif kind == FRAME_METHOD:
-                whole = 0 if content is not None else self._whole_delivery(buffer, start, stop, end, deliveries)
-                if whole:
+                whole = at if content is not None else self._whole(buffer, at, start, stop, end, deliveries)
+                if whole > at:
                     at = whole
                     continue
                 content = self._method(buffer, at, start, stop, content, signals, foreign)
@@ -172,6 +174,15 @@ class Scanner:
             at = stop + 1
         self._rest, self._content = buffer[at:], content
         return Scan(deliveries, signals, b"".join(foreign))
+
+    def _whole(
+        self, buffer: bytes, at: int, start: int, stop: int, end: int, deliveries: list[tuple[int, Delivery]]
+    ) -> int:
+        """Read what is whole and usual from `at` on: one, or with the engine as many as there are."""
+        if self._frames is None:
+            return self._whole_delivery(buffer, start, stop, end, deliveries)
+        ends: int = self._frames.take(buffer, at, self._queues, deliveries)
+        return ends
 
     def _whole_delivery(
         self, buffer: bytes, at: int, stop: int, end: int, deliveries: list[tuple[int, Delivery]]
