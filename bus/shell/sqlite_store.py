@@ -1,7 +1,7 @@
 """The embedded store: one SQLite file, one writing process, one transaction a batch.
 
-Theory of operation. The log is `segment`, one blob per partition and commit, insert-only. `inbox` holds the
-identities of the newest inputs, keyed by bucket so that an insert touches recently used pages only. `partition` holds
+Theory of operation. The log is `segment`, one blob per partition and commit, insert-only. `runs` holds the
+identities of the newest inputs, one blob per partition, commit and bucket. `partition` holds
 each owner's epoch, the next number and the watermark `done`; everything above `done` is replayed by the next claim.
 `held` and `exceptions` are small. The file is in WAL mode with `synchronous=FULL`: COMMIT returns after the
 write-ahead log is on disk.
@@ -28,6 +28,8 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from json import dumps
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,9 +46,11 @@ from bus.shell.store_rules import (
     advance,
     bucket_id,
     bucket_in,
+    bucket_of,
     entries_of,
     fenced,
     moves_of,
+    partition_in,
     segments_of,
     unfinished,
 )
@@ -59,16 +63,34 @@ WAL_BYTES = (
 PAGE_BYTES = 16 << 10  # a third cheaper per message than 4 KiB: a batch's blob is fewer frames, a bucket 4 pages
 CACHE_KIB = 16 << 10  # holds the open inbox buckets of all partitions and one large batch
 
-_Run: TypeAlias = tuple[int, int, int, bytes]
-"""Identities with consecutive numbers: how many, the first number, the partition's first bucket, and the identities,
-each 16 bytes of key and 8 of content."""
+_Run: TypeAlias = tuple[int, int, bytes]
+"""A row of `runs`: bucket, the first number, and the identities of that one and those that follow."""
 
-# A row each through `executemany` costs twice as much, and gives up the interpreter's lock at every row.
-_INSERT_KEYS = f"""
-WITH RECURSIVE run(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM run WHERE i + 1 < ?1)
-INSERT INTO inbox
-SELECT ?3 + (?2 + i) / {BUCKET_ENTRIES}, substr(?4, i * 24 + 1, 16), ?2 + i, substr(?4, i * 24 + 17, 8) FROM run
+
+@dataclass(slots=True)
+class _Bucket:
+    """The keys of a bucket, and those that a commit adds to them."""
+
+    bucket: int
+    known: set[bytes]
+    added: set[bytes] = field(default_factory=set)
+
+
+_KEY, _IDENTITY = 16, 24  # bytes of a key, and of a key with its content
+
+# One statement for all partitions of a commit: each gives up the interpreter's lock, and has to get it back.
+_FENCE = "SELECT partition, epoch, next, done FROM partition WHERE partition IN (SELECT value FROM json_each(?))"
+_ADVANCE = """
+UPDATE partition SET next = new.value ->> 1, done = new.value ->> 2
+FROM json_each(?) AS new WHERE partition.partition = new.value ->> 0
 """
+_INSERT_SEGMENTS = """
+INSERT INTO segment(partition, first_seq, count, blob)
+SELECT value ->> 0, value ->> 1, value ->> 2, substr(?1, value ->> 3, value ->> 4) FROM json_each(?2)
+"""
+_INSERT_RUNS = (
+    "INSERT INTO runs SELECT value ->> 0, value ->> 1, substr(?1, value ->> 2, value ->> 3) FROM json_each(?2)"
+)
 
 _HARMLESS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG}
 """What SQLite reports before it has tried to make anything durable; a roll-back leaves the store as it was."""
@@ -92,6 +114,7 @@ class SqliteStore:
         self._room = 0  # bytes of a commit that found the disk full
         self._refusal = ""
         self._epochs: dict[int, int] = {}
+        self._newest: dict[int, _Bucket] = {}  # by partition
         self._busy = threading.Lock()
         self._tidier = ThreadPoolExecutor(1, "store-checkpoint")
         try:
@@ -174,6 +197,7 @@ class SqliteStore:
                 rows.append(db.execute("SELECT * FROM partition WHERE partition = ?", (partition,)).fetchone())
             claims = [_claim(db, partition, next_seq, done) for partition, _, next_seq, done in rows]
         self._epochs = {partition: epoch for partition, epoch, _, _ in rows}
+        self._newest.clear()
         return claims
 
     def commit(self, batch: Commit) -> None:
@@ -184,35 +208,46 @@ class SqliteStore:
             StoreFailed: nothing of the batch may be published.
         """
         segments, moves = segments_of(batch), moves_of(batch)
-        keys = [run for partition, entries in batch.entries.items() for run in _key_runs(partition, entries)]
+        runs = [run for partition, entries in batch.entries.items() for run in _key_runs(partition, entries)]
         try:
             with self._transaction() as db:
-                for move in moves:
-                    self._move(db, move)
-                _insert_log(db, segments, keys)
+                self._move(db, moves)
+                buckets = self._unique(db, runs)
+                _insert_log(db, segments, runs)
                 _insert_waiting(db, batch)
                 _write_states(db, batch)
         except StoreDown:
             self._room = max(PAGE_BYTES, sum([len(each.blob) for each in segments]))
             raise
-        self._note_written(segments, sum([run[0] for run in keys]))
+        for each in buckets:
+            each.known |= each.added
+            self._newest[partition_in(each.bucket)] = each
+        self._note_written(segments, runs)
 
     def keys(self, newest: int, partitions: Collection[int] | None = None) -> Iterable[tuple[int, int, bytes]]:
         """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
         for partition in self._partitions() if partitions is None else sorted(partitions):
             start, surplus = self._window(partition, newest)
             stop = bucket_id(partition + 1, 0)
-            buckets = self._read("SELECT DISTINCT bucket FROM inbox WHERE bucket >= ? AND bucket < ?", (start, stop))
+            buckets = self._read("SELECT DISTINCT bucket FROM runs WHERE bucket >= ? AND bucket < ?", (start, stop))
             for (bucket,) in buckets:
-                for (key,) in self._read("SELECT key FROM inbox WHERE bucket = ? ORDER BY seq", (bucket,))[surplus:]:
-                    yield partition, bucket_in(bucket), key
+                identities = b"".join(keys for _, keys in self._runs(bucket))
+                for at in range(surplus * _IDENTITY, len(identities), _IDENTITY):
+                    yield partition, bucket_in(bucket), identities[at : at + _KEY]
                 surplus = 0
 
     def seen(self, partition: int, bucket: int, key: bytes) -> tuple[int, bytes] | None:
         """Return (seq, content) of an inbox key, or None."""
-        where = (bucket_id(partition, bucket), key)
-        rows = self._read("SELECT seq, content FROM inbox WHERE bucket = ? AND key = ?", where)
-        return rows[0] if rows else None
+        for first, keys in self._runs(bucket_id(partition, bucket)):
+            at = keys.find(key)
+            while at >= 0 and at % _IDENTITY:
+                at = keys.find(key, at + 1)
+            if at >= 0:
+                return first + at // _IDENTITY, keys[at + _KEY : at + _IDENTITY]
+        return None
+
+    def _runs(self, bucket: int) -> Sequence[tuple[int, bytes]]:
+        return self._read("SELECT first, keys FROM runs WHERE bucket = ? ORDER BY first", (bucket,))
 
     def entry(self, partition: int, seq: int) -> Entry:
         """Read one entry back.
@@ -275,7 +310,10 @@ class SqliteStore:
             first = bucket_id(partition, 0)
             with self._transaction() as db:
                 self._fence(db, partition)
-                dropped += db.execute("DELETE FROM inbox WHERE bucket >= ? AND bucket < ?", (first, start)).rowcount
+                gone = "FROM runs WHERE bucket >= ? AND bucket < ?"
+                bytes_ = db.execute(f"SELECT coalesce(sum(length(keys)), 0) {gone}", (first, start)).fetchone()[0]
+                db.execute(f"DELETE {gone}", (first, start))
+                dropped += bytes_ // _IDENTITY
         return dropped
 
     def close(self) -> None:
@@ -304,7 +342,8 @@ class SqliteStore:
         """Find the newest keys: the bucket where they begin, and how many older ones stand there before them."""
         start = stop = bucket_id(partition + 1, 0)
         counts = self._read(
-            "SELECT bucket, count(*) FROM inbox WHERE bucket >= ? AND bucket < ? GROUP BY bucket ORDER BY bucket DESC",
+            f"SELECT bucket, sum(length(keys)) / {_IDENTITY} FROM runs WHERE bucket >= ? AND bucket < ?"
+            " GROUP BY bucket ORDER BY bucket DESC",
             (bucket_id(partition, 0), stop),
         )
         found = 0
@@ -314,9 +353,45 @@ class SqliteStore:
             start, found = bucket, found + count
         return start, max(found - newest, 0)
 
-    def _move(self, db: sqlite3.Connection, move: Move) -> None:
-        next_seq, done = advance(move, *self._fence(db, move.partition))
-        db.execute("UPDATE partition SET next = ?, done = ? WHERE partition = ?", (next_seq, done, move.partition))
+    def _move(self, db: sqlite3.Connection, moves: Sequence[Move]) -> None:
+        """Fence and advance the partitions; the transaction's lock keeps their epochs as they are read here."""
+        rows = db.execute(_FENCE, (dumps([move.partition for move in moves]),)).fetchall()
+        found = {partition: (next_seq, done) for partition, epoch, next_seq, done in rows if self._is(partition, epoch)}
+        made = []
+        for move in moves:
+            if move.partition not in found:
+                raise fenced(move.partition)
+            made.append((move.partition, *advance(move, *found[move.partition])))
+        db.execute(_ADVANCE, (dumps(made),))
+
+    def _unique(self, db: sqlite3.Connection, runs: Sequence[_Run]) -> list[_Bucket]:
+        """See that no key is in its bucket already; returns the buckets that become the newest of their partitions."""
+        buckets: dict[int, _Bucket] = {}
+        for bucket, first, identities in runs:
+            keys = {identities[at : at + _KEY] for at in range(0, len(identities), _IDENTITY)}
+            its = buckets.get(bucket) or self._bucket(db, bucket)
+            twice = len(keys) * _IDENTITY != len(identities)
+            if twice or not its.known.isdisjoint(keys) or not its.added.isdisjoint(keys):
+                partition = partition_in(bucket)
+                raise StoreFailed(
+                    f"{self._path}: one of the identities from entry {first} of partition {partition} on is recorded "
+                    "already; nothing was written"
+                )
+            its.added.update(keys)
+            buckets[bucket] = its
+        return list(buckets.values())
+
+    def _bucket(self, db: sqlite3.Connection, bucket: int) -> _Bucket:
+        newest = self._newest.get(partition_in(bucket))
+        if newest is not None and newest.bucket == bucket:
+            newest.added = set()
+            return newest
+        rows = db.execute("SELECT keys FROM runs WHERE bucket = ?", (bucket,))
+        known = {kept[at : at + _KEY] for (kept,) in rows for at in range(0, len(kept), _IDENTITY)}
+        return _Bucket(bucket, known)
+
+    def _is(self, partition: int, epoch: int) -> bool:
+        return self._epochs.get(partition) == epoch
 
     def _fence(self, db: sqlite3.Connection, partition: int) -> tuple[int, int]:
         """Return the partition's (next, done); the transaction's lock keeps its epoch as it is read here."""
@@ -369,10 +444,9 @@ class SqliteStore:
         self._refusal = f"{self._path} failed: {error} ({name}); look after the disk, then start the bus again"
         return StoreFailed(self._refusal)
 
-    def _note_written(self, segments: Sequence[Segment], keys: int) -> None:
-        """Ask for a checkpoint when about `wal_bytes` were written: blobs, and the pages of rows and keys."""
-        pages = 3 + min(keys, 4)
-        self._written += sum([len(each.blob) for each in segments]) + pages * PAGE_BYTES
+    def _note_written(self, segments: Sequence[Segment], runs: Sequence[_Run]) -> None:
+        """Ask for a checkpoint when about `wal_bytes` were written: blobs, and the pages of rows and identities."""
+        self._written += sum([len(each.blob) for each in segments]) + (3 + len(runs)) * PAGE_BYTES
         if self._written >= self._wal_bytes:
             self._written = 0
             self._tidier.submit(self._checkpoint)
@@ -418,29 +492,35 @@ def _claim(db: sqlite3.Connection, partition: int, next_seq: int, done: int) -> 
 
 
 def _key_runs(partition: int, entries: Sequence[Entry]) -> Iterator[_Run]:
-    """Cut entries at those without an identity: a run's numbers follow from its first."""
+    """Cut entries where a bucket ends, and at those without an identity."""
     run: list[bytes] = []
     first = 0
     for entry in entries:
-        if entry.inbox is None:
-            if run:
-                yield len(run), first, bucket_id(partition, 0), b"".join(run)
-                run = []
-            continue
-        if not run:
-            first = entry.seq
-        run.append(b"".join(entry.inbox))
+        seq, inbox = entry.seq, entry.inbox
+        if run and (inbox is None or seq % BUCKET_ENTRIES == 0):
+            yield bucket_id(partition, bucket_of(first)), first, b"".join(run)
+            run = []
+        if inbox is not None:
+            if not run:
+                first = seq
+            run += inbox
     if run:
-        yield len(run), first, bucket_id(partition, 0), b"".join(run)
+        yield bucket_id(partition, bucket_of(first)), first, b"".join(run)
 
 
-def _insert_log(db: sqlite3.Connection, segments: Sequence[Segment], keys: Sequence[_Run]) -> None:
-    db.executemany(
-        "INSERT INTO segment(partition, first_seq, count, blob) VALUES (?, ?, ?, ?)",
-        [(each.partition, each.first_seq, each.count, each.blob) for each in segments],
-    )
-    for run in keys:
-        db.execute(_INSERT_KEYS, run)
+def _insert_log(db: sqlite3.Connection, segments: Sequence[Segment], runs: Sequence[_Run]) -> None:
+    if not segments:
+        return
+    rows, at = [], 1
+    for each in segments:
+        rows.append((each.partition, each.first_seq, each.count, at, len(each.blob)))
+        at += len(each.blob)
+    db.execute(_INSERT_SEGMENTS, (b"".join([each.blob for each in segments]), dumps(rows)))
+    places, at = [], 1
+    for bucket, first, keys in runs:
+        places.append((bucket, first, at, len(keys)))
+        at += len(keys)
+    db.execute(_INSERT_RUNS, (b"".join([keys for _, _, keys in runs]), dumps(places)))
 
 
 def _write_states(db: sqlite3.Connection, batch: Commit) -> None:

@@ -37,6 +37,11 @@ def bucket_in(bucket_id: int) -> int:
     return bucket_id & ((1 << _PARTITION_BITS) - 1)
 
 
+def partition_in(bucket_id: int) -> int:
+    """Return the partition of a bucket."""
+    return bucket_id >> _PARTITION_BITS
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One row of the log."""

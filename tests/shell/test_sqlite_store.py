@@ -161,9 +161,16 @@ def test_files_that_are_no_store_are_left_alone(path: Path) -> None:
         SqliteStore(path / "below" / "bus.db")
 
 
-def test_runs_that_an_earlier_format_holds_are_known_by_their_configuration(path: Path) -> None:
+def test_what_an_earlier_format_holds_is_kept(path: Path) -> None:
+    """Runs are known by their configuration, and identities are where they were."""
     SqliteStore(path).close()
+    identity = bytes(range(8)) + b"\xff\x00\xe2\x28" * 2, b"\x00\xc3'--\x80\x00\x01"
     with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE runs")
+        db.execute("CREATE TABLE inbox(bucket, key, seq, content, PRIMARY KEY(bucket, key)) WITHOUT ROWID")
+        db.executemany("INSERT INTO inbox VALUES ((3 << 40) + 1, ?, ?, ?)", [(identity[0], 1025, identity[1]), (
+            b"k" * 16, 1024, b"c" * 8)])  # fmt: skip
+        db.execute("INSERT INTO partition VALUES (3, 1, 1026, 1025)")
         db.execute("DROP TABLE config")
         db.execute("ALTER TABLE state DROP COLUMN version")
         db.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
@@ -172,6 +179,9 @@ def test_runs_that_an_earlier_format_holds_are_known_by_their_configuration(path
         db.commit()
     store = SqliteStore(path)
     assert list(store.versions()) == ["c0ffee"]
+    assert store.seen(3, 1, identity[0]) == (1025, identity[1])
+    store.claim(4)
+    assert list(store.keys(10)) == [(3, 1, b"k" * 16), (3, 1, identity[0])]
     store.close()
 
 

@@ -25,7 +25,7 @@ use crate::tuples::{bytes_at, item_at, text_at, texts_at, tuple_of};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 4096;
 const STRUCTURED: &str = "application/cloudevents+json";
 
 /// The Python classes of what it returns, all named tuples.
@@ -121,11 +121,8 @@ impl Lane {
         let results = PyList::empty(py);
         // A few at a time, so that what is made of them is still in the processor's cache when Python's values are.
         for few in batch.chunks(AT_ONCE) {
-            let made: Vec<_> = py.detach(|| {
-                few.iter().map(|each| each.as_ref().and_then(|came| self.decided(came, &setting))).collect()
-            });
-            for each in made {
-                match each {
+            for each in few {
+                match each.as_ref().and_then(|came| self.decided(came, &setting)) {
                     Some((head, made)) => results.append(self.tell(py, &head, made)?)?,
                     None => results.append(py.None())?,
                 }
