@@ -92,12 +92,30 @@ class HotConnection(select_connection.SelectConnection):  # type: ignore[misc] #
 
     def emit(self, pieces: list[bytes]) -> None:
         """Send frames that are encoded already, in few writes."""
-        data = b"".join(pieces)
+        data = self._sent_at_once(b"".join(pieces))
+        if not data:
+            return
         if len(data) <= WRITE_BYTES:
             self._output_marshaled_frames([data])
         else:
             parts = [data[at : at + WRITE_BYTES] for at in range(0, len(data), WRITE_BYTES)]
             self._output_marshaled_frames(parts)
+
+    def _sent_at_once(self, data: bytes) -> bytes:
+        """Send what the socket takes now; returns the rest. pika asks first whether it takes anything: four more calls.
+
+        Any error is left to pika, which comes upon it at once when it sends the rest.
+        """
+        link = self._transport
+        plain = isinstance(link, io_services_utils._AsyncPlaintextTransport)
+        if not plain or link._state != link._STATE_ACTIVE or link.get_write_buffer_size():
+            return data
+        try:
+            sent = link._sock.send(data)
+        except OSError:
+            return data
+        self.bytes_sent += sent
+        return data[sent:]
 
     def drop(self, error: Exception) -> None:
         """Drop the socket: no cancel, no channel close, so that the broker requeues in order. Idempotent."""

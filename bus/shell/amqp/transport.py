@@ -20,13 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from pika.adapters.select_connection import IOLoop
 from pika.connection import URLParameters
 from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
 
 from bus.core.endpoints import endpoints, places
 from bus.core.errors import BrokerDown, BusError, Unreachable
 from bus.ports import Outgoing, Tag, TransportEvents, Way
+from bus.shell.amqp.loop import PacedLoop
 from bus.shell.amqp.pika_link import check_pika
 from bus.shell.amqp.session import Session, SessionEvents
 
@@ -69,7 +69,7 @@ class PikaTransport:
         self._declare = declare
         self._connect_timeout_s = connect_timeout_s
         self._logger = logger
-        self._loop: Any = IOLoop()
+        self._loop: Any = PacedLoop()
         self._session: Session | None = None
         self._events: TransportEvents | None = None
         self._generation = 0
@@ -201,8 +201,8 @@ class PikaTransport:
         events = SessionEvents(
             ready=self._on_ready,
             lost=self._on_lost,
-            batch=lambda batch: self._guard(lambda: handler.on_batch(batch)),
-            outcomes=lambda outcomes: self._guard(lambda: handler.on_outcomes(outcomes)),
+            batch=lambda batch: self._busy(len(batch), lambda: handler.on_batch(batch)),
+            outcomes=lambda outcomes: self._busy(len(outcomes), lambda: handler.on_outcomes(outcomes)),
             blocked=lambda blocked, reason: self._guard(lambda: handler.on_blocked(blocked, reason)),
         )
         # The generation is the number of the attempt, so it says whose turn it is.
@@ -212,6 +212,10 @@ class PikaTransport:
     def _check_first_connection(self) -> None:
         if not self._was_up and self._failure is None and not self._stopping:
             self._fail(BrokerDown(f"the broker at {self._where} did not answer in {self._connect_timeout_s:.0f} s"))
+
+    def _busy(self, count: int, call: Callable[[], object]) -> None:
+        self._loop.handled(count)
+        self._guard(call)
 
     def _guard(self, call: Callable[[], object]) -> None:
         """Run a handler; then send what it published and acked. Its exception ends the loop."""
