@@ -1,0 +1,64 @@
+"""Modules of the messages' path, compiled to C where `deploy/express` has done so, in place of the interpreted ones.
+
+They are the same files, compiled by mypyc as they are. All of them are taken or none, and only while every source is
+the one that was compiled: after an edit the interpreter reads the sources again. `BUS_EXPRESS=off` takes none, and no
+engine either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+FOLDER = "agentbus_compiled"
+MANIFEST = "manifest.json"
+WANTED = os.environ.get("BUS_EXPRESS", "") != "off"
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, modules: Mapping[str, Path]) -> None:
+        self._modules = modules
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        file = self._modules.get(fullname)
+        if file is None:
+            return None
+        return spec_from_file_location(fullname, file, loader=ExtensionFileLoader(fullname, str(file)))
+
+
+def fingerprint(root: Path, files: Sequence[str]) -> str:
+    """Hash of sources, of the Python that runs them, and of what says so.
+
+    Args:
+        root: the folder that `bus` is in.
+        files: relative to it.
+    """
+    hashed = blake2b(sys.version.encode(), digest_size=16)
+    for each in files:
+        hashed.update((root / each).read_bytes())
+    return hashed.hexdigest()
+
+
+def prefer_compiled() -> None:
+    """Have the compiled modules imported, if they are there and of these sources."""
+    if not WANTED:
+        return
+    folder = Path(sysconfig.get_path("platlib")) / FOLDER
+    try:
+        said = json.loads((folder / MANIFEST).read_text())
+        if fingerprint(Path(__file__).parent.parent, said["sources"]) != said["fingerprint"]:
+            return
+    except OSError:
+        return
+    sys.meta_path.insert(0, _Finder({name: folder / file for name, file in said["modules"].items()}))
