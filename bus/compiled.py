@@ -1,8 +1,8 @@
 """Modules of the messages' path, compiled to C where `deploy/express` has done so, in place of the interpreted ones.
 
-They are the same files, compiled by mypyc as they are. All of them are taken or none, and only while every source is
-the one that was compiled: after an edit the interpreter reads the sources again. `BUS_EXPRESS=off` takes none, and no
-engine either.
+They are the same files, compiled by mypyc as they are; the express lane's engine lies beside them. All of them are
+taken or none, and only while every source is the one that was compiled: after an edit the interpreter reads the sources
+again. `BUS_EXPRESS=off` takes none.
 """
 
 from __future__ import annotations
@@ -50,15 +50,24 @@ def fingerprint(root: Path, files: Sequence[str]) -> str:
     return hashed.hexdigest()
 
 
-def prefer_compiled() -> None:
-    """Have the compiled modules imported, if they are there and of these sources."""
-    if not WANTED:
-        return
-    folder = Path(sysconfig.get_path("platlib")) / FOLDER
+def finder(folder: Path, root: Path) -> MetaPathFinder | None:
+    """What finds the modules that were compiled into a folder, or None when they are not of these sources.
+
+    Args:
+        folder: with a manifest: the sources, their fingerprint, and the file of each module.
+        root: the folder that `bus` is in.
+    """
     try:
         said = json.loads((folder / MANIFEST).read_text())
-        if fingerprint(Path(__file__).parent.parent, said["sources"]) != said["fingerprint"]:
-            return
-    except OSError:
-        return
-    sys.meta_path.insert(0, _Finder({name: folder / file for name, file in said["modules"].items()}))
+        if fingerprint(root, said["sources"]) != said["fingerprint"]:
+            return None
+    except FileNotFoundError:  # none were compiled, or a source of theirs is gone
+        return None
+    return _Finder({name: folder / file for name, file in said["modules"].items()})
+
+
+def prefer_compiled() -> None:
+    """Have the compiled modules imported, if they are there and of these sources."""
+    found = finder(Path(sysconfig.get_path("platlib")) / FOLDER, Path(__file__).parent.parent) if WANTED else None
+    if found is not None:
+        sys.meta_path.insert(0, found)

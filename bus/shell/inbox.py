@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from bus.core.actions import Delivery
 from bus.core.message import Attribute, Message
 from bus.core.replies import answer_identity, identity_of
 from bus.ports import InboxKey, Store
+from bus.shell.engine import ENGINE
 from bus.shell.identity_filter import IdentityFilter
 from bus.shell.store_rules import bucket_of, first_of
 
@@ -43,6 +44,22 @@ def raw_key(delivery: Delivery, content: bytes) -> InboxKey:
     return InboxKey(blake2b(said + content, digest_size=16).digest(), content)
 
 
+class Filter(Protocol):
+    """The shape of `IdentityFilter`, and of the engine's."""
+
+    def __len__(self) -> int: ...
+    def buckets(self, key: bytes) -> Sequence[int]: ...
+    def add(self, bucket: int, keys: Sequence[bytes]) -> None: ...
+
+
+def new_filter(window: int) -> Filter:
+    """The engine's, where it is installed."""
+    if ENGINE is None:
+        return IdentityFilter(window)
+    made: Filter = ENGINE.Filter(window)
+    return made
+
+
 class Earlier(NamedTuple):
     """An input that was recorded before under the same identity."""
 
@@ -63,7 +80,7 @@ class Elders:
     def __init__(self, store: Store, window: int) -> None:
         self._store = store
         self._window = window
-        self._known: dict[int, IdentityFilter] = {}
+        self._known: dict[int, Filter] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._known.values()))
@@ -71,7 +88,7 @@ class Elders:
     def remember(self, keys: Iterable[tuple[int, int, bytes]]) -> None:
         """Take in (partition, bucket, key), in order of partitions and buckets."""
         for (partition, bucket), rows in groupby(keys, itemgetter(0, 1)):
-            known = self._known.setdefault(partition, IdentityFilter(self._window))
+            known = self._known.setdefault(partition, new_filter(self._window))
             known.add(bucket, [key for _, _, key in rows])
 
     def earlier(self, key: InboxKey) -> Earlier | None:
@@ -98,7 +115,7 @@ class Inbox:
         self._elders = elders
         self.partition = partition
         self._store = store
-        self._known = IdentityFilter(window)
+        self._known = new_filter(window)
         self._fresh: dict[bytes, tuple[int, bytes]] = {}
 
     def __len__(self) -> int:

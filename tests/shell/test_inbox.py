@@ -6,6 +6,7 @@ import tracemalloc
 from collections import deque
 from itertools import count, cycle, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from bus.ports import Commit, Entry, InboxKey
 from bus.shell import identity_filter
+from bus.shell.engine import ENGINE
 from bus.shell.identity_filter import IdentityFilter
 from bus.shell.inbox import Earlier, Inbox
 from bus.shell.memory_store import MemoryStore
@@ -26,14 +28,18 @@ def identity(number: int) -> bytes:
     return key_of(number).key
 
 
+FILTERS = [IdentityFilter] if ENGINE is None else [IdentityFilter, ENGINE.Filter]
+
+
+@pytest.mark.parametrize("kind", FILTERS)
 @settings(max_examples=30, deadline=None)
 @given(window=st.integers(1, 3000), sizes=st.lists(st.integers(1, 400), min_size=1), gap=st.sampled_from((0, 7, 5000)))
-def test_no_identity_of_the_window_is_missed(window: int, sizes: list[int], gap: int) -> None:
+def test_no_identity_of_the_window_is_missed(kind: Any, window: int, sizes: list[int], gap: int) -> None:
     """Args:
     sizes: identities of each batch, over and over.
     gap: numbers without an identity before each.
     """
-    known, newest, seq = IdentityFilter(window), deque[tuple[int, bytes]](maxlen=window), 0
+    known, newest, seq = kind(window), deque[tuple[int, bytes]](maxlen=window), 0
     for size in islice(cycle(sizes), 200):
         seq += gap
         bucket, keys = bucket_of(seq), [identity(each) for each in range(seq, seq + size)]
@@ -47,10 +53,11 @@ def test_no_identity_of_the_window_is_missed(window: int, sizes: list[int], gap:
     assert all(bucket in known.buckets(key) for bucket, key in newest)
 
 
-def test_more_buckets_than_a_table_can_number_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", FILTERS)
+def test_more_buckets_than_a_table_can_number_are_kept_apart(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity_filter, "_MOST_BUCKETS", 16)  # so that over 60 generations live, on 8 bits
     window = 1000
-    known = IdentityFilter(window)
+    known = IdentityFilter(window) if kind is IdentityFilter else kind(window, 16)
     for bucket in range(4 * window):  # of one identity each: all the others of a bucket were duplicates, say
         known.add(bucket, (identity(bucket),))
         oldest = max(0, bucket - window + 1)
@@ -74,6 +81,16 @@ def test_memory_and_false_answers_stay_bounded_far_beyond_the_window() -> None:
     flags = known._flags
     assert len(flags) - flags.count(0) < 1.3 * window  # those of what was dropped are erased
     assert sum(bool(known.buckets(identity(-each))) for each in range(1, 20_001)) <= 20  # one in 30,000, about
+
+
+@pytest.mark.skipif(ENGINE is None, reason="without the engine")
+def test_the_engines_filter_answers_as_rarely_falsely() -> None:
+    window = 20_000
+    known = FILTERS[-1](window)
+    for seq in range(0, 5 * window, 500):
+        known.add(bucket_of(seq), [identity(each) for each in range(seq, seq + 500)])
+    assert window <= len(known) <= window * 5 // 4
+    assert sum(bool(known.buckets(identity(-each))) for each in range(1, 20_001)) <= 20
 
 
 def committed(store: MemoryStore | SqliteStore, keys: int, size: int) -> None:

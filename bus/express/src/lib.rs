@@ -4,6 +4,7 @@
 //! as None, and Python decides it: every error message, every rule and every exception stands there and only there.
 
 mod decide;
+mod filter;
 mod forms;
 mod frames;
 mod message;
@@ -245,6 +246,7 @@ impl Lane {
 #[pymodule]
 fn agentbus_express(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(segment::segments, module)?)?;
+    module.add_class::<filter::Filter>()?;
     module.add_class::<frames::Frames>()?;
     module.add_class::<Lane>()
 }

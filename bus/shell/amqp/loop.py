@@ -12,7 +12,7 @@ from typing import Any
 
 from pika.adapters.select_connection import IOLoop
 
-PAUSE_S = 0.001
+PAUSE_S = 0.002
 BUSY_PER_S = 5000  # messages and confirms a second from which on a pause gathers more than it delays
 
 

@@ -1,0 +1,33 @@
+"""Compiled modules are taken while they are of the sources that are there, and never afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bus.compiled import MANIFEST, finder, fingerprint
+
+
+def test_compiled_modules_are_taken_until_a_source_is_edited(tmp_path: Path) -> None:
+    source, folder = tmp_path / "bus" / "ledger.py", tmp_path / "made"
+    source.parent.mkdir()
+    folder.mkdir()
+    source.write_text("one = 1")
+    sources = ["bus/ledger.py"]
+    said = {
+        "sources": sources,
+        "fingerprint": fingerprint(tmp_path, sources),
+        "modules": {"bus.ledger": "bus.ledger.so"},
+    }
+    assert finder(folder, tmp_path) is None  # nothing was compiled
+    (folder / MANIFEST).write_text(json.dumps(said))
+    found = finder(folder, tmp_path)
+    assert found is not None
+    spec = found.find_spec("bus.ledger", None)
+    assert spec is not None
+    assert spec.origin == str(folder / "bus.ledger.so")
+    assert found.find_spec("bus.other", None) is None
+    source.write_text("one = 2")
+    assert finder(folder, tmp_path) is None
+    source.unlink()
+    assert finder(folder, tmp_path) is None
