@@ -1,7 +1,8 @@
 """Compile the modules of the messages' path to C, into a folder: `python bus/express/compile.py FOLDER ENGINE`.
 
-The engine, built by cargo, is put beside them. They are compiled as they are, by mypyc, from their annotations. It needs a C compiler and Python's headers. What is not
-on every message's way is not worth a compiler's minute; what reaches into pika's classes cannot be compiled.
+The engine, built by cargo, is put beside them. They are compiled as they are, by mypyc, from their annotations. It
+needs a C compiler and Python's headers. What is not on every message's way is not worth a compiler's minute; what
+reaches into pika's classes cannot be compiled.
 """
 
 from __future__ import annotations
