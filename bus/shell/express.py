@@ -6,7 +6,7 @@ The engine is optional (`bus/express`); without it everything is decided by `bus
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
@@ -15,7 +15,7 @@ from bus.audit.record import FORMAT
 from bus.core.actions import Decision, Delivery, Output
 from bus.core.express import plan_of
 from bus.core.facts import Facts
-from bus.core.message import Message
+from bus.core.message import Attribute, Message
 from bus.core.outputs import NO_HEADERS
 from bus.core.table import RouteTable
 from bus.ports import Entry, InboxKey, Received
@@ -37,6 +37,33 @@ class Quick(NamedTuple):
     record: bytes
 
 
+class Attributes(Mapping[str, Attribute]):
+    """Attributes of a usual message. Hardly anybody asks for them once it is decided: it is read again then."""
+
+    __slots__ = ("_body", "_read")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._read: dict[str, Attribute] | None = None
+
+    @property
+    def read(self) -> dict[str, Attribute]:
+        """All of them."""
+        if self._read is None:
+            self._read = orjson.loads(self._body)
+            self._read.pop("data", None)
+        return self._read
+
+    def __getitem__(self, name: str) -> Attribute:
+        return self.read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.read)
+
+    def __len__(self) -> int:
+        return len(self.read)
+
+
 class Express:
     """Args:
     table: the compiled configuration.
@@ -48,8 +75,8 @@ class Express:
         self._table = table
         self._known: set[tuple[str, str]] = set()
         self._lane = module.Lane(
-            (Output, Decision, Message, InboxKey, Quick, Entry), NO_HEADERS, FORMAT, facts.seal, table.catalog.version,
-            facts.identity == "shared", limits.body_bytes, limits.depth, limits.hops,
+            (Output, Decision, Message, Attributes, InboxKey, Quick, Entry), NO_HEADERS, FORMAT,
+            facts.seal, table.catalog.version, facts.identity == "shared", limits.body_bytes, limits.depth, limits.hops,
         )  # fmt: skip
 
     def learn(self, message: Message) -> None:

@@ -5,19 +5,13 @@ use std::borrow::Cow;
 use crate::tree::{Tree, parse};
 
 /// Attributes that a usual message may have; all but the last three are any text.
-pub const NAMES: [&str; 13] = [
+const NAMES: [&str; 13] = [
     "specversion", "id", "source", "type", "conversationid", "correlationid", "causationid", "traceparent",
     "tracestate", "subject", "datacontenttype", "time", "hopsleft",
 ];
 const FREE: usize = 10;
 const MOST_TEXT: usize = 1024;
 const SHORT_ID: usize = 63;
-
-#[derive(Clone, Copy)]
-pub enum Attribute<'a> {
-    Text(&'a str),
-    Int(i64),
-}
 
 pub struct Message<'a> {
     pub head: Head<'a>,
@@ -30,21 +24,17 @@ pub struct Head<'a> {
     pub type_: &'a str,
     pub conversation: &'a str,
     pub hops: Option<i64>,
-    /// In their order, each with its place among the names.
-    pub attributes: Vec<(usize, Attribute<'a>)>,
+    texts: Vec<(&'static str, &'a str)>,
 }
 
 impl<'a> Head<'a> {
     pub fn text(&self, name: &str) -> Option<&'a str> {
-        text(&self.attributes, name)
+        text(&self.texts, name)
     }
 }
 
-fn text<'a>(attributes: &[(usize, Attribute<'a>)], name: &str) -> Option<&'a str> {
-    attributes.iter().find(|(at, _)| NAMES[*at] == name).and_then(|(_, said)| match said {
-        Attribute::Text(said) => Some(*said),
-        Attribute::Int(_) => None,
-    })
+fn text<'a>(texts: &[(&'static str, &'a str)], name: &str) -> Option<&'a str> {
+    texts.iter().find(|(each, _)| *each == name).map(|(_, said)| *said)
 }
 
 pub fn read(body: &[u8], depth: usize) -> Option<Message<'_>> {
@@ -52,29 +42,25 @@ pub fn read(body: &[u8], depth: usize) -> Option<Message<'_>> {
     let mut data = Tree::Null;
     let mut hops = None;
     let mut length = 0;
-    let mut attributes = Vec::with_capacity(members.len());
+    let mut texts = Vec::with_capacity(members.len());
     for (name, value) in members {
         if name == "data" {
             data = value;
             continue;
         }
         let at = NAMES.iter().position(|each| *each == name)?;
-        let said = match (NAMES[at], value) {
-            ("hopsleft", Tree::Int(left)) if left >= 1 => {
-                hops = Some(left);
-                Attribute::Int(left)
-            }
-            ("datacontenttype", Tree::Text(Cow::Borrowed(said))) if said == "application/json" => Attribute::Text(said),
-            ("time", Tree::Text(Cow::Borrowed(said))) if is_time(said.as_bytes()) => Attribute::Text(said),
-            (_, Tree::Text(Cow::Borrowed(said))) if at < FREE && printable(said) => {
+        match (NAMES[at], value) {
+            ("hopsleft", Tree::Int(left)) if left >= 1 => hops = Some(left),
+            ("datacontenttype", Tree::Text(Cow::Borrowed("application/json"))) => (),
+            ("time", Tree::Text(Cow::Borrowed(said))) if is_time(said.as_bytes()) => (),
+            (name, Tree::Text(Cow::Borrowed(said))) if at < FREE && printable(said) => {
                 length += said.len();
-                Attribute::Text(said)
+                texts.push((name, said));
             }
             _ => return None,
-        };
-        attributes.push((at, said));
+        }
     }
-    let of = |name: &str| text(&attributes, name);
+    let of = |name: &str| text(&texts, name);
     let (id, source, type_) = (of("id")?, of("source")?, of("type")?);
     let conversation = of("conversationid").unwrap_or(id);
     let short = |text: &str| !text.is_empty() && text.len() <= SHORT_ID;
@@ -84,7 +70,7 @@ pub fn read(body: &[u8], depth: usize) -> Option<Message<'_>> {
         && short(conversation)
         && !source.is_empty()
         && is_type(type_.as_bytes());
-    usual.then_some(Message { head: Head { id, source, type_, conversation, hops, attributes }, data })
+    usual.then_some(Message { head: Head { id, source, type_, conversation, hops, texts }, data })
 }
 
 fn printable(text: &str) -> bool {
