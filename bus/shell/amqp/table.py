@@ -171,5 +171,9 @@ class LazyHeaders(Mapping[str, object]):
     def __len__(self) -> int:
         return len(self.decoded)
 
+    def __reduce__(self) -> tuple[type[LazyHeaders], tuple[bytes]]:
+        """For suspects, which are decided in a process of their own; compiled classes need to be told how."""
+        return LazyHeaders, (self._raw,)
+
     def __repr__(self) -> str:
         return f"LazyHeaders({self.decoded!r})"
