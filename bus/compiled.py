@@ -18,6 +18,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 FOLDER = "agentbus_compiled"
 MANIFEST = "manifest.json"
@@ -66,8 +67,22 @@ def finder(folder: Path, root: Path) -> MetaPathFinder | None:
     return _Finder({name: folder / file for name, file in said["modules"].items()})
 
 
+def _places() -> tuple[Path, Path]:
+    return Path(sysconfig.get_path("platlib")) / FOLDER, Path(__file__).parent.parent
+
+
+def state() -> Literal["off", "absent", "stale", "used"]:
+    """Whether the compiled modules are taken; `stale` is: not of these sources."""
+    folder, root = _places()
+    if not WANTED:
+        return "off"
+    if not (folder / MANIFEST).exists():
+        return "absent"
+    return "stale" if finder(folder, root) is None else "used"
+
+
 def prefer_compiled() -> None:
     """Have the compiled modules imported, if they are there and of these sources."""
-    found = finder(Path(sysconfig.get_path("platlib")) / FOLDER, Path(__file__).parent.parent) if WANTED else None
+    found = finder(*_places()) if WANTED else None
     if found is not None:
         sys.meta_path.insert(0, found)

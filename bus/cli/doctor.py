@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
+from bus import compiled
 from bus.cli.common import Printer, count, folders_of, ingress_of, output_option, settings_of, settings_options
 from bus.core.errors import BusError, NoStore, StoreDown, StoreFailed, Unreachable
 
@@ -67,6 +68,7 @@ def doctor(paths: tuple[Path, ...], printer: Printer, **flags: Any) -> int:
 
 def _checks(settings: Settings, paths: tuple[Path, ...]) -> Iterator[Check]:
     yield _python()
+    yield _express_lane()
     if settings.amqp_url is None:
         yield _installed()
     catalog, configuration = _configuration(paths)
@@ -81,6 +83,22 @@ def _python() -> Check:
         return Check("python", "ok", found)
     slower = f"{found}, built without profile-guided optimization: a message costs about a seventh more"
     return Check("python", "ok", slower, "Debian's own python3 has it")
+
+
+def _express_lane() -> Check:
+    match compiled.state():
+        case "used":
+            return Check("express lane", "ok", "in use")
+        case "stale":
+            return Check(
+                "express lane", "warn", "built of other sources than these, so not used", "run `deploy/express`"
+            )
+        case "off":
+            return Check("express lane", "ok", "turned off by BUS_EXPRESS=off")
+        case "absent":
+            return Check(
+                "express lane", "ok", "not built; without it a message costs twice as much", "see `deploy/express`"
+            )
 
 
 def _installed() -> Check:
