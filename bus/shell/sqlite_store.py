@@ -61,7 +61,7 @@ WAL_BYTES = (
     4 << 20
 )  # written between checkpoints: each then holds up a commit for under 10 ms, not 30 to 70 with 16 MiB
 PAGE_BYTES = 16 << 10  # a third cheaper per message than 4 KiB: a batch's blob is fewer frames, a bucket 4 pages
-CACHE_KIB = 16 << 10  # holds the open inbox buckets of all partitions and one large batch
+CACHE_KIB = 4 << 10  # holds the last pages of all partitions and one large batch
 
 _Run: TypeAlias = tuple[int, int, bytes]
 """A row of `runs`: bucket, the first number, and the identities of that one and those that follow."""
