@@ -24,6 +24,7 @@ from bus.shell.engine import ENGINE
 _log = logging.getLogger(__name__)
 
 _MOST_PLANS = 4096
+_SMALL = 4096  # bytes of a body
 
 Row: TypeAlias = "tuple[Quick, Delivery, int, int, float]"
 """What came, what was decided on it, the partition, its number there, and epoch seconds when it came."""
@@ -37,21 +38,30 @@ class Quick(NamedTuple):
     record: bytes
 
 
+def _attributes(body: bytes) -> dict[str, Attribute]:
+    found: dict[str, Attribute] = orjson.loads(body)
+    found.pop("data", None)
+    return found
+
+
 class Attributes(Mapping[str, Attribute]):
-    """Attributes of a usual message. Hardly anybody asks for them once it is decided: it is read again then."""
+    """Attributes of a usual message. Hardly anybody asks for them once it is decided: it is read again then.
+
+    Of a large one they are read at once: a decision is kept until its outputs are confirmed, and must not keep a body.
+    """
 
     __slots__ = ("_body", "_read")
 
     def __init__(self, body: bytes) -> None:
-        self._body = body
-        self._read: dict[str, Attribute] | None = None
+        small = len(body) <= _SMALL
+        self._body = body if small else b""
+        self._read = None if small else _attributes(body)
 
     @property
     def read(self) -> dict[str, Attribute]:
         """All of them."""
         if self._read is None:
-            self._read = orjson.loads(self._body)
-            self._read.pop("data", None)
+            self._read = _attributes(self._body)
         return self._read
 
     def __getitem__(self, name: str) -> Attribute:

@@ -81,16 +81,21 @@ _KEY, _IDENTITY = 16, 24  # bytes of a key, and of a key with its content
 # One statement for all partitions of a commit: each gives up the interpreter's lock, and has to get it back.
 _FENCE = "SELECT partition, epoch, next, done FROM partition WHERE partition IN (SELECT value FROM json_each(?))"
 _ADVANCE = """
-UPDATE partition SET next = new.value ->> 1, done = new.value ->> 2
-FROM json_each(?) AS new WHERE partition.partition = new.value ->> 0
+UPDATE partition SET next = json_extract(new.value, '$[1]'), done = json_extract(new.value, '$[2]')
+FROM json_each(?) AS new WHERE partition.partition = json_extract(new.value, '$[0]')
 """
 _INSERT_SEGMENTS = """
 INSERT INTO segment(partition, first_seq, count, blob)
-SELECT value ->> 0, value ->> 1, value ->> 2, substr(?1, value ->> 3, value ->> 4) FROM json_each(?2)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       substr(?1, json_extract(value, '$[3]'), json_extract(value, '$[4]'))
+FROM json_each(?2)
 """
-_INSERT_RUNS = (
-    "INSERT INTO runs SELECT value ->> 0, value ->> 1, substr(?1, value ->> 2, value ->> 3) FROM json_each(?2)"
-)
+_INSERT_RUNS = """
+INSERT INTO runs
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+       substr(?1, json_extract(value, '$[2]'), json_extract(value, '$[3]'))
+FROM json_each(?2)
+"""
 
 _HARMLESS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG}
 """What SQLite reports before it has tried to make anything durable; a roll-back leaves the store as it was."""

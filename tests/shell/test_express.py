@@ -134,6 +134,9 @@ def _same(world: tuple[RouteTable, Facts, Express], delivery: Delivery) -> bool:
 
 def test_takes_the_usual(world: tuple[RouteTable, Facts, Express]) -> None:
     assert _same(world, _delivery(order("r", 1)))
+    large = orjson.loads(order("r", 1))
+    large["data"]["note"] = "n" * 5000
+    assert _same(world, _delivery(orjson.dumps(large)))
     filtered = orjson.loads(order("r", 1))
     filtered["data"]["currency"] = "USD"
     assert _same(world, _delivery(orjson.dumps(filtered)))
