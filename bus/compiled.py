@@ -1,8 +1,8 @@
 """Modules of the messages' path, compiled to C where `deploy/express` has done so, in place of the interpreted ones.
 
 They are the same files, compiled by mypyc as they are; the express lane's engine lies beside them. All of them are
-taken or none, and only while every source is the one that was compiled: after an edit the interpreter reads the sources
-again. `BUS_EXPRESS=off` takes none.
+taken or none, and only while every source is the one that was compiled, or that the engine repeats: after an edit the
+interpreter reads the sources again. `BUS_EXPRESS=off` takes none.
 """
 
 from __future__ import annotations
@@ -25,9 +25,26 @@ MANIFEST = "manifest.json"
 WANTED = os.environ.get("BUS_EXPRESS", "") != "off"
 
 
-class _Finder(MetaPathFinder):
+class _Loader(ExtensionFileLoader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        try:
+            return super().create_module(spec)
+        except ImportError as error:
+            raise ImportError(f"{error}; run deploy/express again, or set BUS_EXPRESS=off") from error
+
+
+class Compiled(MetaPathFinder):
+    """Finds compiled modules.
+
+    Args:
+        modules: the file of each.
+    """
+
     def __init__(self, modules: Mapping[str, Path]) -> None:
         self._modules = modules
+
+    def __contains__(self, fullname: str) -> bool:
+        return fullname in self._modules
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
@@ -35,7 +52,7 @@ class _Finder(MetaPathFinder):
         file = self._modules.get(fullname)
         if file is None:
             return None
-        return spec_from_file_location(fullname, file, loader=ExtensionFileLoader(fullname, str(file)))
+        return spec_from_file_location(fullname, file, loader=_Loader(fullname, str(file)))
 
 
 def fingerprint(root: Path, files: Sequence[str]) -> str:
@@ -47,11 +64,13 @@ def fingerprint(root: Path, files: Sequence[str]) -> str:
     """
     hashed = blake2b(sys.version.encode(), digest_size=16)
     for each in files:
-        hashed.update((root / each).read_bytes())
+        content = (root / each).read_bytes()
+        hashed.update(f"\0{each}\0{len(content)}\0".encode())
+        hashed.update(content)
     return hashed.hexdigest()
 
 
-def finder(folder: Path, root: Path) -> MetaPathFinder | None:
+def finder(folder: Path, root: Path) -> Compiled | None:
     """What finds the modules that were compiled into a folder, or None when they are not of these sources.
 
     Args:
@@ -62,9 +81,10 @@ def finder(folder: Path, root: Path) -> MetaPathFinder | None:
         said = json.loads((folder / MANIFEST).read_text())
         if fingerprint(root, said["sources"]) != said["fingerprint"]:
             return None
-    except FileNotFoundError:  # none were compiled, or a source of theirs is gone
+        modules = {str(name): folder / file for name, file in said["modules"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, not ours to read, or half written
         return None
-    return _Finder({name: folder / file for name, file in said["modules"].items()})
+    return Compiled(modules) if all(file.is_file() for file in modules.values()) else None
 
 
 def _places() -> tuple[Path, Path]:
@@ -86,3 +106,8 @@ def prefer_compiled() -> None:
     found = finder(*_places()) if WANTED else None
     if found is not None:
         sys.meta_path.insert(0, found)
+
+
+def is_compiled(fullname: str) -> bool:
+    """Whether an import of this module takes a compiled one."""
+    return any(isinstance(each, Compiled) and fullname in each for each in sys.meta_path)

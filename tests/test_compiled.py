@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,8 @@ def test_compiled_modules_are_taken_until_a_source_is_edited(tmp_path: Path, mon
     assert finder(folder, tmp_path) is None  # nothing was compiled
     assert compiled.state() == "absent"
     (folder / MANIFEST).write_text(json.dumps(said))
+    assert finder(folder, tmp_path) is None  # a file is missing
+    (folder / "bus.ledger.so").touch()
     found = finder(folder, tmp_path)
     assert found is not None
     assert compiled.state() == "used"
@@ -34,6 +39,7 @@ def test_compiled_modules_are_taken_until_a_source_is_edited(tmp_path: Path, mon
     assert spec is not None
     assert spec.origin == str(folder / "bus.ledger.so")
     assert found.find_spec("bus.other", None) is None
+    assert "bus.ledger" in found
     source.write_text("one = 2")
     assert finder(folder, tmp_path) is None
     assert compiled.state() == "stale"
@@ -41,3 +47,26 @@ def test_compiled_modules_are_taken_until_a_source_is_edited(tmp_path: Path, mon
     assert compiled.state() == "stale"
     monkeypatch.setattr(compiled, "WANTED", False)
     assert compiled.state() == "off"
+
+
+@pytest.mark.parametrize("written", ["", '{"fing', "{}", "[]", '{"sources": [], "fingerprint": 1, "modules": {}}'])
+def test_a_half_written_manifest_is_of_no_sources(tmp_path: Path, written: str) -> None:
+    (tmp_path / MANIFEST).write_text(written)
+    assert finder(tmp_path, tmp_path) is None
+
+
+def test_a_fingerprint_knows_where_a_file_ends(tmp_path: Path) -> None:
+    prints = set()
+    for one, two in (("a\nb\n", "c\n"), ("a\n", "b\nc\n")):
+        (tmp_path / "one").write_text(one)
+        (tmp_path / "two").write_text(two)
+        prints.add(fingerprint(tmp_path, ["one", "two"]))
+    assert len(prints) == 2
+
+
+def test_an_engine_that_lies_elsewhere_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "agentbus_express.py").write_text("Lane = None")
+    code = "from bus import compiled; from bus.shell.engine import ENGINE; print(ENGINE)"
+    where = {**os.environ, "PYTHONPATH": str(tmp_path), "BUS_EXPRESS": "off"}
+    done = subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_PLANS = 4096
 _SMALL = 4096  # bytes of a body
+_LONGEST_SEAL = 64  # bytes
 
 Row: TypeAlias = "tuple[Quick, Delivery, int, int, float]"
 """What came, what was decided on it, the partition, its number there, and epoch seconds when it came."""
@@ -115,5 +116,5 @@ class Express:
 
 
 def express_lane(table: RouteTable, facts: Facts) -> Express | None:
-    """The lane, or None where its engine is not installed."""
-    return None if ENGINE is None else Express(table, facts, ENGINE)
+    """The lane, or None where its engine is not installed, or the seal is not of a length that it takes."""
+    return Express(table, facts, ENGINE) if ENGINE is not None and 0 < len(facts.seal) <= _LONGEST_SEAL else None

@@ -228,7 +228,7 @@ class Judge:
                 quick[at] = None  # seen before: what that means is told in Python
                 understood[at], contents[at] = understand(delivery, table, facts), content_hash(delivery.body)
             cases.append(self._case(delivery, understood[at], contents[at], facts))
-        entries = self._quick_entries(batch, cases, quick)
+        entries = self._quick_entries(batch, cases, quick, facts.now_s)
         for received, case, content, made in zip(batch, cases, contents, quick, strict=True):
             entry = None if made is None else next(entries)
             self._record(case, received.delivery, content, received, facts, judged, entry)
@@ -246,13 +246,13 @@ class Judge:
         return self._lane.judge(batch, fine, facts.now)
 
     def _quick_entries(
-        self, batch: Sequence[Received], cases: Sequence[Case], quick: Sequence[Quick | None]
+        self, batch: Sequence[Received], cases: Sequence[Case], quick: Sequence[Quick | None], now_s: float
     ) -> Iterator[Entry]:
         """What is recorded of those that the express lane has decided."""
         if self._lane is None:
             return iter(())
         rows = [
-            (made, received.delivery, case.partition, case.seq, received.arrived_s)
+            (made, received.delivery, case.partition, case.seq, received.arrived_s or now_s)
             for received, case, made in zip(batch, cases, quick, strict=True)
             if made is not None
         ]

@@ -187,6 +187,44 @@ def test_leaves_what_is_doubtful(world: tuple[RouteTable, Facts, Express], chang
     assert not _same(world, _delivery(order("r", 1))._replace(**change))
 
 
+FORMATS = [
+    "date", "date-time", "duration", "email", "hostname", "idn-email", "idn-hostname", "ipv4", "ipv6", "iri",
+    "iri-reference", "json-pointer", "regex", "relative-json-pointer", "time", "uri", "uri-reference", "uri-template",
+    "uuid", "unknown",
+]  # fmt: skip
+_PROBES = [
+    "", "not a host!", "no at sign", "a@b.example", "\u00fc@\u00fc.example", "example.com", "xn--nxasmq6b", "xn--a",
+    "-a.b", "\u3007\u30fb.example", "\u0644\u200d", "a" * 64, "2026-02-29", "2024-02-29", "2026-01-31T24:00:00Z",
+    "23:59:60Z", "P1Y2M", "P1W2D", "::1", "1.2.3.4", "01.2.3.4", "1::2::3", "http://a b", "http://[::1", "../x",
+    "#\u00fc", "/a~2", "0/a", "(", "{a", "2026-01-31T23:00:00Z", "http://a/b", "12345678-1234-1234-1234-123456789abc",
+]  # fmt: skip
+
+
+def test_contracts_with_formats_are_checked_alike(tmp_path: Path) -> None:
+    root = write_scene(tmp_path)
+    file = root / "schemas" / "order.v1.json"
+    schema = orjson.loads(file.read_bytes())
+    schema["properties"]["shown"] = {"type": "object", "properties": {each: {"format": each} for each in FORMATS}}
+    file.write_bytes(orjson.dumps(schema))
+    catalog = bootstrap.load([root]).catalog
+    assert catalog is not None
+    table = RouteTable(catalog)
+    facts = Facts(0.0, rfc3339(0.0), b"k" * 32)
+    lane = express_lane(table, facts)
+    assert lane is not None
+    first = understand(_delivery(order("r", 1)), table, facts)
+    assert not isinstance(first, Decision)
+    lane.learn(first)
+    taken = set()
+    for format_ in FORMATS:
+        for probe in _PROBES:
+            event = orjson.loads(order("r", 1))
+            event["data"]["shown"] = {format_: probe}
+            if _same((table, facts, lane), _delivery(orjson.dumps(event))):
+                taken.add(format_)
+    assert {*FORMATS} - taken == set()
+
+
 def _sorted(record: bytes) -> bytes:
     return orjson.dumps(orjson.loads(record), option=orjson.OPT_SORT_KEYS)
 
@@ -208,7 +246,7 @@ def test_a_judge_with_the_lane_records_what_one_without_it_does(
         judge.claimed(store.claim(1), [])
         entries = []
         for batch in batches:
-            received = [Received(Tag(1, tag), each, 4.0) for tag, each in enumerate(batch, 1)]
+            received = [Received(Tag(1, tag), each, 4.0 * (tag % 2)) for tag, each in enumerate(batch, 1)]
             judged = judge.judge(received)
             store.commit(Commit(judged.entries, {}))
             judge.committed(judged.keys)

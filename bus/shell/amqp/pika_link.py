@@ -4,12 +4,12 @@ Written against pika 1.4.4. Used and not public:
 - `Connection._output_marshaled_frames`, `_terminate_stream`, `_send_connection_close`, `_set_connection_state`,
   `_error`, `_on_data_available`, `bytes_received`, `_opened`, `CONNECTION_CLOSING`;
 - `BaseConnection._proto_data_received`, `_proto_connection_made`, `_on_connection_workflow_done`;
-- the stream transport's `_MAX_RECV_BYTES` and `_MAX_CONSUME_BYTES`.
+- the stream transport's `_MAX_RECV_BYTES` and `_MAX_CONSUME_BYTES`; the plain one's `_state`, `_STATE_ACTIVE`, `_sock`.
 `check_pika` says so in one sentence when a newer pika has lost one of them.
 
 pika keeps the handshake, TLS, heartbeats, blocked, close and errors. We see the bytes first (`_proto_data_received`),
-take what the scanner knows, and give pika the rest. What we write goes through pika's own output buffer, so that
-nothing overtakes anything.
+take what the scanner knows, and give pika the rest. What we write goes to the socket while pika's own output buffer is
+empty, and else behind what is in it, so that nothing overtakes anything.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WRITE_BYTES = (
 )  # pika copies what is left of a chunk after each partial send: bounded chunks bound the copying
 CLOSED_REASON = "closed on purpose"
 
-_NEEDED: tuple[tuple[type, tuple[str, ...]], ...] = (
+_NEEDED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         pika.connection.Connection,
         (
@@ -48,7 +48,11 @@ _NEEDED: tuple[tuple[type, tuple[str, ...]], ...] = (
         base_connection.BaseConnection,
         ("_proto_data_received", "_proto_connection_made", "_on_connection_workflow_done"),
     ),
-    (io_services_utils._AsyncTransportBase, ("_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES")),
+    (
+        io_services_utils._AsyncTransportBase,
+        ("_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES", "_STATE_ACTIVE", "get_write_buffer_size"),
+    ),
+    (io_services_utils, ("_AsyncPlaintextTransport",)),
 )
 
 
