@@ -24,7 +24,8 @@ MODULES = [
     "bus/audit/segment.py",
     *(f"bus/shell/{name}.py" for name in (
         "controls", "express", "identity_filter", "inbox", "judge", "judged", "kit", "leases", "ledger", "outflow",
-        "parked", "refusals", "remembered", "schedules", "sqlite_store", "store_rules", "tenure", "waiting", "worker",
+        "parked", "refusals", "remembered", "schedules", "sqlite_rows", "sqlite_store", "store_rules", "tenure",
+        "waiting", "worker",
     )),
     *(f"bus/shell/amqp/{name}.py" for name in ("confirms", "encode", "session", "table", "wire")),
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from bus.core.errors import NoStore, StoreFailed
 from bus.core.ingress import Ingress
 from bus.ports import Excepted
 from bus.shell.history_log import LogRow, Mark
-from bus.shell.sqlite_schema import check, meta, read_ingress
+from bus.shell.sqlite_schema import HOLDING, check, meta, read_ingress
 
 _ROW = "SELECT position, partition, first_seq, count, blob FROM segment"
 
@@ -101,8 +101,7 @@ class SqliteLog:
 
     def holding(self, partition: int, seq: int) -> LogRow | None:
         """Read the segment that has an entry."""
-        where = "WHERE partition = ? AND first_seq <= ? ORDER BY first_seq DESC LIMIT 1"
-        for row in self._rows(f"{_ROW} {where}", (partition, seq)):
+        for row in self._rows(HOLDING, (partition, seq)):
             found = LogRow(*row)
             return found if seq < found.first_seq + found.count else None
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress, as_json, from_json
 
-FORMAT = 4
+FORMAT = 5
 APPLICATION_ID = 0x61675342  # "agSB", so that `file` and we know such a file
 
 _TABLES = """
@@ -59,8 +59,34 @@ CREATE TABLE runs(bucket INTEGER NOT NULL, first INTEGER NOT NULL, keys BLOB NOT
 INSERT INTO runs SELECT bucket, seq, CAST(key || content AS BLOB) FROM inbox;
 DROP TABLE inbox
 """,
+    5: """
+-- Where segments stand, of each partition one in `SPACING` positions: an index of all of them touched a page of every
+-- partition in every commit.
+CREATE TABLE place(partition INTEGER NOT NULL, first_seq INTEGER NOT NULL, position INTEGER NOT NULL,
+                   PRIMARY KEY(partition, first_seq)) WITHOUT ROWID;
+INSERT INTO place SELECT partition, first_seq, position FROM segment;
+DROP INDEX segment_place;
+
+-- One after the other: in the order of buckets each commit split pages and touched their neighbours.
+ALTER TABLE runs RENAME TO runs_by_bucket;
+CREATE TABLE runs(id INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, first INTEGER NOT NULL, keys BLOB NOT NULL);
+INSERT INTO runs(bucket, first, keys) SELECT bucket, first, keys FROM runs_by_bucket ORDER BY bucket, first;
+DROP TABLE runs_by_bucket;
+CREATE INDEX runs_of ON runs(bucket, first)
+""",
 }
 """What each format adds to the one before; a released one is never changed."""
+
+
+SPACING = 64  # a segment stands fewer positions than this behind one of its partition that has its row in `place`
+
+HOLDING = f"""
+SELECT position, partition, first_seq, count, blob FROM segment,
+       (SELECT position AS start FROM place WHERE partition = ?1 AND first_seq <= ?2 ORDER BY first_seq DESC LIMIT 1)
+WHERE position >= start AND position < start + {SPACING} AND partition = ?1 AND first_seq <= ?2
+ORDER BY position DESC LIMIT 1
+"""
+"""The segment of a partition that has an entry of this number, if any has."""
 
 
 def make_private(path: Path) -> None:

@@ -29,24 +29,22 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from json import dumps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from bus.core.errors import BusError, StoreDown, StoreFailed
 from bus.core.ingress import Ingress, grown
 from bus.ports import Claim, Commit, Entry, Held, Share
 from bus.shell import growth_wish
-from bus.shell.sqlite_schema import make_private, meta, prepare, read_ingress, write_ingress
+from bus.shell.sqlite_rows import APPEND, APPENDING, Run, appended, key_runs, write_states, write_waiting
+from bus.shell.sqlite_schema import HOLDING, make_private, meta, prepare, read_ingress, write_ingress
 from bus.shell.store_lock import StoreLock
 from bus.shell.store_rules import (
-    BUCKET_ENTRIES,
     Move,
     Segment,
     advance,
     bucket_id,
     bucket_in,
-    bucket_of,
     entries_of,
     fenced,
     moves_of,
@@ -61,10 +59,8 @@ WAL_BYTES = (
     4 << 20
 )  # written between checkpoints: each then holds up a commit for under 10 ms, not 30 to 70 with 16 MiB
 PAGE_BYTES = 16 << 10  # a third cheaper per message than 4 KiB: a batch's blob is fewer frames, a bucket 4 pages
+_PAGES = 5  # that a commit writes besides blobs: the first, numbers, identities and their index, the root of the log
 CACHE_KIB = 4 << 10  # holds the last pages of all partitions and one large batch
-
-_Run: TypeAlias = tuple[int, int, bytes]
-"""A row of `runs`: bucket, the first number, and the identities of that one and those that follow."""
 
 
 @dataclass(slots=True)
@@ -77,25 +73,6 @@ class _Bucket:
 
 
 _KEY, _IDENTITY = 16, 24  # bytes of a key, and of a key with its content
-
-# One statement for all partitions of a commit: each gives up the interpreter's lock, and has to get it back.
-_FENCE = "SELECT partition, epoch, next, done FROM partition WHERE partition IN (SELECT value FROM json_each(?))"
-_ADVANCE = """
-UPDATE partition SET next = json_extract(new.value, '$[1]'), done = json_extract(new.value, '$[2]')
-FROM json_each(?) AS new WHERE partition.partition = json_extract(new.value, '$[0]')
-"""
-_INSERT_SEGMENTS = """
-INSERT INTO segment(partition, first_seq, count, blob)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       substr(?1, json_extract(value, '$[3]'), json_extract(value, '$[4]'))
-FROM json_each(?2)
-"""
-_INSERT_RUNS = """
-INSERT INTO runs
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-       substr(?1, json_extract(value, '$[2]'), json_extract(value, '$[3]'))
-FROM json_each(?2)
-"""
 
 _HARMLESS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG}
 """What SQLite reports before it has tried to make anything durable; a roll-back leaves the store as it was."""
@@ -213,21 +190,25 @@ class SqliteStore:
             StoreFailed: nothing of the batch may be published.
         """
         segments, moves = segments_of(batch), moves_of(batch)
-        runs = [run for partition, entries in batch.entries.items() for run in _key_runs(partition, entries)]
+        runs = [run for partition, entries in batch.entries.items() for run in key_runs(partition, entries)]
+        more = batch.hold or batch.release or batch.exceptions or batch.states
+        buckets: list[_Bucket] = []
         try:
-            with self._transaction() as db:
-                self._move(db, moves)
-                buckets = self._unique(db, runs)
-                _insert_log(db, segments, runs)
-                _insert_waiting(db, batch)
-                _write_states(db, batch)
+            buckets = self._unique(runs)
+            with self._transaction(alone=not more) as db:
+                db.execute(APPEND, appended(moves, self._epochs, segments, runs))
+                write_waiting(db, batch)
+                write_states(db, batch)
         except StoreDown:
             self._room = max(PAGE_BYTES, sum([len(each.blob) for each in segments]))
+            raise
+        except StoreFailed:
+            self._check(moves)
             raise
         for each in buckets:
             each.known |= each.added
             self._newest[partition_in(each.bucket)] = each
-        self._note_written(segments, runs)
+        self._note_written(segments)
 
     def keys(self, newest: int, partitions: Collection[int] | None = None) -> Iterable[tuple[int, int, bytes]]:
         """Yield (partition, bucket, key) of the newest inbox keys, at most `newest` per partition, oldest first."""
@@ -261,15 +242,11 @@ class SqliteStore:
             KeyError: there is none.
             StoreFailed: the log is damaged there.
         """
-        rows = self._read(
-            "SELECT first_seq, count, blob FROM segment WHERE partition = ? AND first_seq <= ?"
-            " ORDER BY first_seq DESC LIMIT 1",
-            (partition, seq),
-        )
-        if not rows or seq >= rows[0][0] + rows[0][1]:
+        rows = self._read(HOLDING, (partition, seq))
+        if not rows or seq >= rows[0][2] + rows[0][3]:
             raise KeyError((partition, seq))
-        first_seq = int(rows[0][0])
-        return entries_of(partition, first_seq, rows[0][2])[seq - first_seq]
+        first_seq = int(rows[0][2])
+        return entries_of(partition, first_seq, rows[0][4])[seq - first_seq]
 
     def states(self, partition: int) -> Sequence[tuple[str, float | None]]:
         """Return (key, due) of all that a partition remembers."""
@@ -358,23 +335,19 @@ class SqliteStore:
             start, found = bucket, found + count
         return start, max(found - newest, 0)
 
-    def _move(self, db: sqlite3.Connection, moves: Sequence[Move]) -> None:
-        """Fence and advance the partitions; the transaction's lock keeps their epochs as they are read here."""
-        rows = db.execute(_FENCE, (dumps([move.partition for move in moves]),)).fetchall()
-        found = {partition: (next_seq, done) for partition, epoch, next_seq, done in rows if self._is(partition, epoch)}
-        made = []
-        for move in moves:
-            if move.partition not in found:
-                raise fenced(move.partition)
-            made.append((move.partition, *advance(move, *found[move.partition])))
-        db.execute(_ADVANCE, (dumps(made),))
+    def _check(self, moves: Sequence[Move]) -> None:
+        """Say more exactly why a commit failed, when its partitions are another's by now, or it does not follow on."""
+        if not self._refusal:
+            with self._transaction() as db:
+                for move in moves:
+                    advance(move, *self._fence(db, move.partition))
 
-    def _unique(self, db: sqlite3.Connection, runs: Sequence[_Run]) -> list[_Bucket]:
+    def _unique(self, runs: Sequence[Run]) -> list[_Bucket]:
         """See that no key is in its bucket already; returns the buckets that become the newest of their partitions."""
         buckets: dict[int, _Bucket] = {}
         for bucket, first, identities in runs:
             keys = {identities[at : at + _KEY] for at in range(0, len(identities), _IDENTITY)}
-            its = buckets.get(bucket) or self._bucket(db, bucket)
+            its = buckets.get(bucket) or self._bucket(bucket)
             twice = len(keys) * _IDENTITY != len(identities)
             if twice or not its.known.isdisjoint(keys) or not its.added.isdisjoint(keys):
                 partition = partition_in(bucket)
@@ -386,17 +359,14 @@ class SqliteStore:
             buckets[bucket] = its
         return list(buckets.values())
 
-    def _bucket(self, db: sqlite3.Connection, bucket: int) -> _Bucket:
+    def _bucket(self, bucket: int) -> _Bucket:
+        """What is known of a bucket. What another owner adds to it meanwhile does not matter: it has a newer epoch."""
         newest = self._newest.get(partition_in(bucket))
         if newest is not None and newest.bucket == bucket:
             newest.added = set()
             return newest
-        rows = db.execute("SELECT keys FROM runs WHERE bucket = ?", (bucket,))
-        known = {kept[at : at + _KEY] for (kept,) in rows for at in range(0, len(kept), _IDENTITY)}
-        return _Bucket(bucket, known)
-
-    def _is(self, partition: int, epoch: int) -> bool:
-        return self._epochs.get(partition) == epoch
+        rows = self._runs(bucket)
+        return _Bucket(bucket, {kept[at : at + _KEY] for _, kept in rows for at in range(0, len(kept), _IDENTITY)})
 
     def _fence(self, db: sqlite3.Connection, partition: int) -> tuple[int, int]:
         """Return the partition's (next, done); the transaction's lock keeps its epoch as it is read here."""
@@ -415,14 +385,17 @@ class SqliteStore:
                 raise self._failed(error) from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, alone: bool = False) -> Iterator[sqlite3.Connection]:
+        """Everything or nothing; `alone` is one statement, which needs no others around it for that."""
         with self._busy:
             if self._refusal:
                 raise StoreFailed(self._refusal)
             try:
-                self._db.execute("BEGIN IMMEDIATE")
+                if not alone:
+                    self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
-                self._db.execute("COMMIT")
+                if not alone:
+                    self._db.execute("COMMIT")
             except BaseException as error:
                 self._roll_back()
                 if isinstance(error, sqlite3.Error):
@@ -449,9 +422,9 @@ class SqliteStore:
         self._refusal = f"{self._path} failed: {error} ({name}); look after the disk, then start the bus again"
         return StoreFailed(self._refusal)
 
-    def _note_written(self, segments: Sequence[Segment], runs: Sequence[_Run]) -> None:
-        """Ask for a checkpoint when about `wal_bytes` were written: blobs, and the pages of rows and identities."""
-        self._written += sum([len(each.blob) for each in segments]) + (3 + len(runs)) * PAGE_BYTES
+    def _note_written(self, segments: Sequence[Segment]) -> None:
+        """Ask for a checkpoint when about `wal_bytes` were written: blobs, and the pages of all else."""
+        self._written += sum([len(each.blob) for each in segments]) + _PAGES * PAGE_BYTES
         if self._written >= self._wal_bytes:
             self._written = 0
             self._tidier.submit(self._checkpoint)
@@ -476,6 +449,7 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA wal_autocheckpoint = 0")
         db.execute(f"PRAGMA journal_size_limit = {4 * WAL_BYTES}")
         prepare(db, path)
+        db.executescript(APPENDING)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except BaseException:
         db.close()
@@ -484,66 +458,14 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _claim(db: sqlite3.Connection, partition: int, next_seq: int, done: int) -> Claim:
-    rows = db.execute(
-        "SELECT first_seq, blob FROM segment WHERE partition = ? AND first_seq >= (SELECT coalesce(max(first_seq), 0)"
-        " FROM segment WHERE partition = ? AND first_seq <= ?) ORDER BY first_seq",
-        (partition, partition, done + 1),
-    )
-    pending = [each for first, blob in rows for each in entries_of(partition, first, blob) if each.seq > done]
+    pending: list[Entry] = []
+    for start, *_ in db.execute(HOLDING, (partition, done + 1)).fetchall() if done + 1 < next_seq else ():
+        rows = db.execute(
+            "SELECT first_seq, blob FROM segment WHERE position >= ? AND partition = ? ORDER BY position",
+            (start, partition),
+        )
+        pending += [each for first, blob in rows for each in entries_of(partition, first, blob) if each.seq > done]
     place = (partition, done)
     held = db.execute('SELECT * FROM held WHERE partition = ? ORDER BY seq, "index"', (partition,)).fetchall()
     settled = db.execute('SELECT seq, "index" FROM exceptions WHERE partition = ? AND seq > ?', place).fetchall()
     return Claim(partition, next_seq, done, pending, [Held(*each) for each in held], frozenset(settled))
-
-
-def _key_runs(partition: int, entries: Sequence[Entry]) -> Iterator[_Run]:
-    """Cut entries where a bucket ends, and at those without an identity."""
-    run: list[bytes] = []
-    first = 0
-    for entry in entries:
-        seq, inbox = entry.seq, entry.inbox
-        if run and (inbox is None or seq % BUCKET_ENTRIES == 0):
-            yield bucket_id(partition, bucket_of(first)), first, b"".join(run)
-            run = []
-        if inbox is not None:
-            if not run:
-                first = seq
-            run += inbox
-    if run:
-        yield bucket_id(partition, bucket_of(first)), first, b"".join(run)
-
-
-def _insert_log(db: sqlite3.Connection, segments: Sequence[Segment], runs: Sequence[_Run]) -> None:
-    if not segments:
-        return
-    rows, at = [], 1
-    for each in segments:
-        rows.append((each.partition, each.first_seq, each.count, at, len(each.blob)))
-        at += len(each.blob)
-    db.execute(_INSERT_SEGMENTS, (b"".join([each.blob for each in segments]), dumps(rows)))
-    places, at = [], 1
-    for bucket, first, keys in runs:
-        places.append((bucket, first, at, len(keys)))
-        at += len(keys)
-    db.execute(_INSERT_RUNS, (b"".join([keys for _, _, keys in runs]), dumps(places)))
-
-
-def _write_states(db: sqlite3.Connection, batch: Commit) -> None:
-    gone = [(each.partition, each.key) for each in batch.states if each.body is None]
-    if gone:
-        db.executemany("DELETE FROM state WHERE partition = ? AND key = ?", gone)
-    kept = [(e.partition, e.key, e.due_s, e.body, e.version) for e in batch.states if e.body is not None]
-    if kept:
-        db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)", kept)
-
-
-def _insert_waiting(db: sqlite3.Connection, batch: Commit) -> None:
-    if batch.release:
-        gone = [(each.partition, each.seq, each.index) for each in batch.release]
-        db.executemany('DELETE FROM held WHERE partition = ? AND seq = ? AND "index" = ?', gone)
-    if batch.hold:
-        rows = [(h.partition, h.seq, h.index, h.key, h.due_s, h.attempts, h.reason) for h in batch.hold]
-        db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    if batch.exceptions:
-        outcomes = [(e.partition, e.seq, e.index, e.how, e.at_s, e.reason) for e in batch.exceptions]
-        db.executemany("INSERT OR REPLACE INTO exceptions VALUES (?, ?, ?, ?, ?, ?)", outcomes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+BUS = ("-m", "bus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +39,4 @@ class Options:
     keep: Path | None = None
     broker: tuple[str, str] | None = None
     quiet_s: float = 60.0  # beyond a heartbeat's end (45 s) and a reconnect (10 s)
-    launcher: tuple[str, ...] = field(default=("-m", "bus"))
+    launcher: tuple[str, ...] = BUS

@@ -29,7 +29,7 @@ from tests.chaos.database import Database
 from tests.chaos.effects import EffectReader
 from tests.chaos.load import Load, Mix
 from tests.chaos.node import Node
-from tests.chaos.options import Options
+from tests.chaos.options import BUS, Options
 from tests.chaos.producer import Producer
 from tests.chaos.sinks import Sinks
 from tests.chaos.wire import Wire
@@ -180,6 +180,7 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """Of the bus and of the agents, each with a wire of its own to the broker."""
+        broken = self.options.launcher != BUS  # of compiled modules no method can be replaced
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("BUS_")},
             "BUS_AMQP_URL": _through(self.wire, self.bus_url),
@@ -189,6 +190,7 @@ class World:
             "BUS_PREFETCH": str(random.Random(self.options.seed).choice(PREFETCHES)),
             "BUS_PARTITIONS": str(PARTITIONS),
             "BUS_IDENTITY": "shared",
+            "BUS_EXPRESS": "off" if broken else os.environ.get("BUS_EXPRESS", ""),
             "CHAOS_EFFECTS": str(self.folder / "effects.jsonl"),
             "GATHER_GATE": str(self.folder / "gate"),
         }

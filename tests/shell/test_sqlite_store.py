@@ -162,8 +162,11 @@ def test_files_that_are_no_store_are_left_alone(path: Path) -> None:
 
 
 def test_what_an_earlier_format_holds_is_kept(path: Path) -> None:
-    """Runs are known by their configuration, and identities are where they were."""
-    SqliteStore(path).close()
+    """Runs are known by their configuration, and identities and entries are where they were."""
+    with opened(path) as made:
+        made.claim(1)
+        for seq in (1, 2, 3):
+            made.commit(log(entry(seq)))
     identity = bytes(range(8)) + b"\xff\x00\xe2\x28" * 2, b"\x00\xc3'--\x80\x00\x01"
     with closing(sqlite3.connect(path)) as db:
         db.execute("DROP TABLE runs")
@@ -171,6 +174,8 @@ def test_what_an_earlier_format_holds_is_kept(path: Path) -> None:
         db.executemany("INSERT INTO inbox VALUES ((3 << 40) + 1, ?, ?, ?)", [(identity[0], 1025, identity[1]), (
             b"k" * 16, 1024, b"c" * 8)])  # fmt: skip
         db.execute("INSERT INTO partition VALUES (3, 1, 1026, 1025)")
+        db.execute("DROP TABLE place")
+        db.execute("CREATE UNIQUE INDEX segment_place ON segment(partition, first_seq)")
         db.execute("DROP TABLE config")
         db.execute("ALTER TABLE state DROP COLUMN version")
         db.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
@@ -180,9 +185,41 @@ def test_what_an_earlier_format_holds_is_kept(path: Path) -> None:
     store = SqliteStore(path)
     assert list(store.versions()) == ["c0ffee"]
     assert store.seen(3, 1, identity[0]) == (1025, identity[1])
+    assert [store.entry(0, seq) for seq in (1, 2, 3)] == [entry(seq) for seq in (1, 2, 3)]
     store.claim(4)
-    assert list(store.keys(10)) == [(3, 1, b"k" * 16), (3, 1, identity[0])]
+    assert list(store.keys(10, [3])) == [(3, 1, b"k" * 16), (3, 1, identity[0])]
     store.close()
+
+
+def test_every_entry_is_found_of_a_busy_partition_and_of_a_quiet_one(path: Path) -> None:
+    random = Random(5)
+    where = random.choices(range(4), (100, 30, 3, 1), k=700)
+    with opened(path) as store:
+        store.claim(4)
+        next_seq = [1, 1, 1, 1]
+        for at, partition in enumerate(where):
+            count = random.randint(1, 3)
+            rows = [entry(next_seq[partition] + each) for each in range(count)]
+            store.commit(log(*rows, partition=partition))
+            next_seq[partition] += count
+            if at == 400:  # as after a restart
+                store.claim(4)
+        reader = SqliteLog(path)
+        for partition, after in enumerate(next_seq):
+            for seq in range(1, after):
+                assert store.entry(partition, seq) == entry(seq)
+                held = reader.holding(partition, seq)
+                assert held is not None
+                assert (held.partition, held.first_seq <= seq < held.first_seq + held.count) == (partition, True)
+            for seq in (0, after, after + 1):
+                assert reader.holding(partition, seq) is None
+                with pytest.raises(KeyError):
+                    store.entry(partition, seq)
+        reader.close()
+        pending = [list(each.pending) for each in store.claim(4)]
+        assert [[each.seq for each in rows] for rows in pending] == [[*range(1, after)] for after in next_seq]
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("SELECT count(*) FROM place").fetchone()[0] < 100
 
 
 def test_a_newer_format_is_refused(path: Path) -> None:

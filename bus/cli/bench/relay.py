@@ -15,7 +15,7 @@ from bus.cli.common import Printer, output_option, settings_options
 if TYPE_CHECKING:
     from bus.shell.bench.syscalls import Syscalls
 
-_COUNTED = 20_000  # messages of the run whose system calls are counted, at most: more tell no more
+_COUNTED = 50_000  # messages of the run whose system calls are counted, at most: more tell no more
 
 
 @dataclass(slots=True)
