@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,6 +64,12 @@ def broker() -> Iterator[TestBroker]:
 def namespace() -> str:
     """A namespace that no other test has."""
     return f"t{secrets.token_hex(5)}"
+
+
+def pytest_configure() -> None:
+    """Have SIGINT end what tests start: a shell's `&` has it ignored, by us and by all that we start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

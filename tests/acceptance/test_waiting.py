@@ -185,7 +185,6 @@ def test_ctrl_c_during_the_imports_is_quiet(tmp_path: Path, bus: LiveBus) -> Non
     started = subprocess.Popen(
         [sys.executable, "-m", "bus", "lint"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**bus.environment, "PYTHONPATH": str(tmp_path)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `&` has it ignored
     )  # fmt: skip
     assert started.stdout is not None
     assert started.stdout.readline() == "importing\n"
