@@ -66,7 +66,11 @@ def test_a_fingerprint_knows_where_a_file_ends(tmp_path: Path) -> None:
 
 def test_an_engine_that_lies_elsewhere_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "agentbus_express.py").write_text("Lane = None")
-    code = "from bus import compiled; from bus.shell.engine import ENGINE; print(ENGINE)"
-    where = {**os.environ, "PYTHONPATH": str(tmp_path), "BUS_EXPRESS": "off"}
+    code = (
+        "import sys, bus; from bus.compiled import Compiled\n"
+        "sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, Compiled)]\n"  # stale
+        "import agentbus_express; from bus.shell.engine import ENGINE; print(ENGINE)"
+    )
+    where = {**os.environ, "PYTHONPATH": str(tmp_path), "BUS_EXPRESS": ""}
     done = subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"

@@ -81,8 +81,9 @@ CREATE INDEX runs_of ON runs(bucket, first)
 SPACING = 64  # a segment stands fewer positions than this behind one of its partition that has its row in `place`
 
 HOLDING = f"""
-SELECT position, partition, first_seq, count, blob FROM segment,
-       (SELECT position AS start FROM place WHERE partition = ?1 AND first_seq <= ?2 ORDER BY first_seq DESC LIMIT 1)
+SELECT position, partition, first_seq, count, blob
+FROM (SELECT position AS start FROM place WHERE partition = ?1 AND first_seq <= ?2 ORDER BY first_seq DESC LIMIT 1)
+CROSS JOIN segment -- in this order, whatever the planner thinks: the other way round it would read the whole log
 WHERE position >= start AND position < start + {SPACING} AND partition = ?1 AND first_seq <= ?2
 ORDER BY position DESC LIMIT 1
 """

@@ -1,10 +1,10 @@
 """The embedded store: one SQLite file, one writing process, one transaction a batch.
 
-Theory of operation. The log is `segment`, one blob per partition and commit, insert-only. `runs` holds the
-identities of the newest inputs, one blob per partition, commit and bucket. `partition` holds
+Theory of operation. The log is `segment`, one blob per partition and commit, insert-only; `place` says where segments
+stand. `runs` holds the identities of the newest inputs, one blob per partition, commit and bucket. `partition` holds
 each owner's epoch, the next number and the watermark `done`; everything above `done` is replayed by the next claim.
-`held` and `exceptions` are small. The file is in WAL mode with `synchronous=FULL`: COMMIT returns after the
-write-ahead log is on disk.
+`held` and `exceptions` are small. A commit is one statement, see bus.shell.sqlite_rows, and more where rows wait or
+routes remember. The file is in WAL mode with `synchronous=FULL`: COMMIT returns after the write-ahead log is on disk.
 
 One process holds the file by an OS lock. Should a second one come all the same (the lock file was removed), the epoch
 fences the first: the commit's transaction holds SQLite's write lock, so what it reads of the epoch stays true until
@@ -58,7 +58,9 @@ _log = logging.getLogger(__name__)
 WAL_BYTES = (
     4 << 20
 )  # written between checkpoints: each then holds up a commit for under 10 ms, not 30 to 70 with 16 MiB
-PAGE_BYTES = 16 << 10  # a third cheaper per message than 4 KiB: a batch's blob is fewer frames, a bucket 4 pages
+PAGE_BYTES = (
+    16 << 10
+)  # each page is two writes, and a batch's blob mostly one; a commit of one message likes 4 KiB better
 _PAGES = 5  # that a commit writes besides blobs: the first, numbers, identities and their index, the root of the log
 CACHE_KIB = 4 << 10  # holds the last pages of all partitions and one large batch
 

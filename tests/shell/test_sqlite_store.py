@@ -21,6 +21,7 @@ from bus.core.errors import StoreDown, StoreFailed
 from bus.ports import Commit, Entry
 from bus.shell.history import History
 from bus.shell.sqlite_log import SqliteLog
+from bus.shell.sqlite_schema import HOLDING
 from bus.shell.sqlite_store import SqliteStore
 from tests.contract.stores import entry, key_of, log, output, plain
 from tests.shell.store_child import entries
@@ -220,6 +221,10 @@ def test_every_entry_is_found_of_a_busy_partition_and_of_a_quiet_one(path: Path)
         assert [[each.seq for each in rows] for rows in pending] == [[*range(1, after)] for after in next_seq]
         with closing(sqlite3.connect(path)) as db:
             assert db.execute("SELECT count(*) FROM place").fetchone()[0] < 100
+            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {HOLDING}", (0, 1))]
+            assert [row for row in plan if "segment" in row] == [
+                "SEARCH segment USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
+            ]
 
 
 def test_a_newer_format_is_refused(path: Path) -> None:
