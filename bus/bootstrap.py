@@ -147,12 +147,14 @@ class OpenBroker:
         private: a node of our own, in `settings.home`.
         stop: stops the private node if this process owns it; nothing otherwise. Idempotent.
         revive: starts the private node again when it has died, under the same URLs; says whether it had to.
+        pid: process of the private node, as it was opened.
     """
 
     settings: Settings
     private: bool
     stop: Callable[[], None]
     revive: Callable[[], bool] = lambda: False
+    pid: int | None = None
 
 
 def open_broker(settings: Settings, progress: Progress) -> OpenBroker:
@@ -174,7 +176,7 @@ def open_broker(settings: Settings, progress: Progress) -> OpenBroker:
         return True
 
     urls = _with_urls(settings, nodes[0].bus_url, nodes[0].agent_url, "shared")
-    return OpenBroker(urls, True, lambda: nodes[-1].stop(), revive)
+    return OpenBroker(urls, True, lambda: nodes[-1].stop(), revive, nodes[0].pid)
 
 
 def running(settings: Settings) -> Settings:

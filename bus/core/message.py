@@ -89,3 +89,8 @@ class Message(NamedTuple):
         """Return the attribute `name` as a string, or None when it is absent."""
         value = self.attributes.get(name)
         return None if value is None else str(value)
+
+
+def task_of(message: Message) -> tuple[str, Attribute]:
+    """The task that a message is of, and its try; "" and 0 where it says none."""
+    return message.text(CORRELATION) or "", message.attributes.get(FENCE, 0)

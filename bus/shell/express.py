@@ -20,6 +20,7 @@ from bus.core.outputs import NO_HEADERS
 from bus.core.table import RouteTable
 from bus.ports import Entry, InboxKey, Received
 from bus.shell.engine import ENGINE
+from bus.shell.judged import Case
 
 _log = logging.getLogger(__name__)
 
@@ -109,12 +110,47 @@ class Express:
         made: list[Quick | None] = self._lane.judge([each.delivery for each in batch], queues, now)
         return made
 
+    def entries(
+        self,
+        batch: Sequence[Received],
+        cases: Sequence[Case],
+        quick: Sequence[Quick | None],
+        now_s: float,
+        decided_s: float,
+    ) -> list[Entry]:
+        """What is recorded of what was decided here of a batch; what has no time of arrival came at `now_s`."""
+        rows = [
+            (made, received.delivery, case.partition, case.seq, received.arrived_s or now_s)
+            for received, case, made in zip(batch, cases, quick, strict=True)
+            if made is not None
+        ]
+        return self.record(rows, decided_s)
+
     def record(self, rows: Sequence[Row], decided_s: float) -> list[Entry]:
         """Complete the records, as `bus.audit.record.encode` writes them but for the order of their fields."""
         entries: list[Entry] = self._lane.record(rows, decided_s)
         return entries
 
 
-def express_lane(table: RouteTable, facts: Facts) -> Express | None:
-    """The lane, or None where its engine is not installed, or the seal is not of a length that it takes."""
-    return Express(table, facts, ENGINE) if ENGINE is not None and 0 < len(facts.seal) <= _LONGEST_SEAL else None
+class NoLane:
+    """Where there is no engine: everything is left to Python."""
+
+    def learn(self, message: Message) -> None: ...
+
+    def judge(self, batch: Sequence[Received], queues: set[str], now: str) -> list[Quick | None]:
+        return [None] * len(batch)
+
+    def entries(
+        self,
+        batch: Sequence[Received],
+        cases: Sequence[Case],
+        quick: Sequence[Quick | None],
+        now_s: float,
+        decided_s: float,
+    ) -> list[Entry]:
+        return []
+
+
+def express_lane(table: RouteTable, facts: Facts) -> Express | NoLane:
+    """The lane, or none where its engine is not installed, or the seal is not of a length that it takes."""
+    return Express(table, facts, ENGINE) if ENGINE is not None and 0 < len(facts.seal) <= _LONGEST_SEAL else NoLane()

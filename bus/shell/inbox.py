@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from bus.core.actions import Delivery
-from bus.core.message import Attribute, Message
+from bus.core.message import Attribute, Message, task_of
 from bus.core.replies import answer_identity, identity_of
 from bus.ports import InboxKey, Store
 from bus.shell.engine import ENGINE
@@ -135,6 +135,10 @@ class Inbox:
             if found is not None:
                 return Earlier(found[0], found[1] == key.content)
         return None if self._elders is None else self._elders.earlier(key)
+
+    def answer_to(self, message: Message) -> Earlier | None:
+        """Find the answer to the try of the task that a message names, whatever it says."""
+        return self.earlier(answer_key(*task_of(message)))
 
     def add(self, key: InboxKey, seq: int) -> None:
         """Take in an input that the next commit will record."""

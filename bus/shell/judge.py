@@ -6,7 +6,7 @@ the partitions' logs and knows the clock. The worker feeds it batches and commit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -17,21 +17,18 @@ from bus.audit.record import encode as encode_record
 from bus.core import naming
 from bus.core.actions import Change, Decision, Delivery, Output
 from bus.core.address import brought_back
-from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts
 from bus.core.identity import AT_THE_DOOR
 from bus.core.leases import lapsed
 from bus.core.memory import CELL
 from bus.core.message import (
-    CORRELATION,
-    FENCE,
     FLOW_MOVE,
     REDRIVE,
     REPLYTO,
     TASK_CLAIM,
-    TASK_LAPSE,
     TASK_MOVE,
     Message,
+    task_of,
 )
 from bus.core.moving import ARRIVED
 from bus.core.notices import Notice, noticed
@@ -49,9 +46,9 @@ from bus.shell.blobs.folder import NoBlobs
 from bus.shell.blobs.luggage import Luggage
 from bus.shell.controls import Controls, shared
 from bus.shell.express import Quick, express_lane
-from bus.shell.inbox import Earlier, Elders, Inbox, answer_key, inbox_key, raw_key
+from bus.shell.inbox import Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.judged import Case, Judged
-from bus.shell.leases import Leases
+from bus.shell.leases import Leases, leases_in
 from bus.shell.ledger import Open
 from bus.shell.newcomers import take_lease, take_state
 from bus.shell.parked import Parked
@@ -139,7 +136,7 @@ class Judge:
         self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
-        self.leases = Leases(_leases(self.table))
+        self.leases = Leases(leases_in(self.table))
         self.schedules = Schedules(self.table.catalog.schedules)
         self._inboxes.clear()
         self.remembered = Remembered(self._store)
@@ -172,7 +169,7 @@ class Judge:
         self._lane = express_lane(after.table, self._facts)
         for place in {self._here, self._apart}:
             place.reconfigure(after.table)
-        self.leases.used = self.leases.used or _leases(after.table)
+        self.leases.used = self.leases.used or leases_in(after.table)
         self.schedules.reconfigure(after.table.catalog.schedules)
 
     def notice(self, notices: Iterable[Notice], judged: Judged) -> None:
@@ -228,7 +225,7 @@ class Judge:
                 quick[at] = None  # seen before: what that means is told in Python
                 understood[at], contents[at] = understand(delivery, table, facts), content_hash(delivery.body)
             cases.append(self._case(delivery, understood[at], contents[at], facts))
-        entries = self._quick_entries(batch, cases, quick, facts.now_s)
+        entries = iter(self._lane.entries(batch, cases, quick, facts.now_s, self._clock()))
         for received, case, content, made in zip(batch, cases, contents, quick, strict=True):
             entry = None if made is None else next(entries)
             self._record(case, received.delivery, content, received, facts, judged, entry)
@@ -236,27 +233,9 @@ class Judge:
 
     def _quick(self, batch: Sequence[Received], facts: Facts) -> list[Quick | None]:
         """What the express lane makes of a batch; None for each message that it leaves to Python."""
-        if self._lane is None or facts.paused:
-            return [None] * len(batch)
-        fine = {
-            queue
-            for queue, partition in self._partitions.items()
-            if partition not in self._retired and partition not in self.arriving and not self.parked.paused(partition)
-        }
+        but = self._retired | self.arriving | ({*self._partitions.values()} if facts.paused else set())
+        fine = {each for each, at in self._partitions.items() if at not in but and not self.parked.paused(at)}
         return self._lane.judge(batch, fine, facts.now)
-
-    def _quick_entries(
-        self, batch: Sequence[Received], cases: Sequence[Case], quick: Sequence[Quick | None], now_s: float
-    ) -> Iterator[Entry]:
-        """What is recorded of those that the express lane has decided."""
-        if self._lane is None:
-            return iter(())
-        rows = [
-            (made, received.delivery, case.partition, case.seq, received.arrived_s or now_s)
-            for received, case, made in zip(batch, cases, quick, strict=True)
-            if made is not None
-        ]
-        return iter(self._lane.record(rows, self._clock()))
 
     def _case(self, delivery: Delivery, understood: Message | Decision | None, content: bytes, facts: Facts) -> Case:
         """Decide one, and give it its number and its place among the identities, so that the next one sees it."""
@@ -267,7 +246,7 @@ class Judge:
             )
         else:
             partition = self._partitions[delivery.queue]
-            if self._lane is not None and isinstance(understood, Message):
+            if isinstance(understood, Message):
                 self._lane.learn(understood)
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
         if behind is not None or decision.why == REKEYED:
@@ -296,7 +275,9 @@ class Judge:
         earlier = self._inboxes[partition].earlier(key)
         sent = not answers and REPLYTO in understood.attributes and source != BUS and brought_back(understood)
         if earlier is None and sent and type_ != TASK_CLAIM and REDRIVE not in understood.attributes:
-            earlier = self._after_its_answer(understood, partition)
+            # The answer that ended the task in the course of which this was published: it is not wanted any more.
+            answer = self._inboxes[partition].answer_to(understood)
+            earlier = None if answer is None else answer._replace(same=False)
         if earlier is None:
             came = delivery
             if partition in self._retired:
@@ -316,7 +297,7 @@ class Judge:
             elif type_ == FLOW_MOVE and decision.end == "filtered":
                 decision = take_state(self.remembered, self.versions, self._store, understood, decision, partition)
             if self.leases.used:
-                self._keep_leases(understood, decision, partition, facts, answers)
+                self.leases.note(understood, decision, partition, facts, answers)
             return decision, key, None
         same, once = earlier.same, answers or sent
         decision = repeated(delivery, understood, self.table, facts, earlier.seq, same=same, answers=once)
@@ -394,29 +375,11 @@ class Judge:
                     decision = made if again is None else again[1]
                 self.record(partition, delivery, decision, facts, judged)
 
-    def _after_its_answer(self, message: Message, partition: int) -> Earlier | None:
-        """The answer that ended the task in the course of which a message was published; then it is not wanted."""
-        task, fence = message.text(CORRELATION) or "", message.attributes.get(FENCE, 0)
-        answer = self._inboxes[partition].earlier(answer_key(task, fence))
-        return None if answer is None else answer._replace(same=False)
-
     def _of_its_task(self, claim: Message, partition: int, facts: Facts) -> Facts:
         """Add what the store says of the task that a claim names."""
-        task, fence = claim.text(CORRELATION) or "", claim.attributes.get(FENCE, 0)
-        answer = self._inboxes[partition].earlier(answer_key(task, fence))
+        answer = self._inboxes[partition].answer_to(claim)
         answered = None if answer is None else answer.seq
-        return replace(facts, answered=answered, leased=self.leases.find(partition, task, fence))
-
-    def _keep_leases(self, message: Message, decision: Decision, partition: int, facts: Facts, answers: bool) -> None:
-        """Note what a message means for the lease of its task. What was refused at the door means nothing."""
-        task, fence = message.text(CORRELATION) or "", message.attributes.get(FENCE, 0)
-        if answers:
-            self.leases.end(partition, task, fence)
-        elif message.type == TASK_CLAIM and decision.end == "routed" and accepts(message, facts):
-            self.leases.accept(partition, task, fence, holder_of(message), facts.now_s)
-        elif message.type == TASK_LAPSE and isinstance(message.data, dict):
-            lost, reason = message.data.get("fence"), message.data.get("reason")
-            self.leases.lose(partition, task, lost if isinstance(lost, int) else 0, str(reason))
+        return replace(facts, answered=answered, leased=self.leases.find(partition, *task_of(claim)))
 
     def lapse(self, judged: Judged) -> None:
         """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
@@ -535,7 +498,3 @@ class Judge:
         if self._told:
             self._told = False
             self.controls.read()
-
-
-def _leases(table: RouteTable) -> bool:
-    return any(each.lease_s is not None for each in table.catalog.capabilities.values())

@@ -11,10 +11,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from bus.core.actions import Output
-from bus.core.facts import Leased
+from bus.core.actions import Decision, Output
+from bus.core.claims import accepts, holder_of
+from bus.core.facts import Facts, Leased
 from bus.core.leases import Lease, deadline_s, lease_of
-from bus.core.message import Attribute
+from bus.core.message import TASK_CLAIM, TASK_LAPSE, Attribute, Message, task_of
+from bus.core.table import RouteTable
 from bus.ports import Held
 
 _UNACCEPTED = "nobody has accepted it yet"
@@ -34,6 +36,11 @@ class _Watched:
         """Who has accepted it, or ""."""
         reason = self.row.reason
         return reason.removeprefix(_ACCEPTED) if reason.startswith(_ACCEPTED) else ""
+
+
+def leases_in(table: RouteTable) -> bool:
+    """Whether some capability has a lease."""
+    return any(each.lease_s is not None for each in table.catalog.capabilities.values())
 
 
 class Due(NamedTuple):
@@ -108,6 +115,21 @@ class Leases:
 
         else:  # it may be on its way from another partition
             self._lost[partition, task, fence] = reason
+
+    def note(self, message: Message, decision: Decision, partition: int, facts: Facts, answers: bool) -> None:
+        """Keep what a message means for the lease of its task. What was refused at the door means nothing.
+
+        Args:
+            answers: it is of a type that answers.
+        """
+        task, fence = task_of(message)
+        if answers:
+            self.end(partition, task, fence)
+        elif message.type == TASK_CLAIM and decision.end == "routed" and accepts(message, facts):
+            self.accept(partition, task, fence, holder_of(message), facts.now_s)
+        elif message.type == TASK_LAPSE and isinstance(message.data, dict):
+            lost, reason = message.data.get("fence"), message.data.get("reason")
+            self.lose(partition, task, lost if isinstance(lost, int) else 0, str(reason))
 
     def within(self, partitions: Collection[int]) -> list[Held]:
         """The rows of the leases that these partitions have."""

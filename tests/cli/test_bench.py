@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def test_relay_beside_the_shovel(bus: Bus, home: Path) -> None:
     assert 1 <= row["inputs_per_commit"] <= 300
     assert (row["syscalls_per_msg"] is None) == row["syscalls_method"].startswith("install")
     assert [each["ratio"] > 0 for each in row["runs"]] == [True]
+    for side, rate in (("bus", "bus"), ("shovel", "baseline"), ("bare_relay", "bare_relay")):
+        parts = row["cores_us_per_msg"][side]
+        whole = parts.pop("all")
+        assert sum(parts.values()) == pytest.approx(whole, abs=0.5), side
+        # Ticks of 10 ms, and so short a run: a few of them on each core, more or less.
+        ticks_us = 4 * 0.01 / 300 * 1e6 * (os.cpu_count() or 1)
+        assert whole == pytest.approx((os.cpu_count() or 1) / row[f"{rate}_msgs_per_s"] * 1e6, abs=ticks_us), side
 
 
 def test_relay_on_a_broker_of_ones_own_says_what_is_missing(bus: Bus, broker: TestBroker) -> None:
@@ -53,6 +61,7 @@ def test_relay_on_a_broker_of_ones_own_says_what_is_missing(bus: Bus, broker: Te
     (row,) = ran.rows
     assert row["baseline_msgs_per_s"] is row["ratio"] is row["runs"][0]["ratio"] is None
     assert row["bare_relay_msgs_per_s"] > 0
+    assert set(row["cores_us_per_msg"].values()) == {None}
     (said,) = ran.err.splitlines()
     assert said.startswith("bus: no baseline: RabbitMQ's shovel")
     assert "leave out --amqp-url" in said

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from bus import bootstrap
+from bus.shell.bench.cores import Cores, CoreTimes
 from bus.shell.bench.load import ORDER, order
 from bus.shell.bench.pace import Pace, percentile
 from bus.shell.bench.scene import other, with_others, write_scene
@@ -25,6 +27,25 @@ def test_both_ways_take_turns_and_count_alike() -> None:
     assert counted[:50] == [False] * 50
     assert counted[50:100] == [True] * 50
     assert sum(counted) == 100
+
+
+def test_where_the_cores_time_went(tmp_path: Path) -> None:
+    def write(machine: str, broker: tuple[int, int], own: tuple[int, int]) -> None:
+        (tmp_path / "stat").write_text(f"cpu  {machine} 0 0\ncpu0 1 2 3\n")
+        for pid, (user, system) in ((77, broker), (os.getpid(), own)):
+            (tmp_path / str(pid)).mkdir(exist_ok=True)
+            (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b) S {'0 ' * 10}{user} {system} 0 0 20")
+
+    times = CoreTimes(77, tmp_path)
+    assert times.look() is None
+    write("100 10 50 1000 5 1 2 3", (60, 20), (30, 10))
+    before = times.look()
+    write("400 10 150 1100 25 11 12 13", (260, 60), (80, 30))
+    after = times.look()
+    assert before is not None
+    assert after is not None
+    ticks = Cores(*(each * os.sysconf("SC_CLK_TCK") for each in after.since(before)))
+    assert ticks == pytest.approx(Cores(broker=240, own=70, others=110, idle=120, stolen=10))
 
 
 def test_a_message_is_about_600_bytes() -> None:

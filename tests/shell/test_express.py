@@ -23,7 +23,7 @@ from bus.ports import Commit, Received, Tag
 from bus.shell.bench.load import order
 from bus.shell.bench.scene import write_scene
 from bus.shell.engine import ENGINE
-from bus.shell.express import Express, Quick, express_lane
+from bus.shell.express import Express, NoLane, Quick, express_lane
 from bus.shell.inbox import inbox_key
 from bus.shell.judge import Judge
 from bus.shell.sqlite_store import SqliteStore
@@ -99,7 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[RouteTable, Facts, 
     table, now = RouteTable(catalog), time.time()
     facts = Facts(now, rfc3339(now), b"k" * 32)
     lane = express_lane(table, facts)
-    assert lane is not None
+    assert isinstance(lane, Express)
     message = understand(_delivery(order("r", 1)), table, facts)
     assert not isinstance(message, Decision)
     lane.learn(message)
@@ -211,7 +211,7 @@ def test_contracts_with_formats_are_checked_alike(tmp_path: Path) -> None:
     table = RouteTable(catalog)
     facts = Facts(0.0, rfc3339(0.0), b"k" * 32)
     lane = express_lane(table, facts)
-    assert lane is not None
+    assert isinstance(lane, Express)
     first = understand(_delivery(order("r", 1)), table, facts)
     assert not isinstance(first, Decision)
     lane.learn(first)
@@ -242,7 +242,7 @@ def test_a_judge_with_the_lane_records_what_one_without_it_does(
         store = SqliteStore(tmp_path / f"{number}.db")
         judge = Judge(store, table, facts, "ns", 1000, lambda: 5.0)
         if not lane:
-            judge._lane = None
+            judge._lane = NoLane()
         judge.claimed(store.claim(1), [])
         entries = []
         for batch in batches:

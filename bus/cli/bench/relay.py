@@ -41,6 +41,9 @@ def relay(messages: int, repeat: int, printer: Printer, **flags: Any) -> int:
     the bus's transport. They take turns; each backlog is in the broker before its clock starts. Broker and worker
     share the machine. Told are medians, and each round; the ratio is the median of the rounds' ratios.
 
+    On the private node, where Linux tells it, `cores_us_per_msg` says where the time of all cores went: the broker,
+    this process (beside the shovel it only waits), interrupts and others, idle, and stolen by the hypervisor.
+
     System calls of this process are counted in a run of their own with perf (perf stat -e raw_syscalls:sys_enter), or
     strace (strace -c -f, under which batches are larger); null where neither is there or allowed.
 
@@ -113,8 +116,21 @@ def _result(rounds: _Rounds, messages: int, calls: Syscalls, counted: int) -> di
         "syscalls_method": calls.method,
         "bare_relay_msgs_per_s": round(middle([each.msgs_per_s for each in bare])),
         "bare_relay_cpu_us_per_msg": middle([each.us(each.cpu_s) for each in bare]),
+        "cores_us_per_msg": {
+            side: _cores([*measured.values()])
+            for side, measured in (("bus", rounds.bus), ("shovel", rounds.shovel), ("bare_relay", rounds.bare))
+        },
         "runs": [_round(rounds, number) for number in sorted(rounds.bus)],
     }
+
+
+def _cores(sides: list[Relayed]) -> dict[str, float] | None:
+    """Where the time of all cores went, medians in us a message; None where nobody tells."""
+    told = [(each, each.cores) for each in sides if each.cores is not None]
+    if not told:
+        return None
+    parts = {name: middle([each.us(getattr(cores, name)) for each, cores in told]) for name in told[0][1]._fields}
+    return {"all": middle([each.us(sum(cores)) for each, cores in told]), **parts}
 
 
 def _round(rounds: _Rounds, number: int) -> dict[str, Any]:
@@ -135,9 +151,15 @@ def _text(result: dict[str, Any]) -> str:
     counted = (
         f"{calls} system calls" if calls is not None else f"system calls not counted ({result['syscalls_method']})"
     )
+    cores = "".join(
+        f"\ncores, {side.replace('_', ' ')}: {parts['all']} us a message: broker {parts['broker']}, this process "
+        f"{parts['own']}, others {parts['others']}, idle {parts['idle']}, stolen {parts['stolen']}"
+        for side, parts in result["cores_us_per_msg"].items()
+        if parts is not None
+    )
     return (
         f"bus {result['bus_msgs_per_s']:,} msg/s, {beside}bare relay {result['bare_relay_msgs_per_s']:,} msg/s\n"
         f"a message of the bus: {result['cpu_us_per_msg']} us CPU, of it {result['decide_us_per_msg']} to decide; "
         f"{counted}; {result['inputs_per_commit']} inputs a commit\n"
-        f"ratios of the {len(result['runs'])} rounds: {', '.join(str(each['ratio']) for each in result['runs'])}"
+        f"ratios of the {len(result['runs'])} rounds: {', '.join(str(each['ratio']) for each in result['runs'])}{cores}"
     )

@@ -11,6 +11,7 @@ from bus.core.errors import BusError
 
 if TYPE_CHECKING:
     from bus.core.table import RouteTable
+    from bus.shell.bench.cores import Cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Relayed:
     count: messages.
     wall_s, cpu_s, decide_s: seconds it took, seconds of CPU of this process, and what of it went into deciding.
     commits: how many it took.
+    cores: what the machine's cores did meanwhile, where that can be told.
     """
 
     count: int
@@ -26,6 +28,7 @@ class Relayed:
     cpu_s: float
     decide_s: float = 0.0
     commits: int = 0
+    cores: Cores | None = None
 
     @property
     def msgs_per_s(self) -> float:
@@ -62,14 +65,13 @@ def by_bus(
         BusError: not every message got through.
     """
     from bus import bootstrap
-    from bus.shell.bench.clock import Stopwatch
     from bus.shell.bench.meter import CountingMeter
     from bus.shell.calm import calm_process
     from bus.shell.sqlite_store import SqliteStore
 
     expected = dict(ends or {"routed": count})
     inputs = sum(expected.values())
-    clock = Stopwatch()
+    clock = stage.stopwatch()
     meter = CountingMeter(inputs, clock)
 
     def turned(state: str) -> None:
@@ -87,7 +89,7 @@ def by_bus(
         store.close()
     if meter.ends != expected or stage.empty_sink() != count:
         raise BusError(f"the benchmark's messages did not all get through: {meter.ends}; run it again")
-    return Relayed(inputs, clock.wall_s, clock.cpu_s, meter.decide_s, meter.commits)
+    return Relayed(inputs, clock.wall_s, clock.cpu_s, meter.decide_s, meter.commits, clock.cores)
 
 
 def by_bare_relay(stage: Stage, count: int) -> Relayed:
@@ -101,12 +103,14 @@ def by_bare_relay(stage: Stage, count: int) -> Relayed:
 
     settings = stage.settings
     transport = bootstrap.transport(settings, stage.routes)
-    bare = BareRelay(transport, settings.namespace, settings.first_partitions, settings.prefetch, count)
+    bare = BareRelay(
+        transport, settings.namespace, settings.first_partitions, settings.prefetch, count, stage.stopwatch()
+    )
     transport.run(bare)
     moved = stage.empty_sink()
     if moved != count:
         raise BusError(f"the bare relay moved {moved} messages of {count}; run the benchmark again")
-    return Relayed(count, bare.clock.wall_s, bare.clock.cpu_s)
+    return Relayed(count, bare.clock.wall_s, bare.clock.cpu_s, cores=bare.clock.cores)
 
 
 def by_shovel(stage: Stage, run: str, count: int) -> Relayed:
@@ -118,4 +122,11 @@ def by_shovel(stage: Stage, run: str, count: int) -> Relayed:
     shovel = Shovel(stage.settings.home, bootstrap.bus_url(stage.settings), name, count)
     with shovel.ready() as let_go:
         stage.fill_queue(run, count, shovel.source)
-        return Relayed(count, shovel.move(let_go), 0.0)
+        clock = stage.stopwatch()
+
+        def go() -> None:
+            clock.start()
+            let_go()
+
+        seconds = shovel.move(go, clock.stop)
+        return Relayed(count, seconds, 0.0, cores=clock.cores)

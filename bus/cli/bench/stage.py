@@ -21,6 +21,7 @@ from bus.core import naming
 if TYPE_CHECKING:
     from bus.core.table import RouteTable
     from bus.settings import Settings
+    from bus.shell.bench.clock import Stopwatch
 
 SETTLE_S = 1.0  # after a fill the broker still writes; a measurement begins when it is through
 SETTLED = 10_000  # messages that need all of this pause; fewer need less
@@ -40,6 +41,7 @@ class Stage:
     integration: the folder with the routes.
     routes: the same, compiled.
     printer: where notes go.
+    broker_pid: process of the private node.
     """
 
     settings: Settings
@@ -48,6 +50,7 @@ class Stage:
     integration: Path
     routes: RouteTable
     printer: Printer
+    broker_pid: int | None = None
 
     def fill(self, run: str, count: int, kind: Callable[[int], str] | None = None) -> None:
         """Put a backlog into the ingress, and let the broker settle."""
@@ -69,6 +72,13 @@ class Stage:
         transport = bootstrap.transport(self.settings, self.routes)
         transport.run(Fill(transport, run, count, place, kind))
         time.sleep(SETTLE_S * min(1.0, count / SETTLED))
+
+    def stopwatch(self) -> Stopwatch:
+        """A clock that also tells what the cores did, where we know the broker's process."""
+        from bus.shell.bench.clock import Stopwatch
+        from bus.shell.bench.cores import CoreTimes
+
+        return Stopwatch(None if self.broker_pid is None else CoreTimes(self.broker_pid))
 
     def empty_sink(self) -> int:
         """Take out what a relay has delivered; returns how much it was."""
@@ -104,7 +114,7 @@ def stage(flags: Mapping[str, Any], printer: Printer, write: Callable[[Path], Pa
             with connection(bootstrap.bus_url(broker.settings)):
                 pass  # says at once that nobody is there; the transport would try for a minute
             left.callback(bootstrap.remove_namespace, broker.settings, routes)
-            yield Stage(broker.settings, broker.private, Path(folder), integration, routes, printer)
+            yield Stage(broker.settings, broker.private, Path(folder), integration, routes, printer, broker.pid)
 
 
 def counts_up_to(most: int, example: str) -> Callable[[click.Context, click.Parameter, str], list[int]]:

@@ -27,7 +27,7 @@ class BareRelay(Quiet):
     partitions: int
     prefetch: int
     count: int
-    clock: Stopwatch = field(default_factory=Stopwatch)
+    clock: Stopwatch
     _tags: dict[int, Tag] = field(default_factory=dict)
     _handle: int = 0
     _done: int = 0

@@ -61,13 +61,22 @@ class Shovel:
                 if not self._gone:
                     rabbitmqctl(self._home, "clear_parameter", "shovel", self._name)
 
-    def move(self, let_go: Callable[[], None]) -> float:
+    def move(self, let_go: Callable[[], None], arrived: Callable[[], None]) -> float:
         """Let the shovel go; returns the seconds until the last message is in the target.
+
+        Args:
+            let_go: lets it go.
+            arrived: called when the last message is there.
 
         Raises:
             BusError: it stopped on the way, or moved something else than the backlog.
         """
-        seconds = passed(self._url, self.target, self._count, let_go)
+
+        def seen(_seconds: float, depth: int) -> None:
+            if depth >= self._count:
+                arrived()
+
+        seconds = passed(self._url, self.target, self._count, let_go, seen)
         self._gone = True
         return seconds
 
