@@ -17,6 +17,9 @@ from tests.chaos.faults import ALL, CLUSTER, FAULTS
 from tests.chaos.options import Options
 from tests.chaos.run import Report, run
 
+MINUTES = 5.0
+KILL_S = 20.0  # a kill comes about every seven seconds on SQLite, every twelve with three workers on PostgreSQL
+
 
 def main() -> int:
     """Parse the arguments, run, print; returns the exit code."""
@@ -43,8 +46,9 @@ def main() -> int:
     if given.broker:
         bus_url, _, agent_url = given.broker.partition(",")
         broker = bus_url, agent_url or bus_url
+    minutes = max(MINUTES, given.kills * KILL_S / 60) if given.minutes is None else given.minutes
     options = Options(
-        seed=given.seed, kills=given.kills, minutes=given.minutes, faults=names, rate=given.rate,
+        seed=given.seed, kills=given.kills, minutes=minutes, faults=names, rate=given.rate,
         store=given.store, workers=given.workers, keep=given.keep, broker=broker,
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
@@ -87,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20, help="end the faults after so many kills")
-    parser.add_argument("--minutes", type=float, default=5.0, help="end the faults after so long in any case")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="end the faults after so long in any case (default: 5, or 20 s a kill if that is more)",
+    )
     parser.add_argument("--faults", default="all", help=f"comma-separated, or all: {', '.join(FAULTS)}")
     parser.add_argument("--rate", type=float, default=150.0, help="inputs a second")
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
