@@ -1,10 +1,10 @@
 """A seeded simulator of the protocol: several workers on one broker and one store, in memory, on a clock of its own.
 
-Workers crash, are paused and go on, drain and come back; connections are lost, targets are full or gone, producers
-repeat themselves, the namespace grows. After each script everything is let run until nothing moves, and then I1 to I5
-are checked: every confirmed input has just one end per target, the log holds what was delivered, each id has one body,
-and order per conversation and target holds. hypothesis finds scripts and makes a failing one small; it prints the
-script to replay.
+Workers crash, are paused and go on, drain and come back, and decide by other routes; connections are lost, targets are
+full or gone, producers repeat themselves, the namespace grows. After each script everything is let run until nothing
+moves, and then I1 to I5 are checked: every confirmed input has just one end per target, the log holds what was
+delivered, each id has one body, and order per conversation and target holds. hypothesis finds scripts and makes a
+failing one small; it prints the script to replay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bus.core import naming
+from bus.core.expression import Names
 from bus.core.ingress import Ingress, grown
+from bus.core.message import Json
 from bus.core.table import RouteTable
 from bus.core.work import Target
 from bus.ports import Way
@@ -30,6 +32,7 @@ from bus.shell.memory_transport import MemoryTransport
 from bus.shell.telemetry.metrics import NullMeter
 from bus.shell.tenancy import TTL_S, Layout
 from bus.shell.topology import plan
+from bus.shell.versions import Configuration
 from bus.shell.worker import Plan, Worker
 from tests.core.world import FACTS, catalog, flow, route, structured, to_capability
 from tests.shell.test_worker import Inline
@@ -41,6 +44,22 @@ EPOCH = 1_800_000_000.0
 CATALOG = catalog(
     route("grade", "asked", flow(to=(to_capability("grade"),))),
     route("hop", "order.in", flow(to=(Target("event", "asked", "asked", to_route=True),))),
+)
+
+
+def signed(names: Names) -> Json:
+    data = names["data"]
+    assert isinstance(data, dict)
+    return {**data, "by": "other"}
+
+
+# Decides otherwise: what one version has recorded must go out as it stands, whoever publishes it.
+OTHER = replace(
+    catalog(
+        route("grade", "asked", flow(to=(to_capability("grade", data=signed),))),
+        CATALOG.routes[1],
+    ),
+    version="07e4",
 )
 
 
@@ -77,7 +96,7 @@ class Member:
 class Fleet:
     """One namespace with as many workers as are started, and all that the script has confirmed and taken."""
 
-    catalog = CATALOG
+    catalog = CATALOG  # of who starts
 
     def __init__(self, limit: int | None) -> None:
         self.broker = MemoryBroker(
@@ -131,6 +150,16 @@ class Fleet:
         """How many inputs each partition remembers."""
         everything = range(sum(self.disk.ingress().sizes))
         return Counter(partition for partition, _, _ in self.disk.keys(10_000, everything))
+
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """What the log holds that inputs led to, by id."""
+        found = {}
+        for partition, bucket, key in self.disk.keys(10_000, range(sum(self.disk.ingress().sizes))):
+            row = self.disk.seen(partition, bucket, key)
+            assert row is not None
+            for output in self.disk.entry(partition, row[0]).outputs:
+                found[output.id] = orjson.loads(output.body)
+        return found
 
     def owners(self) -> Counter[int]:
         working = [m.worker for m in self.members if m.worker.state in ("running", "replaying")]
@@ -258,6 +287,13 @@ class Protocol(RuleBasedStateMachine):
         if member is not None:
             member.store.full = full
 
+    @rule(number=st.integers(0, 5), other=st.booleans())
+    def reload(self, number: int, other: bool) -> None:
+        self.fleet.catalog = OTHER if other else CATALOG
+        member = self._member(number)
+        if member is not None:
+            member.worker.reconfigure(Configuration(RouteTable(self.fleet.catalog)), lambda _error: None)
+
     @precondition(lambda self: len(self.fleet.disk.ingress().sizes) < 4)
     @rule()
     def grow(self) -> None:
@@ -289,6 +325,8 @@ class Protocol(RuleBasedStateMachine):
         first: dict[str, dict[str, Any]] = {}
         for message in fleet.taken:
             assert first.setdefault(message["id"], message) == message  # a repeat is the same, byte for byte
+        recorded = fleet.recorded()
+        assert {each: recorded.get(each) for each in first} == first
         got = [message["data"]["n"] for message in first.values()]
         assert sorted(got) == sorted(fleet.bodies)  # nothing lost, nothing twice under another id
         for identities in fleet.confirmed.values():
