@@ -26,6 +26,7 @@ from bus.core.message import (
     REDRIVE,
     REPLYTO,
     TASK_CLAIM,
+    TASK_LAPSE,
     TASK_MOVE,
     Message,
     task_of,
@@ -48,7 +49,7 @@ from bus.shell.controls import Controls, shared
 from bus.shell.express import Quick, express_lane
 from bus.shell.inbox import Elders, Inbox, answer_key, inbox_key, raw_key
 from bus.shell.judged import Case, Judged
-from bus.shell.leases import Leases, leases_in
+from bus.shell.leases import Leases
 from bus.shell.ledger import Open
 from bus.shell.newcomers import take_lease, take_state
 from bus.shell.parked import Parked
@@ -93,7 +94,7 @@ class Judge:
         self._here = Here(table)
         self._apart: Place = apart or self._here
         self._luggage = Luggage(blobs or NoBlobs())
-        self.leases = Leases(used=False)
+        self.leases = Leases()
         self.schedules = Schedules()
         self.remembered = Remembered(store)
         self._partitions: dict[str, int] = {}
@@ -136,7 +137,7 @@ class Judge:
         self._retired = set(retired)
         self._partitions.clear()
         self._next.clear()
-        self.leases = Leases(leases_in(self.table))
+        self.leases = Leases()
         self.schedules = Schedules(self.table.catalog.schedules)
         self._inboxes.clear()
         self.remembered = Remembered(self._store)
@@ -169,7 +170,6 @@ class Judge:
         self._lane = express_lane(after.table, self._facts)
         for place in {self._here, self._apart}:
             place.reconfigure(after.table)
-        self.leases.used = self.leases.used or leases_in(after.table)
         self.schedules.reconfigure(after.table.catalog.schedules)
 
     def notice(self, notices: Iterable[Notice], judged: Judged) -> None:
@@ -296,7 +296,7 @@ class Judge:
                 decision = take_lease(self.leases, self._inboxes[partition], self._store, understood, decision)
             elif type_ == FLOW_MOVE and decision.end == "filtered":
                 decision = take_state(self.remembered, self.versions, self._store, understood, decision, partition)
-            if self.leases.used:
+            if answers or type_ in (TASK_CLAIM, TASK_LAPSE):
                 self.leases.note(understood, decision, partition, facts, answers)
             return decision, key, None
         same, once = earlier.same, answers or sent
@@ -479,7 +479,7 @@ class Judge:
         judged.entries[partition].append(entry)
         tags = [] if received is None else [received.tag]
         outputs, left = decision.outputs, len(decision.outputs)
-        for index, output in enumerate(outputs) if self.leases.used or self.schedules.used else ():
+        for index, output in enumerate(outputs):
             if output.kind == "lease":
                 self.leases.begin(partition, seq, index, output, facts.now_s)
                 left -= 1

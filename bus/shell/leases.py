@@ -16,7 +16,6 @@ from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts, Leased
 from bus.core.leases import Lease, deadline_s, lease_of
 from bus.core.message import TASK_CLAIM, TASK_LAPSE, Attribute, Message, task_of
-from bus.core.table import RouteTable
 from bus.ports import Held
 
 _UNACCEPTED = "nobody has accepted it yet"
@@ -38,11 +37,6 @@ class _Watched:
         return reason.removeprefix(_ACCEPTED) if reason.startswith(_ACCEPTED) else ""
 
 
-def leases_in(table: RouteTable) -> bool:
-    """Whether some capability has a lease."""
-    return any(each.lease_s is not None for each in table.catalog.capabilities.values())
-
-
 class Due(NamedTuple):
     """A lease whose time has come.
 
@@ -59,15 +53,12 @@ class Due(NamedTuple):
 
 
 class Leases:
-    """Args:
-    used: some capability has a lease.
+    """What is watched over, whichever configuration it was sent under.
 
-    Attributes:
-        used: whether there is, or may come, any lease at all.
+    A run goes on as the configuration says under which it began, so leases come where that in force has none.
     """
 
-    def __init__(self, used: bool) -> None:
-        self.used = used
+    def __init__(self) -> None:
         self._tasks: dict[str, _Watched] = {}
         self._hold: dict[tuple[int, int, int], Held] = {}
         self._release: dict[tuple[int, int, int], Held] = {}
@@ -81,7 +72,6 @@ class Leases:
         """Take in a row that the store already holds."""
         lease = lease_of(output)
         self._tasks[lease.task] = _Watched(lease, row, deadline_s(output))
-        self.used = True
 
     def begin(self, partition: int, seq: int, index: int, output: Output, now_s: float) -> None:
         """A request was decided, and this watches over it."""
@@ -137,7 +127,6 @@ class Leases:
 
     def arrive(self, partition: int, lease: Lease, due_s: float, attempts: int, reason: str) -> None:
         """The lease that begins next for this task comes from another partition, with its state there."""
-        self.used = True
         lost = self._lost.pop((partition, lease.task, lease.fence), None)
         self._arriving[lease.task] = (due_s, attempts, reason) if lost is None else (0.0, attempts + 1, lost)
 

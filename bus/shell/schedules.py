@@ -39,11 +39,6 @@ class Schedules:
         self._hold: list[Held] = []
         self._release: list[Held] = []
 
-    @property
-    def used(self) -> bool:
-        """Whether there are any."""
-        return bool(self._declared)
-
     def reconfigure(self, declared: Sequence[Schedule]) -> None:
         """There are others to send from now on; the rows of those that are gone go, too."""
         self._declared = {each.name: each for each in declared}

@@ -52,6 +52,9 @@ GRADER = "  grader: {adapter: external, capabilities: [grade], attributes: {clea
 GRADE = "  grade: {request: schemas/any.v1.json, reply: schemas/text.v1.json, idempotent: true}\n"
 assert GRADER in AGENTS
 assert GRADE in AGENTS
+OTHER = "  other: {request: schemas/any.v1.json, reply: schemas/any.v1.json, idempotent: true}\n"
+assert OTHER in AGENTS
+LEASED = AGENTS.replace(OTHER, OTHER.replace("}", ", lease: 10s}"))
 NO_GRADER = AGENTS.replace(GRADER, "").replace(GRADE, "")
 
 
@@ -127,6 +130,26 @@ def test_a_run_ends_as_the_configuration_says_under_which_it_began(tmp_path: Pat
     world.restart(two)
     world.settle()
     assert world.worker._judge.table.elders == {}
+
+
+@pytest.mark.parametrize("how", ["restart", "change", "change and cut"])
+def test_a_run_goes_on_with_leases_that_the_configuration_in_force_does_not_know(tmp_path: Path, how: str) -> None:
+    one, two = configuration(tmp_path, ONE, LEASED), configuration(tmp_path, TWO)
+    world = Versioned(one)
+    world.ask(1, "asked")
+    world.settle()
+    getattr(world, how.split()[0])(two)
+    world.settle()
+    if "cut" in how:
+        world.transport.lose("cut")
+        world.settle()
+    world.agents(1)  # the grader answers, and the run asks `other`, under a lease
+    world.settle()
+    assert len(world.worker._judge.leases) == 1
+    finish(world)
+    assert world.by() == {1: "one"}
+    assert len(world.worker._judge.leases) == 0
+    assert not world.store.unfinished()
 
 
 def test_a_run_whose_configuration_is_lost_fails_and_says_so(tmp_path: Path) -> None:
