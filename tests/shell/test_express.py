@@ -16,6 +16,7 @@ from bus import bootstrap
 from bus.audit.record import content_hash, decode, encode
 from bus.core.actions import Decision, Delivery
 from bus.core.facts import Facts
+from bus.core.message import Message
 from bus.core.pipeline import decide, understand
 from bus.core.table import RouteTable
 from bus.core.times import rfc3339
@@ -23,7 +24,7 @@ from bus.ports import Commit, Received, Tag
 from bus.shell.bench.load import order
 from bus.shell.bench.scene import write_scene
 from bus.shell.engine import ENGINE
-from bus.shell.express import Express, NoLane, Quick, express_lane
+from bus.shell.express import LEARNED_AT, Express, NoLane, Quick, express_lane
 from bus.shell.inbox import inbox_key
 from bus.shell.judge import Judge
 from bus.shell.sqlite_store import SqliteStore
@@ -102,8 +103,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[RouteTable, Facts, 
     assert isinstance(lane, Express)
     message = understand(_delivery(order("r", 1)), table, facts)
     assert not isinstance(message, Decision)
-    lane.learn(message)
+    learn(lane, message)
     return table, facts, lane
+
+
+def learn(lane: Express, message: Message) -> None:
+    for _ in range(LEARNED_AT):
+        lane.learn(message)
 
 
 def _delivery(body: bytes, key: str = "conv-0001") -> Delivery:
@@ -167,6 +173,19 @@ def test_agrees_with_python_or_leaves_it(
     _same(world, _delivery(body, str(event.get("conversationid") or event.get("id"))))
 
 
+def test_what_comes_rarely_is_not_learned(world: tuple[RouteTable, Facts, Express]) -> None:
+    table, facts, _ = world
+    lane = express_lane(table, facts)
+    assert isinstance(lane, Express)
+    delivery = _delivery(order("r", 1))
+    message = understand(delivery, table, facts)
+    assert isinstance(message, Message)
+    for _ in range(LEARNED_AT):
+        assert lane.judge([Received(Tag(1, 1), delivery)], {delivery.queue}, facts.now) == [None]
+        lane.learn(message)
+    assert lane.judge([Received(Tag(1, 1), delivery)], {delivery.queue}, facts.now) != [None]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -214,7 +233,7 @@ def test_contracts_with_formats_are_checked_alike(tmp_path: Path) -> None:
     assert isinstance(lane, Express)
     first = understand(_delivery(order("r", 1)), table, facts)
     assert not isinstance(first, Decision)
-    lane.learn(first)
+    learn(lane, first)
     taken = set()
     for format_ in FORMATS:
         for probe in _PROBES:

@@ -53,6 +53,7 @@ struct Lane {
     depth: usize,
     hops: i64,
     plans: HashMap<String, HashMap<String, Box<plan::Plan>>>,
+    contracts: plan::Contracts,
 }
 
 /// One delivery, borrowed from Python.
@@ -101,12 +102,12 @@ impl Lane {
         }
         let (output, decision, message, attributes, key, quick, entry) = classes;
         let classes = Classes { output, decision, message, attributes, key, quick, entry, headers };
-        Ok(Lane { classes, seal, config, format, shared, body_bytes, depth, hops, plans: HashMap::new() })
+        Ok(Lane { classes, seal, config, format, shared, body_bytes, depth, hops, plans: HashMap::new(), contracts: HashMap::new() })
     }
 
     /// Decide messages of this type and source by a plan.
     fn learn(&mut self, type_: String, source: String, plan: &[u8]) -> PyResult<()> {
-        let plan = plan::read(plan).map_err(PyValueError::new_err)?;
+        let plan = plan::read(plan, &mut self.contracts).map_err(PyValueError::new_err)?;
         self.plans.entry(type_).or_default().insert(source, Box::new(plan));
         Ok(())
     }

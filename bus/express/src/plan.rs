@@ -1,11 +1,12 @@
 //! What Python says of one (type, source): the routes that may own it, as data. See `bus/core/express.py`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::tree::{Borrowed, Tree, text};
@@ -31,18 +32,23 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub struct Schema {
     uri: String,
-    files: HashMap<String, Value>,
+    files: BTreeMap<String, Value>,
 }
+
+pub type Compiled = Arc<Validator<Borrowed>>;
+
+/// What was compiled, by all that it was compiled of: many plans keep the same contract.
+pub type Contracts = HashMap<String, Compiled>;
 
 #[derive(Deserialize)]
 pub struct Plan {
     pub contract: Option<Schema>,
     pub owners: Vec<Owner>,
     #[serde(skip)]
-    pub kept: Option<Validator<Borrowed>>,
+    pub kept: Option<Compiled>,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +97,7 @@ pub struct Target {
     pub sealed: bool,
     pub note: Name,
     #[serde(skip)]
-    pub kept: Option<Validator<Borrowed>>,
+    pub kept: Option<Compiled>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +115,7 @@ pub enum Form {
     Compare(String, Box<Form>, Box<Form>),
 }
 
-struct Files(HashMap<String, Value>);
+struct Files(BTreeMap<String, Value>);
 
 impl Retrieve for Files {
     fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
@@ -118,25 +124,29 @@ impl Retrieve for Files {
 }
 
 /// With the settings of `bus/config/contracts.py`.
-fn compile(schema: Option<&Schema>) -> Result<Option<Validator<Borrowed>>, String> {
+fn compile(schema: Option<Schema>, known: &mut Contracts) -> Result<Option<Compiled>, String> {
     let Some(schema) = schema else { return Ok(None) };
+    let whole = serde_json::to_string(&schema).map_err(|error| error.to_string())?;
+    if let Some(compiled) = known.get(&whole) {
+        return Ok(Some(compiled.clone()));
+    }
     let root = schema.files.get(&schema.uri).ok_or("no schema")?;
-    jsonschema::options_for::<Borrowed>()
+    let compiled = jsonschema::options_for::<Borrowed>()
         .with_base_uri(schema.uri.clone())
         .with_retriever(Files(schema.files.clone()))
         .should_validate_formats(true)
         .with_pattern_options(PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20))
         .build(root)
-        .map(Some)
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    Ok(Some(known.entry(whole).or_insert(Arc::new(compiled)).clone()))
 }
 
-/// Read a plan and compile its contracts.
-pub fn read(text: &[u8]) -> Result<Plan, String> {
+/// Read a plan and compile its contracts, but those that are known.
+pub fn read(text: &[u8], known: &mut Contracts) -> Result<Plan, String> {
     let mut plan: Plan = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    plan.kept = compile(plan.contract.as_ref())?;
+    plan.kept = compile(plan.contract.take(), known)?;
     for target in plan.owners.iter_mut().flat_map(|owner| &mut owner.to) {
-        target.kept = compile(target.contract.as_ref())?;
+        target.kept = compile(target.contract.take(), known)?;
     }
     Ok(plan)
 }
