@@ -84,11 +84,19 @@ _SETTINGS = (
     click.option("--namespace", help="Prefix of every exchange and queue."),
     click.option("--amqp-url", help="Broker of the bus; without one a private node is used."),
 )
+_STORE = 1
 
 
 def settings_options(command: Command) -> Command:
     """Add `--home`, `--store`, `--namespace` and `--amqp-url`; they reach the command as keyword arguments."""
     for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def broker_options(command: Command) -> Command:
+    """Add the same but `--store`, for what has a store of its own."""
+    for option in reversed([each for at, each in enumerate(_SETTINGS) if at != _STORE]):
         command = option(command)
     return command
 

@@ -131,7 +131,8 @@ def redrive(
             )
             if done == most:
                 break
-    printer.note(f"{done} {'to redrive' if dry_run else 'redriven'}, {failed} left where they are")
+    stopped = f"; stopped at --max {most}, the rest was not looked at" if done == most else ""
+    printer.note(f"{done} {'to redrive' if dry_run else 'redriven'}, {failed} cannot be and stay{stopped}")
     if unknown and done != most:
         raise _no_letter(unknown[0], channel)
     return 1 if failed else 0

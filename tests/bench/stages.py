@@ -8,10 +8,10 @@ come on top: `cpu_us_per_msg` of `bus bench relay` has all of it. Indented stage
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import struct
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -164,6 +164,11 @@ class Stages:
 
 def main() -> None:
     """Run, and print what each stage took."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.stages", description="Tell what each stage of a message costs."
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="agentbus-stages-"))
     stages = Stages(folder)
     try:
@@ -175,7 +180,7 @@ def main() -> None:
         shutil.rmtree(folder)
     found: dict[str, Any] = {name.strip(): round(us, 2) for name, us in stages.least.items()}
     whole = round(sum(us for name, us in stages.least.items() if not name.startswith(" ")), 1)
-    if sys.argv[1:] == ["--output", "json"]:
+    if given.output == "json":
         print(json.dumps({"us_per_message": found, "sum": whole}))
         return
     for name, us in stages.least.items():

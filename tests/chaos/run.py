@@ -88,6 +88,10 @@ def _faults(world: World) -> None:
         world.note("lifted", name=name, seconds=round(time.monotonic() - began, 3), arrivals=len(world.sinks.arrivals))
     if not names:
         time.sleep(max(0.0, deadline - time.monotonic()))
+    if world.kills < options.kills and any("kill" in name for name in names):
+        world.remarks.append(
+            f"{world.kills} kills of {options.kills} in the {options.minutes:g} minutes that faults had"
+        )
 
 
 def _drain(world: World, tally: Tally) -> None:
@@ -180,7 +184,7 @@ def _judge(world: World, tally: Tally) -> Report:
         shown,
         dict(verdict.examples),
         world.folder,
-        verdict.good and not accepted and not crashed,
+        verdict.good and not accepted and not crashed and bool(tally.confirmed),
         world.remarks,
     )
 

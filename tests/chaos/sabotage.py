@@ -5,6 +5,7 @@ python -m tests.chaos.sabotage [TRIAL ...]
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -86,4 +87,9 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or list(TRIALS)))
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.sabotage", description=__doc__)
+    parser.add_argument("trial", nargs="*", help=f"without one, all of them: {', '.join(TRIALS)}")
+    asked = parser.parse_args().trial
+    if strange := [each for each in asked if each not in TRIALS]:
+        parser.error(f"there is no trial `{strange[0]}`; write some of {', '.join(TRIALS)}")
+    sys.exit(main(asked or list(TRIALS)))

@@ -9,7 +9,7 @@ import rich_click as click
 
 from bus.cli.bench.relaying import by_shovel
 from bus.cli.bench.stage import NO_SHOVEL, Stage, stage
-from bus.cli.common import Printer, output_option, settings_options
+from bus.cli.common import Printer, broker_options, output_option
 from bus.core import naming
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _SHOWN = 20  # samples of memory that are told
 
 @click.command()
 @click.option("--messages", type=click.IntRange(1000, 50_000_000), default=500_000, show_default=True, help="How many.")
-@settings_options
+@broker_options
 @output_option()
 def backlog(messages: int, printer: Printer, **flags: Any) -> int:
     """Work off a large backlog with one bus in a process of its own, and watch its memory.

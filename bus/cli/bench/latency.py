@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from bus.cli.bench.stage import Stage, stage
-from bus.cli.common import Printer, output_option, settings_options
+from bus.cli.common import Printer, broker_options, output_option
 from bus.core.errors import BusError, Unreachable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _SHARES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 @click.command()
 @click.option("--rate", type=click.IntRange(2, 50_000), default=500, show_default=True, help="Messages a second.")
 @click.option("--seconds", type=click.IntRange(1, 3600), default=20, show_default=True, help="How long.")
-@settings_options
+@broker_options
 @output_option()
 def latency(rate: int, seconds: int, printer: Printer, **flags: Any) -> int:
     """Measure how long a message takes at a rate: from producer to consumer, through the bus and without it.

@@ -10,7 +10,7 @@ import rich_click as click
 
 from bus.cli.bench.relaying import Relayed, by_bare_relay, by_bus, by_shovel
 from bus.cli.bench.stage import NO_SHOVEL, Stage, in_turns, middle, stage
-from bus.cli.common import Printer, output_option, settings_options
+from bus.cli.common import Printer, broker_options, output_option
 
 if TYPE_CHECKING:
     from bus.shell.bench.syscalls import Syscalls
@@ -30,7 +30,7 @@ class _Rounds:
 @click.command()
 @click.option("--messages", type=click.IntRange(100, 5_000_000), default=20_000, show_default=True, help="How many.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds of all sides.")
-@settings_options
+@broker_options
 @output_option()
 def relay(messages: int, repeat: int, printer: Printer, **flags: Any) -> int:
     """Relay a backlog through one worker: contract, CEL condition, translate of five fields, inbox, outbox, audit.

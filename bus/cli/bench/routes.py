@@ -11,7 +11,7 @@ import rich_click as click
 
 from bus.cli.bench.relaying import by_bus
 from bus.cli.bench.stage import Stage, counts_up_to, in_turns, middle, stage
-from bus.cli.common import Printer, output_option, settings_options
+from bus.cli.common import Printer, broker_options, output_option
 
 if TYPE_CHECKING:
     from bus.core.table import RouteTable
@@ -30,7 +30,7 @@ _MOST = 100_000
 )
 @click.option("--messages", type=click.IntRange(100, 5_000_000), default=10_000, show_default=True, help="In each run.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds of all runs.")
-@settings_options
+@broker_options
 @output_option()
 def routes(counts: list[int], messages: int, repeat: int, printer: Printer, **flags: Any) -> int:
     """Relay a backlog as `bus bench relay` does, with ever more routes in the configuration.

@@ -10,7 +10,7 @@ import rich_click as click
 from bus.cli.bench.echoing import echoing
 from bus.cli.bench.relaying import Relayed, by_bus
 from bus.cli.bench.stage import Stage, in_turns, middle, stage
-from bus.cli.common import Printer, output_option, settings_options
+from bus.cli.common import Printer, broker_options, output_option
 
 _INPUTS = 4  # of a conversation: what begins it, and three answers
 _ENDS = {"routed": 2, "waiting": 2}  # the requests leave; two answers are kept; the third lets the outcome leave
@@ -29,7 +29,7 @@ class _Rounds:
     "--conversations", type=click.IntRange(100, 1_000_000), default=5_000, show_default=True, help="How many."
 )
 @click.option("--repeat", type=click.IntRange(1, 100), default=3, show_default=True, help="Rounds of both sides.")
-@settings_options
+@broker_options
 @output_option()
 def scatter(conversations: int, repeat: int, printer: Printer, **flags: Any) -> int:
     """Work off a backlog of messages for a route that asks three agents at once and goes on with all their answers.

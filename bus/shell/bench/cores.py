@@ -51,10 +51,10 @@ class CoreTimes:
             machine = (self.proc / "stat").read_text().partition("\n")[0].split()
             broker = self._of(self.broker)
             own = self._of(os.getpid())
+            # user, nice, system, idle, iowait, irq, softirq, steal (proc(5)); guests are in user and nice already.
+            user, nice, system, idle, iowait, irq, softirq, steal = (int(each) for each in machine[1:9])
         except (OSError, ValueError, IndexError):
             return None
-        # user, nice, system, idle, iowait, irq, softirq, steal (proc(5)); guests are in user and nice already.
-        user, nice, system, idle, iowait, irq, softirq, steal = (int(each) for each in machine[1:9])
         busy = user + nice + system + irq + softirq
         ticks = broker, own, busy - broker - own, idle + iowait, steal
         return Cores(*(each / os.sysconf("SC_CLK_TCK") for each in ticks))

@@ -6,6 +6,7 @@ bus.shell.bench.release). It deletes itself after the backlog; what is left afte
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +60,9 @@ class Shovel:
                 yield let_go
             finally:
                 if not self._gone:
-                    rabbitmqctl(self._home, "clear_parameter", "shovel", self._name)
+                    # It may have deleted itself by now, and why we are here matters more.
+                    with contextlib.suppress(Unreachable):
+                        rabbitmqctl(self._home, "clear_parameter", "shovel", self._name)
 
     def move(self, let_go: Callable[[], None], arrived: Callable[[], None]) -> float:
         """Let the shovel go; returns the seconds until the last message is in the target.
