@@ -105,7 +105,11 @@ def _look_on(settings: Settings, log: History, partitions: int, printer: Printer
         if ingress.last.size == partitions and not ingress.growing:
             break
         left = _left(settings, log, ingress) if ingress.last.size == partitions else None
-        text = "the bus has not taken it up yet" if left is None else str(left)
+        text = (
+            "the bus has not taken it up yet; it does while it runs and nothing is paused"
+            if left is None
+            else str(left)
+        )
         if text != said:
             said, since = text, time.monotonic()
             printer.emit({"state": "waiting" if left is None else "draining", **_fields(left)}, text)

@@ -7,7 +7,8 @@ recorded under the identity of the answer to the old fence: so whatever comes fi
 one, and an agent that comes back later learns that the task is not its own any more.
 
 A partition that is retired, because the namespace grows, sends its leases after their conversations (`moved`): whatever
-is said of a task from then on comes to another partition, and the lease must be there.
+is said of a task from then on comes to another partition, and the lease must be there. So does a partition that decides
+a run for another one (`serial_by`): claims and answers come to the partition of the conversation.
 """
 
 from __future__ import annotations
@@ -51,6 +52,16 @@ class Lease(NamedTuple):
 def lease_of(output: Output) -> Lease:
     """Read a lease that `bus.core.outputs.watch` made."""
     return Lease(output.name, int(output.headers["bus-fence"]), int(output.headers["bus-lease"]))
+
+
+def is_away(output: Output) -> bool:
+    """Whether a lease was made in another partition than that of its conversation."""
+    return "bus-away" in output.headers
+
+
+def at_home(output: Output) -> Output:
+    """The lease, where it belongs."""
+    return output._replace(headers={name: value for name, value in output.headers.items() if name != "bus-away"})
 
 
 def deadline_s(output: Output) -> float | None:
@@ -100,7 +111,7 @@ def came_back(message: Message, facts: Facts, reason: str, queue: str) -> Decisi
 
 
 def moved(output: Output, place: str, state: dict[str, Json], facts: Facts) -> tuple[Delivery, Decision]:
-    """Decide that a lease goes to the partition that its conversation has now.
+    """Decide that a lease goes to the partition of its conversation.
 
     Args:
         output: the lease.
@@ -114,7 +125,7 @@ def moved(output: Output, place: str, state: dict[str, Json], facts: Facts) -> t
     delivery = Delivery(
         output.body, STRUCTURED, {}, facts.bus_user, output.id, output.type, output.conversation, "", 0, None
     )
-    why = "its partition is retired: the lease follows the conversation"
+    why = "the lease goes to the partition of its conversation"
     return delivery, Decision("routed", request, why=why, outputs=tuple(outbox.outputs))
 
 

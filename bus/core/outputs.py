@@ -153,7 +153,7 @@ class Outbox:
         output = tuple.__new__(Output, values)
         self.outputs.append(output)
         if lease_s is not None:
-            self.outputs.append(watch(output, 0, lease_s))
+            self.outputs.append(watch(output, 0, lease_s, away=HOME in given))
 
     def _sealed(self, back: ReturnAddress, event: dict[str, Any], expires_ms: int | None) -> str:
         """The return address, bound to the request that this is."""
@@ -205,9 +205,15 @@ def _relabel(event: dict[str, Any], labels: str) -> None:
         event[LABELS] = labels
 
 
-def watch(request: Output, fence: int, lease_s: int) -> Output:
-    """Make the lease that watches over a request; its name is the task's id. See bus.core.leases."""
+def watch(request: Output, fence: int, lease_s: int, away: bool = False) -> Output:
+    """Make the lease that watches over a request; its name is the task's id. See bus.core.leases.
+
+    Args:
+        away: it is decided in another partition than its conversation's, and has to go there.
+    """
     headers = {"bus-fence": fence, "bus-lease": lease_s, "bus-kind": request.kind, "bus-name": request.name}
+    if away:
+        headers["bus-away"] = True
     return request._replace(kind="lease", name=request.id, headers=headers)
 
 

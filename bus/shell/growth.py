@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 
+from bus.core.errors import BusError
 from bus.core.ingress import Ingress, grown, setting_note
 from bus.ports import Store
+from bus.shell.controls import Controls
 
 _log = logging.getLogger(__name__)
 
@@ -39,5 +41,12 @@ def note_growth(store: Store, partitions: int) -> None:
     """
     while True:
         before = store.ingress()
+        controls = Controls(store)
+        controls.read()
+        if controls.standing.paused and grown(before, partitions) != before:
+            raise BusError(
+                f"{', '.join(sorted(controls.standing.paused))} is paused: what waits for it would hold up the growth, "
+                "and `resume` waits in the new queues; write `bus control resume` first"
+            )
         if store.set_ingress(before, grown(before, partitions)):
             return

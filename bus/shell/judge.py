@@ -15,9 +15,9 @@ from operator import itemgetter
 from bus.audit.record import content_hash
 from bus.audit.record import encode as encode_record
 from bus.core import naming
-from bus.core.actions import Change, Decision, Delivery, Output
+from bus.core.actions import ROWS, Change, Decision, Delivery, Output
 from bus.core.address import brought_back
-from bus.core.facts import Facts
+from bus.core.facts import Facts, of_the_bus
 from bus.core.identity import AT_THE_DOOR
 from bus.core.leases import lapsed
 from bus.core.memory import CELL
@@ -180,6 +180,11 @@ class Judge:
             delivery, decision = noticed(notice, self._next[partition], partition, facts)
             self.record(partition, delivery, decision, facts, judged)
 
+    @property
+    def decides(self) -> bool:
+        """Whether there is a partition in which anything may still be decided."""
+        return not self._retired.issuperset(self._partitions.values())
+
     def all_arrived(self, partitions: Collection[int]) -> None:
         """Nothing is on its way to these any more."""
         for partition in self.arriving.intersection(partitions):
@@ -220,7 +225,7 @@ class Judge:
             if made is not None:
                 partition = partitions[delivery.queue]
                 if self._inboxes[partition].earlier(made.key) is None:
-                    cases.append(self._numbered(partition, made.decision, made.key, None))
+                    cases.append(self._numbered(partition, made.decision, made.key, None, facts.now_s))
                     continue
                 quick[at] = None  # seen before: what that means is told in Python
                 understood[at], contents[at] = understand(delivery, table, facts), content_hash(delivery.body)
@@ -251,9 +256,11 @@ class Judge:
             decision, key, behind = self._ingress(delivery, understood, content, partition, facts)
         if behind is not None or decision.why == REKEYED:
             key = None
-        return self._waiting(self._numbered(partition, decision, key, behind), delivery)
+        return self._waiting(self._numbered(partition, decision, key, behind, facts.now_s), delivery)
 
-    def _numbered(self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None) -> Case:
+    def _numbered(
+        self, partition: int, decision: Decision, key: InboxKey | None, behind: int | None, now_s: float
+    ) -> Case:
         if decision.changes:
             told = shared(decision.changes)
             self._told = self._told or told
@@ -262,6 +269,9 @@ class Judge:
         self._next[partition] = seq + 1
         if key is not None:
             self._inboxes[partition].add(key, seq)
+        for index, output in enumerate(decision.outputs):
+            if output.kind == "lease":  # now: what comes right behind it in this batch may be of it
+                self.leases.begin(partition, seq, index, output, now_s)
         return tuple.__new__(Case, (partition, seq, decision, key, behind))
 
     def _ingress(
@@ -335,16 +345,18 @@ class Judge:
 
     def _release(self, facts: Facts, judged: Judged, most: int) -> None:
         """Decide what has waited for routes that are paused no more, in order, before anything that comes later."""
-        for partition, key in self.parked.take(facts.paused, most, self.arriving):
+        for partition, key, old in self.parked.take(facts.paused, most, self.arriving):
             body = self.remembered.recall(partition, key)
             if body is None:
                 continue
             delivery = released(body)
-            own = replace(self._recalling(partition, facts), paused=facts.paused)
-            understood = self._here.understand(delivery, own)
-            decision = understood if isinstance(understood, Decision) else self._here.decide(delivery, understood, own)
+            # It was accepted as it came; how it is remembered may be longer.
+            own = replace(self._recalling(partition, facts), paused=facts.paused, limits=of_the_bus(facts.limits))
+            place = self._apart if old else self._here
+            understood = place.understand(delivery, own)
+            decision = understood if isinstance(understood, Decision) else place.decide(delivery, understood, own)
             if decision.changes and isinstance(understood, Message):
-                decision = self._kept(decision, partial(self._here.decide, delivery, understood), own)
+                decision = self._kept(decision, partial(place.decide, delivery, understood), own)
             decision = decision._replace(changes=(*decision.changes, Change(key, None)))
             self.record(partition, delivery, decision, facts, judged)
 
@@ -442,7 +454,7 @@ class Judge:
         key: InboxKey | None = None,
     ) -> None:
         """Number and record what was decided without a delivery of the broker's."""
-        case = self._waiting(self._numbered(partition, decision, key, None), delivery)
+        case = self._waiting(self._numbered(partition, decision, key, None, facts.now_s), delivery)
         self._record(case, delivery, content_hash(delivery.body), None, facts, judged)
 
     def next_seq(self, partition: int) -> int:
@@ -480,12 +492,9 @@ class Judge:
         tags = [] if received is None else [received.tag]
         outputs, left = decision.outputs, len(decision.outputs)
         for index, output in enumerate(outputs):
-            if output.kind == "lease":
-                self.leases.begin(partition, seq, index, output, facts.now_s)
-                left -= 1
-            elif output.kind == "schedule":
+            if output.kind == "schedule":
                 self.schedules.sent(partition, seq, index, output)
-                left -= 1
+            left -= output.kind in ROWS
         judged.opens.append(
             Open(partition, seq, outputs, left, tags, arrived, decision, behind, delivery.queue, decided_s)
         )

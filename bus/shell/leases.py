@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bus.core.actions import Decision, Output
 from bus.core.claims import accepts, holder_of
 from bus.core.facts import Facts, Leased
-from bus.core.leases import Lease, deadline_s, lease_of
+from bus.core.leases import Lease, deadline_s, is_away, lease_of
 from bus.core.message import TASK_CLAIM, TASK_LAPSE, Attribute, Message, task_of
 from bus.ports import Held
 
@@ -59,6 +59,7 @@ class Leases:
     """
 
     def __init__(self) -> None:
+        self.away: list[str] = []  # tasks whose leases are to go to another partition, once they stand in the log
         self._tasks: dict[str, _Watched] = {}
         self._hold: dict[tuple[int, int, int], Held] = {}
         self._release: dict[tuple[int, int, int], Held] = {}
@@ -72,6 +73,7 @@ class Leases:
         """Take in a row that the store already holds."""
         lease = lease_of(output)
         self._tasks[lease.task] = _Watched(lease, row, deadline_s(output))
+        self._leaves(lease, output)
 
     def begin(self, partition: int, seq: int, index: int, output: Output, now_s: float) -> None:
         """A request was decided, and this watches over it."""
@@ -81,6 +83,16 @@ class Leases:
         row = Held(partition, seq, index, f"{output.conversation}\0{output.target}", due, attempts, reason)
         self._tasks[lease.task] = _Watched(lease, row, deadline_s(output))
         self._write(row)
+        self._leaves(lease, output)
+
+    def _leaves(self, lease: Lease, output: Output) -> None:
+        if is_away(output):
+            self.away.append(lease.task)
+
+    def leaving(self) -> list[Held]:
+        """Take the rows of those that are to go to another partition."""
+        tasks, self.away = self.away, []
+        return [self._tasks[task].row for task in tasks if task in self._tasks]
 
     def find(self, partition: int, task: str, fence: Attribute) -> Leased | None:
         """The lease of a try of a task, or None."""

@@ -9,14 +9,14 @@ would begin a run (`Facts.arriving`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from bus.core import naming
 from bus.core.actions import Change, Output
 from bus.core.leases import moved as lease_moved
 from bus.core.message import Json
 from bus.core.moving import ARRIVED, Remembered, moved, moves
-from bus.ports import Outgoing, Store
+from bus.ports import Held, Outgoing, Store
 from bus.shell.drainage import AGAIN_S, MARK
 from bus.shell.judge import Judge
 from bus.shell.judged import Judged
@@ -28,12 +28,7 @@ _STATE = ("partition", "seq", "index", "due_s", "attempts", "reason")
 def send(judge: Judge, store: Store, partitions: Collection[int], judged: Judged, most: int) -> None:
     """Send leases and at most `most` states of partitions that are to be retired after their keys."""
     facts = judge.facts_now()
-    for row in judge.leases.within(partitions):
-        output = store.entry(row.partition, row.seq).outputs[row.index]
-        lease: dict[str, Json] = {name: getattr(row, name) for name in _STATE}
-        delivery, decision = lease_moved(output, f"{row.partition}/{row.seq}/{row.index}", lease, facts)
-        judge.leases.end(row.partition, output.name)
-        judge.record(row.partition, delivery, decision, facts, judged)
+    send_leases(judge, store, judge.leases.within(partitions), judged)
     places = [(partition, key) for partition in sorted(partitions) for key in judge.remembered.keys(partition, "")]
     for partition, key in places[:most]:
         body = judge.remembered.recall(partition, key)
@@ -43,6 +38,17 @@ def send(judge: Judge, store: Store, partitions: Collection[int], judged: Judged
             state = Remembered(key, body, judge.remembered.due_of(partition, key))
             delivery, decision = moved(state, partition, judge.next_seq(partition), facts)
             judge.record(partition, delivery, decision, facts, judged)
+
+
+def send_leases(judge: Judge, store: Store, rows: Iterable[Held], judged: Judged) -> None:
+    """Send leases, which stand in the log, to the partitions of their conversations."""
+    facts = judge.facts_now()
+    for row in rows:
+        output = store.entry(row.partition, row.seq).outputs[row.index]
+        lease: dict[str, Json] = {name: getattr(row, name) for name in _STATE}
+        delivery, decision = lease_moved(output, f"{row.partition}/{row.seq}/{row.index}", lease, facts)
+        judge.leases.end(row.partition, output.name)
+        judge.record(row.partition, delivery, decision, facts, judged)
 
 
 class Arrivals:

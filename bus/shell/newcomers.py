@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from bus.core.actions import Change, Decision
-from bus.core.leases import lease_of
+from bus.core.leases import at_home, lease_of
 from bus.core.memory import CELL
 from bus.core.message import Message
 from bus.core.moving import arrived
@@ -17,7 +17,7 @@ from bus.shell.versions import Versions
 
 
 def take_lease(leases: Leases, inbox: Inbox, store: Store, word: Message, decision: Decision) -> Decision:
-    """Take over a lease from the partition that its conversation had before; nothing, if its task is answered."""
+    """Take over a lease from the partition that had it; nothing, if its task is answered."""
     data = cast("dict[str, Any]", word.data)
     try:
         output = store.entry(data["partition"], data["seq"]).outputs[data["index"]]
@@ -27,7 +27,7 @@ def take_lease(leases: Leases, inbox: Inbox, store: Store, word: Message, decisi
     if inbox.earlier(answer_key(lease.task, lease.fence)) is not None:
         return decision
     leases.arrive(inbox.partition, lease, data["due_s"], data["attempts"], data["reason"])
-    return decision._replace(end="routed", reason="its lease is kept here from now on", outputs=(output,))
+    return decision._replace(end="routed", reason="its lease is kept here from now on", outputs=(at_home(output),))
 
 
 def take_state(

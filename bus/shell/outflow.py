@@ -125,6 +125,10 @@ class Outflow:
         else:
             waiting.append(job)
 
+    def busy(self, key: Key) -> bool:
+        """Whether one of this key is in flight, and what comes later must stay behind it."""
+        return key in self._waiting
+
     def _send(self, job: Job) -> None:
         self._handle += 1
         self._flying[self._handle] = job

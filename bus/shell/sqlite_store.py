@@ -32,9 +32,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bus.core.control import PAUSED
 from bus.core.errors import BusError, StoreDown, StoreFailed
 from bus.core.ingress import Ingress, grown
-from bus.ports import Claim, Commit, Entry, Held, Share
+from bus.ports import SHARED, Claim, Commit, Entry, Held, Share
 from bus.shell import growth_wish
 from bus.shell.sqlite_rows import APPEND, APPENDING, Run, appended, key_runs, write_states, write_waiting
 from bus.shell.sqlite_schema import HOLDING, make_private, meta, prepare, read_ingress, write_ingress
@@ -128,8 +129,10 @@ class SqliteStore:
         return self._secret
 
     def ingress(self) -> Ingress:
-        """Read what partitions there are; a wish that lies beside the file is taken in first."""
+        """Read what partitions there are; a wish that lies beside the file is taken in first, if nothing is paused."""
         wish = growth_wish.waiting(self._path)
+        if wish is not None and any(key.startswith(PAUSED) for key, _ in self.states(SHARED)):
+            wish = None
         with self._transaction() as db:
             found = read_ingress(db)
             if wish is not None:

@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from bus.audit.record import decode
 from bus.core import naming
-from bus.core.actions import ROWS
+from bus.core.actions import ROWS, Output
 from bus.core.notices import Notice
 from bus.ports import Claim, Commit, Entry, Excepted, Outcome, Received
 from bus.shell.drainage import MARK, Drainage
@@ -27,7 +28,7 @@ from bus.shell.failures import log_failure
 from bus.shell.judged import Judged
 from bus.shell.kit import Kit
 from bus.shell.ledger import Ledger, Open
-from bus.shell.mover import Arrivals, send
+from bus.shell.mover import Arrivals, send, send_leases
 from bus.shell.outflow import Addresses, Job, Outflow, replayed
 from bus.shell.tenancy import Taken
 from bus.shell.waiting import WAKE, Waiting, wake_token
@@ -88,17 +89,26 @@ class Tenure:
             if output.kind == "schedule":
                 self._judge.schedules.load(row, output)
                 continue
-            self._waiting.load(Job(row.partition, row.seq, row.index, output, None, row))
+            self._waiting.load(
+                Job(row.partition, row.seq, row.index, output, None, row, self._way(output, entry, taken))
+            )
         for claim in taken.claims:
             self._ledger.start(claim.partition, claim.done)
             for entry in claim.pending:
-                self._replay(claim, entry, waiting)
+                self._replay(claim, entry, waiting, taken)
         self._next_due_s = self._judge.remembered.next_s()
         counts = len(taken.claims), len(self._ledger.open), len(taken.held)
         _log.info("claimed %d partitions, %d inputs to replay, %d outputs held", *counts)
         self._kit.later(SWEEP_S, self._sweep)
 
-    def _replay(self, claim: Claim, entry: Entry, waiting: set[tuple[int, int, int]]) -> None:
+    def _way(self, output: Output, entry: Entry, taken: Taken) -> Addresses | None:
+        """Where an event goes that was decided under another configuration: to those who had subscribed then."""
+        if output.kind != "event" or not taken.subscriptions:
+            return None
+        subscriptions = taken.subscriptions.get(decode(entry.record).config)
+        return None if subscriptions is None else Addresses(self._kit.namespace, subscriptions)
+
+    def _replay(self, claim: Claim, entry: Entry, waiting: set[tuple[int, int, int]], taken: Taken) -> None:
         left = [
             index
             for index, output in enumerate(entry.outputs)
@@ -110,13 +120,15 @@ class Tenure:
         opened.committed_s = opened.received_s
         self._ledger.add(opened)
         for index in left:
-            self._go(Job(claim.partition, entry.seq, index, replayed(entry.outputs[index]), opened), opened.committed_s)
+            output = replayed(entry.outputs[index])
+            way = self._way(output, entry, taken)
+            self._go(Job(claim.partition, entry.seq, index, output, opened, None, way), opened.committed_s)
 
     def _go(self, job: Job, now: float) -> None:
         """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
         if job.key in self._waiting.rows:
             self._waiting.add(job, now, "behind an earlier one that waits")
-        elif (paused := self._paused) and job.output.target in paused:
+        elif (paused := self._paused) and job.output.target in paused and not self._outflow.busy(job.key):
             self._waiting.add(job, now, PAUSED)
         else:
             self._outflow.add(job)
@@ -194,7 +206,14 @@ class Tenure:
 
     def turn(self) -> None:
         if not self._committing:
-            due = self._rows_due or self._runs_due or self._move or self._notices() or self._releasable()
+            due = (
+                self._rows_due
+                or (self.phase == "running" and self._judge.leases.away)
+                or self._runs_due
+                or self._move
+                or self._notices()
+                or self._releasable()
+            )
             if self._arrived or self._came_back or self._waiting.hold or due:
                 self._take()
             elif self._ledger.risen or self._waiting.release:
@@ -256,18 +275,23 @@ class Tenure:
     ) -> None:
         """Decide and commit on the store's thread: an identity may have to be looked up, and the loop never waits."""
         release, self._waiting.release = self._waiting.release, []
-        lapse, self._rows_due = self._rows_due, False
         move, self._move = self._move, frozenset()
+        # What this commit begins stands in no log yet, and could not be moved in it.
+        lapse, self._rows_due = self._rows_due and not move, self._rows_due and bool(move)
         # Runs that have come go on when what has come for them before is decided.
         ready = self.phase == "running" and not self._judge.arriving and not self._judge.releasable
-        runs, self._runs_due = self._runs_due and ready, False
+        runs, self._runs_due = self._runs_due and ready and not move, self._runs_due and bool(move)
+        away = self._judge.leases.leaving() if self.phase == "running" else []
         whole, self._whole = self._whole, set()
         done, notices = self._ledger.marks(), self._notices()
-        parked = BATCH if self._releasable() else 0
-        if not (batch or back or held or done or release or lapse or move or runs or notices or parked or whole):
+        parked = BATCH if self._releasable() and not move else 0
+        if not (
+            batch or back or held or done or release or lapse or move or runs or notices or parked or whole or away
+        ):
             return
         self._committing = True
-        rows = [job.held for job in held if job.held is not None]
+        gone = {(each.partition, each.seq, each.index) for each in release}
+        rows = [job.held for job in held if job.held is not None and (job.partition, job.seq, job.index) not in gone]
         decide_s = commit_s = 0.0
 
         def work() -> Judged:
@@ -281,10 +305,11 @@ class Tenure:
                 self._judge.send_scheduled(judged)
             if runs:
                 self._judge.due(judged, BATCH)
+            self._judge.notice(notices, judged)
+            send_leases(self._judge, self._kit.store, away, judged)
             if move:
                 self._judge.retire(move)
                 send(self._judge, self._kit.store, move, judged, BATCH)
-            self._judge.notice(notices, judged)
             hold, free = self._judge.changes()
             decide_s = time.perf_counter() - began
             self._reach("before-commit")
@@ -342,7 +367,9 @@ class Tenure:
         return self.phase == "running" and self._judge.releasable
 
     def _notices(self) -> list[Notice]:
-        return list(self._kit.notices) if self.phase == "running" else []
+        if not self._kit.notices or self.phase != "running" or not self._judge.decides:
+            return []
+        return list(self._kit.notices)
 
     def _look_at(self, due_s: float | None) -> None:
         """Have the runs looked at that are due then."""

@@ -23,7 +23,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from bus.core.errors import BusError, Fenced, StoreDown, StoreFailed
@@ -151,6 +151,7 @@ class Worker:
         self._on_told = on_told
         self._heeded: Standing | None = None
         self._leading = False
+        self._claims = 0  # how often it has claimed or given up what it had; only the last one begins anything
         self._life = 0  # number of the connection; what was begun on an earlier one is dropped
         self._store_tries = 0
         self._error: Exception | None = None
@@ -323,13 +324,15 @@ class Worker:
         """Claim what this worker should own, on a connection that consumes nothing yet."""
         if self.state != "standby":
             self._set("claiming")
+        self._claims += 1
         self._submit(self._take, self._claimed)
 
     def _take(self) -> Taken:
         taken = self._tenancy.take(self._reach, self._judge.claimed)
         if not taken.claims:  # who stands by hears operators, too
             self._judge.controls.read()
-        return taken
+        known = {version: self._judge.versions.subscriptions(version) for version in taken.events}
+        return replace(taken, subscriptions={version: each for version, each in known.items() if each is not None})
 
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0
@@ -350,7 +353,8 @@ class Worker:
             self._anew("its leases have run out, or the ingress has changed, since it claimed")
             return
         self._in_this_life(RENEW_S, self._renew)
-        self._lead(taken.ingress, lambda: self._entered(taken))
+        claim = self._claims
+        self._lead(taken.ingress, lambda: self._entered(taken) if claim == self._claims else None)
 
     def _lead(self, ingress: Ingress, then: Callable[[], None]) -> None:
         life = self._life
@@ -436,6 +440,7 @@ class Worker:
         if isinstance(error, StoreDown):
             self._meter.store_up(False)
         if self._tenure is None:  # no delivery is held: the connection may stay
+            self._claims += 1
             self._store_tries += 1
             pause = min(STORE_RETRY_S[1], STORE_RETRY_S[0] * 2 ** (self._store_tries - 1))
             self._set("claiming")
