@@ -81,11 +81,11 @@ class Versions:
             StoreDown: the store cannot be reached or written, and nothing has changed.
         """
         self._keep(after)
+        self._store.drop_configurations(IN_STORE)  # all that may fail comes before anything changes
         before = self._current.table
         self._succeed(after.table, {**before.elders, before.catalog.version: before})
         self._current = after
         self._bundles[after.version] = after.bundle
-        self._store.drop_configurations(IN_STORE)
 
     def learn(self, version: str | None) -> None:
         """Something that needs this one has come."""

@@ -12,12 +12,14 @@ import pytest
 from bus.audit.record import decode
 from bus.config.again import compile_again
 from bus.core.actions import Delivery
+from bus.core.errors import StoreDown
 from bus.core.ingress import Ingress
 from bus.core.message import Message
 from bus.core.pipeline import understand
 from bus.core.registry import STEPS
 from bus.core.route import Catalog
 from bus.core.table import RouteTable
+from bus.shell.memory_store import MemoryStore
 from bus.shell.topology import plan
 from bus.shell.trial.apart import Apart, fork_server
 from bus.shell.trial.child import Bounds
@@ -224,6 +226,22 @@ def test_nothing_changes_when_the_store_cannot_keep_it(tmp_path: Path) -> None:
     world.ask(1, "asked")
     finish(world)
     assert world.by() == {1: "one"}
+
+
+def test_nothing_changes_when_the_store_goes_away_once_it_has_kept_it(tmp_path: Path) -> None:
+    one, two = configuration(tmp_path, ONE), configuration(tmp_path, TWO)
+    store = MemoryStore()
+    versions = Versions(store, one, compiler)
+    versions.begin()
+
+    def away(newest: int) -> None:
+        raise StoreDown("away")
+
+    store.drop_configurations = away  # type: ignore[assignment,method-assign]
+    with pytest.raises(StoreDown):
+        versions.change(two)
+    assert versions._current is one
+    assert two.table.elders == {}
 
 
 def test_an_answer_to_a_run_keeps_the_contract_that_the_run_began_under(tmp_path: Path) -> None:
