@@ -104,8 +104,9 @@ def came_back(message: Message, facts: Facts, reason: str, queue: str) -> Decisi
     if LEASE not in given or message.source != BUS or _asker(message, given.get(FENCE, 0), facts) is None:
         return None
     lasting = Message({name: value for name, value in given.items() if name != EXPIRY}, message.data)
-    outbox = Outbox(lasting, facts, "bounced")
-    data = {"fence": given.get(FENCE, 0), "reason": reason}
+    fence = given.get(FENCE, 0)
+    outbox = Outbox(lasting, facts, f"bounced {int(fence)}" if fence else "bounced")  # each try has a word of its own
+    data = {"fence": fence, "reason": reason}
     outbox.send("ingress", TASK_LAPSE, TASK_LAPSE, data, correlation=message.id)  # type: ignore[arg-type]
     return Decision("routed", message, why=f"bounced from {queue}: {reason}", outputs=tuple(outbox.outputs))
 

@@ -393,11 +393,14 @@ class Judge:
         answered = None if answer is None else answer.seq
         return replace(facts, answered=answered, leased=self.leases.find(partition, *task_of(claim)))
 
-    def lapse(self, judged: Judged) -> None:
+    def lapse(self, judged: Judged, but: Collection[str] = ()) -> None:
         """Record what follows from leases that have run out. An answer would have ended them, in its own commit."""
         facts = self.facts_now()
         for lease in self.leases.due(facts.now_s):
             partition, (task, fence, _) = lease.row.partition, lease.lease
+            fresh = judged.entries.get(partition)
+            if task in but or (fresh and lease.row.seq >= fresh[0].seq):
+                continue  # it leaves now, or has just come and stands in no log yet
             output = self._store.entry(partition, lease.row.seq).outputs[lease.row.index]
             key = answer_key(task, fence, content_hash(output.body))
             if not (lease.ran or output.expires_ms is not None):

@@ -89,9 +89,13 @@ class Leases:
         if is_away(output):
             self.away.append(lease.task)
 
-    def leaving(self) -> list[Held]:
-        """Take the rows of those that are to go to another partition."""
+    def leaving(self) -> list[str]:
+        """Take the tasks of those that are to go to another partition; they stand in the log."""
         tasks, self.away = self.away, []
+        return tasks
+
+    def rows(self, tasks: Iterable[str]) -> list[Held]:
+        """The rows of these as they are now, without those that are over."""
         return [self._tasks[task].row for task in tasks if task in self._tasks]
 
     def find(self, partition: int, task: str, fence: Attribute) -> Leased | None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from bus.audit.record import decode
 from bus.core.errors import StoreFailed
 from bus.core.ingress import Ingress, drained
 from bus.core.route import Catalog
@@ -46,19 +45,11 @@ class Taken:
         ingress: what partitions there are; read after the lease was had.
         claims: those that the worker works on, retired ones included; none makes a standby.
         held: each held row with the entry it lies in.
-        subscriptions: by configuration, where events went that were decided under it and are still to go.
     """
 
     ingress: Ingress
     claims: Sequence[Claim] = ()
     held: Sequence[tuple[Held, Entry]] = ()
-    subscriptions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def events(self) -> set[str]:
-        """The configurations under which events were decided that are still to go."""
-        entries = [entry for _, entry in self.held] + [entry for claim in self.claims for entry in claim.pending]
-        return {decode(each.record).config for each in entries if any(out.kind == "event" for out in each.outputs)}
 
     @property
     def to_drain(self) -> frozenset[int]:

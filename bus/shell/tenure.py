@@ -18,9 +18,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Literal
 
-from bus.audit.record import decode
 from bus.core import naming
-from bus.core.actions import ROWS, Output
+from bus.core.actions import ROWS
 from bus.core.notices import Notice
 from bus.ports import Claim, Commit, Entry, Excepted, Outcome, Received
 from bus.shell.drainage import MARK, Drainage
@@ -89,26 +88,17 @@ class Tenure:
             if output.kind == "schedule":
                 self._judge.schedules.load(row, output)
                 continue
-            self._waiting.load(
-                Job(row.partition, row.seq, row.index, output, None, row, self._way(output, entry, taken))
-            )
+            self._waiting.load(Job(row.partition, row.seq, row.index, output, None, row))
         for claim in taken.claims:
             self._ledger.start(claim.partition, claim.done)
             for entry in claim.pending:
-                self._replay(claim, entry, waiting, taken)
+                self._replay(claim, entry, waiting)
         self._next_due_s = self._judge.remembered.next_s()
         counts = len(taken.claims), len(self._ledger.open), len(taken.held)
         _log.info("claimed %d partitions, %d inputs to replay, %d outputs held", *counts)
         self._kit.later(SWEEP_S, self._sweep)
 
-    def _way(self, output: Output, entry: Entry, taken: Taken) -> Addresses | None:
-        """Where an event goes that was decided under another configuration: to those who had subscribed then."""
-        if output.kind != "event" or not taken.subscriptions:
-            return None
-        subscriptions = taken.subscriptions.get(decode(entry.record).config)
-        return None if subscriptions is None else Addresses(self._kit.namespace, subscriptions)
-
-    def _replay(self, claim: Claim, entry: Entry, waiting: set[tuple[int, int, int]], taken: Taken) -> None:
+    def _replay(self, claim: Claim, entry: Entry, waiting: set[tuple[int, int, int]]) -> None:
         left = [
             index
             for index, output in enumerate(entry.outputs)
@@ -121,8 +111,7 @@ class Tenure:
         self._ledger.add(opened)
         for index in left:
             output = replayed(entry.outputs[index])
-            way = self._way(output, entry, taken)
-            self._go(Job(claim.partition, entry.seq, index, output, opened, None, way), opened.committed_s)
+            self._go(Job(claim.partition, entry.seq, index, output, opened), opened.committed_s)
 
     def _go(self, job: Job, now: float) -> None:
         """Publish, or wait as a row behind an earlier one of its key that waits, after a restart as before."""
@@ -301,12 +290,12 @@ class Tenure:
             self._take_back(back, judged)
             self._judge.all_arrived(whole)
             if lapse:
-                self._judge.lapse(judged)
+                self._judge.lapse(judged, away)
                 self._judge.send_scheduled(judged)
             if runs:
                 self._judge.due(judged, BATCH)
             self._judge.notice(notices, judged)
-            send_leases(self._judge, self._kit.store, away, judged)
+            send_leases(self._judge, self._kit.store, self._judge.leases.rows(away), judged)
             if move:
                 self._judge.retire(move)
                 send(self._judge, self._kit.store, move, judged, BATCH)

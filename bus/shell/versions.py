@@ -93,12 +93,6 @@ class Versions:
         if version is not None and table.of(version) is None:
             self._succeed(table, table.elders, version)
 
-    def subscriptions(self, version: str) -> str | None:
-        """`Catalog.subscriptions` of one that something recorded was decided under; None when it is lost."""
-        self.learn(version)
-        table = self._current.table.of(version)
-        return None if table is None else table.catalog.subscriptions
-
     def bundle(self, version: str) -> bytes:
         """What one can be compiled from that is in force or known as an elder; b"" when that is not kept."""
         return self._bundles.get(version, b"")

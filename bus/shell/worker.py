@@ -23,7 +23,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from bus.core.errors import BusError, Fenced, StoreDown, StoreFailed
@@ -331,8 +331,7 @@ class Worker:
         taken = self._tenancy.take(self._reach, self._judge.claimed)
         if not taken.claims:  # who stands by hears operators, too
             self._judge.controls.read()
-        known = {version: self._judge.versions.subscriptions(version) for version in taken.events}
-        return replace(taken, subscriptions={version: each for version, each in known.items() if each is not None})
+        return taken
 
     def _claimed(self, taken: Taken) -> None:
         self._store_tries = 0

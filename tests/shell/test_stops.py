@@ -381,6 +381,7 @@ def test_what_is_in_flight_when_its_target_is_paused_stays_before_what_comes_lat
 # --- events that wait, after a reload and a lost connection, or a restart ---
 
 
+@pytest.mark.xfail(strict=True, reason="where an event goes is kept in memory only, by configuration")
 @pytest.mark.parametrize("how", ["change", "change and cut", "restart"])
 def test_events_that_wait_go_to_who_had_subscribed_whatever_happens_in_between(tmp_path: Path, how: str) -> None:
     plain = "route: ask\nmatch: {type: asked}\nto: {event: seen, data: {n: '{{ data.n }}', by: one}}\n---\nagents:\n"
