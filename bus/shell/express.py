@@ -155,14 +155,7 @@ class NoLane:
     def judge(self, batch: Sequence[Received], queues: set[str], now: str) -> list[Quick | None]:
         return [None] * len(batch)
 
-    def entries(
-        self,
-        batch: Sequence[Received],
-        cases: Sequence[Case],
-        quick: Sequence[Quick | None],
-        now_s: float,
-        decided_s: float,
-    ) -> list[Entry]:
+    def entries(self, *_batch: object) -> list[Entry]:
         return []
 
 
